@@ -1,0 +1,21 @@
+"""What this repository serves: the catalogue's models, on every device, at the usual batch sizes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from models.catalogue import DENSENET161, DENSENET161_STOCK, NOOP, RESNET56
+
+if TYPE_CHECKING:
+    import pytest
+
+    from pytest_torchserve import Model
+
+
+def pytest_torchserve_models(config: pytest.Config) -> list[Model]:  # noqa: ARG001 - the hook's shape
+    """In the order of the tables: the floor first."""
+    return [NOOP, RESNET56, DENSENET161, DENSENET161_STOCK]

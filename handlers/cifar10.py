@@ -1,0 +1,20 @@
+"""TorchServe handler: CIFAR-10 classification, the most probable of ten labels."""
+
+import numpy as np
+import torch
+from classifier import Classifier
+
+SIDE = 32
+
+
+class Cifar10(Classifier):
+    """32×32 images as they are; any other size is refused, since the network was never shown one."""
+
+    top = 1
+
+    def pixels(self, image):
+        """The pixels of a 32×32 image."""
+        if image.size != (SIDE, SIDE):
+            message = f"wanted {SIDE}×{SIDE} pixels, got {image.size[0]}×{image.size[1]}"
+            raise ValueError(message)
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)

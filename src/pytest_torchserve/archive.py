@@ -1,0 +1,108 @@
+"""A model's .mar for one device, with the probe as its entry point, named by the hash of its inputs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from pytest_torchserve.environment import version
+from pytest_torchserve.errors import ArchiveError
+from pytest_torchserve.inputs import cache
+
+if TYPE_CHECKING:
+    from pytest_torchserve.deployment import Device
+    from pytest_torchserve.inputs.golden import Prepared
+
+PROBE = Path(__file__).parent / "worker" / "ts_probe.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A .mar in the model store.
+
+    Attributes:
+        path: the file.
+        key: the hash of everything that went into it. The file's own hash would not do: its manifest
+            holds the time of its making.
+    """
+
+    path: Path
+    key: str
+
+
+def build(prepared: Prepared, device: Device, store: Path) -> Archive:
+    """The archive, made unless the store holds it already.
+
+    Raises:
+        ArchiveError: torch-model-archiver refused the files.
+    """
+    model = prepared.model
+    config = _config(prepared, device)
+    files = [*model.files(), *([prepared.weights] if prepared.weights else []), prepared.labels]
+    key = cache.key([PROBE, config, str(version("torch-model-archiver")), *files])
+    path = store / f"{model.name}-{device}-{key}.mar"
+    store.mkdir(parents=True, exist_ok=True)
+    with FileLock(store / f".{model.name}-{device}.lock"):
+        if not path.is_file():
+            with tempfile.TemporaryDirectory(dir=store, prefix=".making-") as folder:
+                made = _make(prepared, config, Path(folder))
+                made.replace(path)
+    return Archive(path=path, key=key)
+
+
+def _config(prepared: Prepared, device: Device) -> str:
+    """model-config.yaml. JSON is YAML; the device can be chosen nowhere else."""
+    model = prepared.model
+    handler = model.handler.name if isinstance(model.handler, Path) else model.handler
+    settings = {**model.config, "deviceType": device, "probe": {"handler": handler}}
+    return json.dumps(settings, indent=2, sort_keys=True)
+
+
+def _make(prepared: Prepared, config: str, folder: Path) -> Path:
+    """Run torch-model-archiver on copies that bear the names which the archive wants."""
+    # In this process, so that nothing is left running when it is killed; imported late, for it is slow.
+    from model_archiver.model_archiver_config import ModelArchiverConfig  # noqa: PLC0415
+    from model_archiver.model_archiver_error import ModelArchiverError  # noqa: PLC0415
+    from model_archiver.model_packaging import generate_model_archive  # noqa: PLC0415
+
+    model = prepared.model
+    config_file = folder / "model-config.yaml"
+    config_file.write_text(config, encoding="utf-8")
+    labels = shutil.copy(prepared.labels, folder / "index_to_name.json")
+    extra = [labels, *model.extra_files]
+    if isinstance(model.handler, Path):
+        extra.append(model.handler)
+    weights = None
+    if prepared.weights is not None:
+        # A link, not a copy: the archiver copies it once more itself.
+        weights = folder / "weights.pt"
+        weights.symlink_to(prepared.weights)
+    settings = ModelArchiverConfig(
+        model_name=model.name,
+        handler=str(PROBE),
+        version="1.0",
+        serialized_file=str(weights) if weights else None,
+        model_file=str(model.network) if model.network else None,
+        extra_files=",".join(map(str, extra)),
+        config_file=str(config_file),
+        export_path=str(folder),
+        requirements_file=None,
+        runtime="python",
+        archive_format="default",
+        force=True,
+    )
+    try:
+        generate_model_archive(settings)
+    except (ModelArchiverError, OSError) as error:
+        raise ArchiveError(
+            wanted=f"a .mar of {model.name} from {', '.join(str(path) for path in model.files())}",
+            found=f"torch-model-archiver: {error}",
+            do="mend the catalogue's entry: the files must exist, and no two may bear one name",
+        ) from error
+    return folder / f"{model.name}.mar"

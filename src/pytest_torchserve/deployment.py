@@ -1,0 +1,45 @@
+"""What we want running: a model on a device, batched so, by so many workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from pytest_torchserve.model import Model
+
+Device = Literal["cpu", "gpu"]
+
+DEVICES: tuple[Device, ...] = ("cpu", "gpu")
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """How TorchServe's frontend gathers requests.
+
+    Attributes:
+        batch_size: the most requests in one batch.
+        max_batch_delay_ms: how long an idle worker that took a first job waits for the batch to fill.
+    """
+
+    batch_size: int = 1
+    max_batch_delay_ms: int = 3000
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A model × device × batching; one registration at the server. Workers are scaled at the endpoint."""
+
+    model: Model
+    device: Device
+    batching: Batching
+
+    @property
+    def name(self) -> str:
+        """The name it is registered under, unique among deployments, fit for an URL."""
+        batching = self.batching
+        return f"{self.model.name}-{self.device}-b{batching.batch_size}-d{batching.max_batch_delay_ms}"
+
+    def __hash__(self) -> int:
+        """By name: a model's `config` is a mapping and has no hash of its own."""
+        return hash(self.name)

@@ -1,0 +1,142 @@
+"""A deployment that is live on a server: scale it, ask what its workers are, drain it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_torchserve.errors import ManagementError, ServerError, WorkerError
+from pytest_torchserve.ledger import Account, Ledger
+from pytest_torchserve.process import wait_until
+from pytest_torchserve.sender import Sender
+from pytest_torchserve.server import worker_traceback
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pytest_torchserve.archive import Archive
+    from pytest_torchserve.deployment import Deployment
+    from pytest_torchserve.load import Clock, Load
+    from pytest_torchserve.model import Sample
+    from pytest_torchserve.response import Response
+    from pytest_torchserve.server import Server
+
+SCALE_TIMEOUT_S = 300.0
+RESPONSE_TIMEOUT_S = 300
+_GONE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One worker as TorchServe describes it."""
+
+    id: str
+    pid: int
+    status: str
+    gpu: str
+
+
+class Endpoint:
+    """One registration at one server.
+
+    Args:
+        server: a started server.
+        deployment: what to register.
+        archive: its .mar, in the server's store.
+        ledger: where the time is booked.
+    """
+
+    def __init__(self, server: Server, deployment: Deployment, archive: Archive, ledger: Ledger) -> None:
+        self.server = server
+        self.deployment = deployment
+        self.archive = archive
+        self.name = deployment.name
+        self._ledger = ledger
+
+    @property
+    def path(self) -> str:
+        """Where predictions are asked for."""
+        return f"/predictions/{self.name}"
+
+    def register(self) -> None:
+        """Register without workers.
+
+        Raises:
+            ManagementError: the server refused the archive.
+        """
+        with self._ledger.span(Account.WORKER_LOADS):
+            self.server.management.register(
+                self.name,
+                self.archive.path.name,
+                self.deployment.batching,
+                response_timeout_s=RESPONSE_TIMEOUT_S,
+            )
+
+    def scale(self, workers: int) -> None:
+        """Bring it to exactly this many workers, and return when they are ready.
+
+        Raises:
+            WorkerError: a worker did not become ready; the message holds its own traceback.
+            ServerError: the server is gone.
+        """
+        before = self.server.model_log_size()
+        try:
+            with self._ledger.span(Account.WORKER_LOADS):
+                self.server.management.scale(self.name, workers, timeout_s=SCALE_TIMEOUT_S)
+        except ManagementError as error:
+            if not self.server.alive():
+                raise ServerError(
+                    wanted=f"{workers} workers of {self.name}",
+                    found=f"the server ended; the end of its log:\n{self.server.log_tail()}",
+                    do=f"read the logs in {self.server.folder}",
+                ) from error
+            traceback = worker_traceback(self.server.model_log(before))
+            raise WorkerError(
+                wanted=f"{workers} workers of {self.name}",
+                found=f"{error.found}\nthe worker's own words:\n{traceback or self.server.log_tail()}",
+                do="mend the handler or install what it imports; the server's logs are in " + str(self.server.folder),
+            ) from error
+
+    def describe(self) -> dict[str, Any]:
+        """The server's description of it."""
+        return self.server.management.describe(self.name)
+
+    def workers(self) -> list[Worker]:
+        """Its workers, ready or not."""
+        return [
+            Worker(id=w["id"], pid=int(w["pid"]), status=w["status"], gpu=str(w.get("gpuUsage", "")))
+            for w in self.describe()["workers"]
+        ]
+
+    def end_workers(self) -> None:
+        """Scale to none and wait until their processes are gone: a dying one would be measured along.
+
+        Raises:
+            WorkerError: one would not die.
+        """
+        import psutil  # noqa: PLC0415 - not needed to collect tests
+
+        pids = [worker.pid for worker in self.workers() if worker.pid > 0]
+        if not pids:
+            return
+        self.scale(0)
+        with self._ledger.span(Account.WORKER_LOADS):
+            gone = wait_until(lambda: not any(map(psutil.pid_exists, pids)), timeout_s=_GONE_S)
+        if not gone:
+            raise WorkerError(
+                wanted=f"no worker of {self.name}",
+                found=f"some of the processes {pids} still run {_GONE_S:.0f} s after scaling to 0",
+                do="look into the server's log in " + str(self.server.folder),
+            )
+
+    def send(
+        self, load: Load, samples: Sequence[Sample], more: Callable[[Sequence[Response]], bool], clock: Clock
+    ) -> None:
+        """Put it under load: `more` is given the responses as they come and says whether to go on."""
+        with self._ledger.span(Account.IN_FLIGHT), Sender(self.server.address, self.path, samples) as sender:
+            sender.run(load, more, clock)
+
+    def close(self) -> None:
+        """Unregister it; its workers end."""
+        with self._ledger.span(Account.WORKER_LOADS):
+            self.server.management.unregister(self.name)

@@ -1,0 +1,71 @@
+"""What makes two runs comparable: the machine and the software that the figures come from."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU as nvidia-smi names it. TorchServe counts GPUs the same way."""
+
+    name: str
+    driver: str
+    memory_mib: int
+
+
+def version(distribution: str) -> str | None:
+    """The installed version, or None; importing nothing."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@cache
+def gpus() -> tuple[tuple[Gpu, ...], str]:
+    """The GPUs of this machine, and in words why there are none ('' where there are some)."""
+    smi = shutil.which("nvidia-smi")
+    if smi is None:
+        return (), "nvidia-smi was not found on PATH (TorchServe looks for GPUs with it)"
+    query = [smi, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader,nounits"]
+    answer = subprocess.run(query, capture_output=True, text=True, timeout=60, check=False)
+    if answer.returncode != 0:
+        return (), f"nvidia-smi failed: {(answer.stdout or answer.stderr).strip().splitlines()[:1]}"
+    rows = [[cell.strip() for cell in line.split(",")] for line in answer.stdout.splitlines() if line.strip()]
+    found = tuple(Gpu(name=row[0], driver=row[1], memory_mib=int(row[2])) for row in rows)
+    return found, "" if found else "nvidia-smi lists no GPU"
+
+
+def cpu_model() -> str:
+    """The CPU's name as the kernel spells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def software() -> dict[str, str | None]:
+    """The versions that decide speed, by distribution; nothing is imported."""
+    names = ("torchserve", "torch-model-archiver", "torch", "torchvision", "pytest-torchserve")
+    return {name.replace("-", "_"): version(name) for name in names}
+
+
+def machine() -> dict[str, object]:
+    """CPU and GPU by model: pytest-benchmark's own `machine_info` names neither reliably."""
+    found, reason = gpus()
+    return {
+        "cpu_model": cpu_model(),
+        "gpu_models": [gpu.name for gpu in found],
+        "gpu_driver": found[0].driver if found else None,
+        "gpu_absent_because": reason or None,
+    }

@@ -1,0 +1,132 @@
+"""The fixtures that tests of the suite are written with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_torchserve import environment, record
+from pytest_torchserve.deployment import Batching, Deployment, Device
+from pytest_torchserve.errors import SuiteError
+
+if TYPE_CHECKING:
+    from pytest_torchserve.endpoint import Endpoint
+    from pytest_torchserve.measure import Cell, Effort, Run
+    from pytest_torchserve.model import Model
+    from pytest_torchserve.phase import Phase
+    from pytest_torchserve.session import Session
+    from pytest_torchserve.server import Server
+
+SESSION_KEY: pytest.StashKey[Session] = pytest.StashKey()
+MODELS_KEY: pytest.StashKey[tuple[Model, ...]] = pytest.StashKey()
+
+Deploy = Callable[..., "Endpoint"]
+
+
+def need_device(device: Device, *, require_gpu: bool) -> None:
+    """Skip (or fail) a gpu test where there is no GPU, and say why there is none."""
+    if device == "cpu":
+        return
+    found, reason = environment.gpus()
+    if not found and require_gpu:
+        pytest.fail(f"no GPU: {reason} (--ts-require-gpu)", pytrace=False)
+    if not found:
+        pytest.skip(f"no GPU: {reason}")
+
+
+def effort_for(request: pytest.FixtureRequest, usual: Effort) -> Effort:
+    """The session's effort, less where a test's `ts_effort` marker says so; never more."""
+    marker = request.node.get_closest_marker("ts_effort")
+    limits = marker.kwargs if marker else {}
+    return replace(usual, **{name: min(getattr(usual, name), limit) for name, limit in limits.items()})
+
+
+@pytest.fixture(scope="session")
+def ts_session(pytestconfig: pytest.Config) -> Session:
+    """The session: everything below stands on it. Nothing is started by asking for it."""
+    return pytestconfig.stash[SESSION_KEY]
+
+
+@pytest.fixture(scope="session")
+def ts_server(ts_session: Session) -> Server:
+    """A TorchServe of our own, started."""
+    try:
+        return ts_session.start()
+    except SuiteError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+def _measured(request: pytest.FixtureRequest, session: Session) -> Iterator[Run]:
+    cell: Cell = request.param
+    need_device(cell.deployment.device, require_gpu=session.config.require_gpu)
+    try:
+        yield session.run(cell, effort_for(request, session.config.effort))
+    except SuiteError as error:
+        pytest.fail(str(error), pytrace=False)
+    finally:
+        session.release(cell.deployment)
+
+
+@pytest.fixture
+def init_run(request: pytest.FixtureRequest, ts_session: Session) -> Iterator[Run]:
+    """New workers of one model on one device, timed from nothing to ready."""
+    yield from _measured(request, ts_session)
+
+
+@pytest.fixture
+def handle_run(request: pytest.FixtureRequest, ts_session: Session) -> Iterator[Run]:
+    """Full batches of one model × device × batch size, timed."""
+    yield from _measured(request, ts_session)
+
+
+@pytest.fixture
+def pace_run(request: pytest.FixtureRequest, ts_session: Session) -> Iterator[Run]:
+    """One model × device under a constant rate, timed."""
+    yield from _measured(request, ts_session)
+
+
+@pytest.fixture
+def ts_device(request: pytest.FixtureRequest, ts_session: Session) -> Device:
+    """`cpu`, then `gpu`."""
+    device: Device = request.param
+    need_device(device, require_gpu=ts_session.config.require_gpu)
+    return device
+
+
+@pytest.fixture(scope="session")
+def served(pytestconfig: pytest.Config) -> dict[str, Model]:
+    """The models of this repository, by name."""
+    return {model.name: model for model in pytestconfig.stash[MODELS_KEY]}
+
+
+@pytest.fixture
+def deploy(ts_session: Session) -> Iterator[Deploy]:
+    """`deploy(model, device, batch_size=1, max_batch_delay_ms=…, workers=1)`; undone after the test."""
+    made: list[Deployment] = []
+
+    def deploy_(
+        model: Model, device: Device = "cpu", *, workers: int = 1, batch_size: int = 1, max_batch_delay_ms: int = 100
+    ) -> Endpoint:
+        deployment = Deployment(model, device, Batching(batch_size, max_batch_delay_ms))
+        made.append(deployment)
+        try:
+            return ts_session.endpoint(deployment, workers=workers)
+        except SuiteError as error:
+            pytest.fail(str(error), pytrace=False)
+
+    yield deploy_
+    for deployment in made:
+        ts_session.release(deployment)
+
+
+@pytest.fixture
+def store(request: pytest.FixtureRequest) -> Callable[[Run, Phase], None]:
+    """`store(run, phase)` makes the phase's samples this test's pytest-benchmark entry."""
+
+    def store_(run: Run, phase: Phase) -> None:
+        record.replay(request, run, phase)
+
+    return store_

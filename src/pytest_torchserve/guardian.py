@@ -1,0 +1,102 @@
+"""Starts one command in a session of its own, and ends all that descends from it when its owner is gone.
+
+Run as a program: `python guardian.py SPEC.json`, with a pipe as standard input whose other end only the
+owner holds. The end of that pipe, for whatever reason (stop, crash, SIGKILL of the owner), ends them all.
+Standard library only: it must outlive everything else.
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+_GRACE_S = 1.0
+_POLL_S = 0.5
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every orphaned descendant, so that each can be found, ended and reaped."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def reap() -> "dict[int, int]":
+    """Collect ended children: process id → exit code."""
+    ended = {}
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                break
+            ended[pid] = os.waitstatus_to_exitcode(status)
+    return ended
+
+
+def children() -> "list[int]":
+    """Our living children."""
+    listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii")
+    return [int(pid) for pid in listed.split()]
+
+
+def end_all(group: int) -> None:
+    """SIGTERM to the group, a grace, then SIGKILL to whatever descends from us, until nothing does."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGTERM)
+    grace_ends = time.monotonic() + _GRACE_S
+    while True:
+        reap()
+        left = children()
+        if not left:
+            return
+        if time.monotonic() > grace_ends:
+            for pid in left:  # its own children become ours, and are next
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def main(spec_path: str) -> None:
+    """Run the command of the spec until it ends or the owner does."""
+    for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(ignored, signal.SIG_IGN)  # they are meant for the owner, whose end is ours
+    adopt_orphans()
+    folder = Path(spec_path).parent
+    spec = json.loads(Path(spec_path).read_text(encoding="utf-8"))
+    # Held as long as this process lives: who can take it knows that the folder is abandoned.
+    lock = (folder / "lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with (folder / "console.log").open("wb") as console:
+        child = subprocess.Popen(
+            spec["command"],
+            env=spec["env"],
+            cwd=spec["cwd"],
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=lambda: [signal.signal(s, signal.SIG_DFL) for s in (1, 2, 15)],
+        )
+    print(child.pid, flush=True)
+    owner = os.getppid()
+    while os.getppid() == owner:
+        readable, _, _ = select.select([sys.stdin], [], [], _POLL_S)
+        if readable and not sys.stdin.buffer.read1(1):
+            break
+        code = reap().get(child.pid)
+        if code is not None:
+            (folder / "exit").write_text(str(code), encoding="utf-8")
+    end_all(child.pid)
+    if not (folder / "keep").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

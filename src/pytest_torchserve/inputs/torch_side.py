@@ -1,0 +1,136 @@
+"""Clean weights, labels and golden answers of one model: the only module of the harness that imports torch.
+
+Run by `prepare` in a process of its own. It writes `weights` (a plain state dict), `labels` (index → name) and
+`golden` (an answer for each sample) to where the request (`golden.Request`) says.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pytest_torchserve.inputs import samples
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_SEED = 20151210
+_CALIBRATION = 16
+_MAX_SCALE = 256.0
+_CHUNK = 16
+
+
+def load_file(path: str) -> ModuleType:
+    """Import a source file under its own name, from wherever it lies."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    if spec is None or spec.loader is None:
+        message = f"{path} is no Python file"
+        raise ImportError(message)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def network_class(module: ModuleType) -> type[torch.nn.Module]:
+    """The one public class that the network's file defines."""
+    public = [
+        value
+        for name, value in vars(module).items()
+        if isinstance(value, type) and value.__module__ == module.__name__ and not name.startswith("_")
+    ]
+    if len(public) != 1:
+        message = f"{module.__name__}: wanted one public class, found {[value.__name__ for value in public]}"
+        raise ValueError(message)
+    return public[0]
+
+
+def seeded(network: torch.nn.Module, reference: ModuleType, dataset: str, tolerance: float) -> None:
+    """Make random weights whose answers tell samples apart.
+
+    A freshly drawn deep network answers nearly the same to every image. So its batch norms are given the
+    statistics of some synthetic images, and the last linear layer is centred on them and scaled up until
+    any two of them differ by more than 20 × the tolerance. All of it is deterministic.
+    """
+    size = (32, 32) if dataset == "cifar10" else (500, 375)
+    images = torch.cat([reference.tensor(samples.image(1000 + i, size)) for i in range(_CALIBRATION)])
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None  # cumulative: one pass sets the statistics outright
+        norm.reset_running_stats()
+    with torch.no_grad():
+        network.train()(images)
+        network.eval()
+        last = [module for module in network.modules() if isinstance(module, torch.nn.Linear)][-1]
+        logits = network(images)
+        centre = logits.mean(dim=0)
+        last.bias -= centre
+        scale = 1.0
+        while scale < _MAX_SCALE:
+            probabilities = torch.softmax(scale * (logits - centre), dim=1)
+            if len(distinct(probabilities, 40 * tolerance)) == len(images):
+                break
+            scale *= 2
+        last.weight *= scale
+        last.bias *= scale
+
+
+def distinct(probabilities: torch.Tensor, gap: float) -> list[int]:
+    """Which rows to keep so that any two kept differ somewhere by more than `gap`; earlier ones win."""
+    kept: list[int] = []
+    for index, row in enumerate(probabilities):
+        if not kept or (probabilities[kept] - row).abs().amax(dim=1).min() > gap:
+            kept.append(index)
+    return kept
+
+
+def build_network(request: dict[str, Any], reference: ModuleType) -> torch.nn.Module | None:
+    """The network with its weights, ready to answer; also writes them as a plain state dict."""
+    if request["network"] is None:
+        return None
+    module = load_file(request["network"])
+    torch.manual_seed(_SEED)
+    network = network_class(module)().eval()
+    if request["published"] is not None:
+        published = torch.load(request["published"], map_location="cpu", weights_only=True)
+        convert = getattr(module, "from_published", dict)
+        network.load_state_dict(convert(published))
+    else:
+        seeded(network, reference, request["dataset"], request["tolerance"])
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    partial = request["weights"] + ".partial"
+    torch.save(state, partial)
+    Path(partial).replace(request["weights"])
+    return network
+
+
+def true_labels(request: dict[str, Any], labels: tuple[str, ...]) -> list[str | None]:
+    """Each sample's class folder as a label: itself, or by the data set's index (ImageNet's WordNet ids)."""
+    by_folder: dict[str, str] = {name: name for name in labels}
+    if request["index"] is not None:
+        index = json.loads(Path(request["index"]).read_text(encoding="utf-8"))
+        by_folder |= {entry[0]: labels[int(number)] for number, entry in index.items() if int(number) < len(labels)}
+    return [None if folder is None else by_folder.get(folder) for folder in request["classes"]]
+
+
+def make(request: dict[str, Any]) -> None:
+    """Do what the request says."""
+    reference = load_file(request["reference"])
+    labels = tuple(getattr(reference, "LABELS", ()))
+    Path(request["labels"]).write_text(json.dumps(dict(enumerate(labels))), encoding="utf-8")
+    network = build_network(request, reference)
+    bodies = [Path(path).read_bytes() for path in request["samples"]]
+    chunks = (bodies[start : start + _CHUNK] for start in range(0, len(bodies), _CHUNK))
+    answers = [answer for chunk in chunks for answer in reference.answers(network, chunk)]
+    kept = list(range(len(answers)))
+    if request["network"] is not None and request["published"] is None:
+        # Seeded answers must tell samples apart, whatever the samples are: those that do not are not sent.
+        rows = torch.tensor([[answer[label] for label in labels] for answer in answers])
+        kept = distinct(rows, 20 * request["tolerance"])
+    golden = {"answers": answers, "kept": kept, "labels": true_labels(request, labels)}
+    partial = Path(request["golden"] + ".partial")
+    partial.write_text(json.dumps(golden), encoding="utf-8")
+    partial.replace(request["golden"])

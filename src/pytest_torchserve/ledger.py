@@ -1,0 +1,61 @@
+"""Where the session's wall-clock went."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+
+
+class Account(StrEnum):
+    """What the main thread was waiting for. What is booked nowhere is overhead."""
+
+    SERVER_START = "server start"
+    WORKER_LOADS = "worker loads"
+    IN_FLIGHT = "requests in flight"
+    GOLDEN = "golden answers"
+
+
+class Ledger:
+    """Books the seconds of nested spans to the innermost one, so that they add up to the whole."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._started = clock()
+        self._open: list[Account] = []
+        self._since = self._started
+        self.seconds: dict[Account, float] = dict.fromkeys(Account, 0.0)
+
+    @contextmanager
+    def span(self, account: Account) -> Iterator[None]:
+        """Book what happens inside to `account`."""
+        self._book()
+        self._open.append(account)
+        try:
+            yield
+        finally:
+            self._book()
+            self._open.pop()
+
+    def _book(self) -> None:
+        now = self._clock()
+        if self._open:
+            self.seconds[self._open[-1]] += now - self._since
+        self._since = now
+
+    @property
+    def total_s(self) -> float:
+        """Seconds since the ledger was opened."""
+        return self._clock() - self._started
+
+    @property
+    def overhead_s(self) -> float:
+        """What is booked nowhere."""
+        return self.total_s - sum(self.seconds.values())
+
+    def line(self) -> str:
+        """One line for the session's end."""
+        parts = [f"{account} {seconds:.1f} s" for account, seconds in self.seconds.items()]
+        share = self.overhead_s / self.total_s if self.total_s else 0.0
+        return f"wall-clock {self.total_s:.1f} s: {', '.join(parts)}, overhead {self.overhead_s:.1f} s ({share:.0%})"

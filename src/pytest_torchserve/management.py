@@ -1,0 +1,107 @@
+"""TorchServe's management API, as far as we need it, over `requests`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from pytest_torchserve.errors import ManagementError
+
+if TYPE_CHECKING:
+    import requests
+
+    from pytest_torchserve.deployment import Batching
+
+_TIMEOUT_S = 30.0
+
+
+class Management:
+    """One server's management API.
+
+    Args:
+        url: its address, `http://host:port`.
+        key: the management token; '' for a server without token authorisation.
+    """
+
+    def __init__(self, url: str, key: str = "") -> None:
+        import requests  # noqa: PLC0415 - 0.1 s, not to be paid when tests are only collected
+
+        self.url = url
+        self._session = requests.Session()
+        self._session.trust_env = False  # a proxy from the environment must not stand before loopback
+        if key:
+            self._session.headers["Authorization"] = f"Bearer {key}"
+
+    def _call(self, method: str, path: str, *, doing: str, timeout_s: float = _TIMEOUT_S, **params: object) -> Any:
+        import requests  # noqa: PLC0415 - as above
+
+        query = {name: str(value).lower() if isinstance(value, bool) else value for name, value in params.items()}
+        try:
+            answer = self._session.request(method, self.url + path, params=query, timeout=timeout_s)  # type: ignore[arg-type]
+        except requests.RequestException as error:
+            raise ManagementError(
+                0,
+                wanted=doing,
+                found=f"{type(error).__name__}: {error}",
+                do="see whether the server still runs and what its log says",
+            ) from error
+        if not answer.ok:
+            raise ManagementError(
+                answer.status_code, wanted=doing, found=_message(answer), do="mend what the server says is wrong"
+            )
+        return answer.json()
+
+    def register(self, name: str, url: str, batching: Batching, *, response_timeout_s: int) -> None:
+        """Register an archive without workers."""
+        self._call(
+            "POST",
+            "/models",
+            doing=f"registering {url} as {name}",
+            timeout_s=300,
+            url=url,
+            model_name=name,
+            batch_size=batching.batch_size,
+            max_batch_delay=batching.max_batch_delay_ms,
+            response_timeout=response_timeout_s,
+            initial_workers=0,
+            synchronous=True,
+        )
+
+    def scale(self, name: str, workers: int, *, timeout_s: float) -> None:
+        """Bring the model to exactly this many workers, and return when it has them."""
+        self._call(
+            "PUT",
+            f"/models/{quote(name)}",
+            doing=f"scaling {name} to {workers} workers",
+            timeout_s=timeout_s,
+            min_worker=workers,
+            max_worker=workers,
+            synchronous=True,
+        )
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """What the server says of a model: its settings and its `workers`."""
+        described: dict[str, Any] = self._call("GET", f"/models/{quote(name)}", doing=f"describing {name}")[0]
+        return described
+
+    def unregister(self, name: str) -> None:
+        """Remove a model and end its workers."""
+        self._call("DELETE", f"/models/{quote(name)}", doing=f"unregistering {name}")
+
+    def models(self) -> list[str]:
+        """The names of the registered models."""
+        listed = self._call("GET", "/models", doing="listing models", limit=1000)
+        return [entry["modelName"] for entry in listed["models"]]
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+
+def _message(answer: requests.Response) -> str:
+    """The server's own words, and its status."""
+    try:
+        words = answer.json()["message"]
+    except (ValueError, KeyError, TypeError):
+        words = answer.text[:500]
+    return f"HTTP {answer.status_code}: {words}"

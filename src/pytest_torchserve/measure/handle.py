@@ -1,0 +1,176 @@
+"""Full batches, one in flight, over all worker processes of a deployment."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pytest_torchserve import summary
+from pytest_torchserve.errors import MeasurementError
+from pytest_torchserve.load import Clock, FullBatches, MonotonicClock
+from pytest_torchserve.measure.check import Checker
+from pytest_torchserve.measure.run import Cell, Effort, Run, origins
+from pytest_torchserve.phase import HANDLE_PHASES, HANDLER_PHASES, Phase
+
+if TYPE_CHECKING:
+    from pytest_torchserve.endpoint import Endpoint
+    from pytest_torchserve.inputs.golden import Prepared
+    from pytest_torchserve.response import Response, Trace
+
+MIN_BATCHES = 30
+"""Of each process, before a cell may end early: enough for a p90."""
+
+WARM_UP_BATCHES = 3
+WARM_UP_S = 1.0
+"""A process is warm after so many batches, or after one when its batches are slow and this has passed."""
+
+_PATIENCE = 40
+_CHECK_EVERY_S = 0.25
+
+Tell = Callable[[str, float], None]
+"""`tell(what, share done)` for the progress line."""
+
+
+@dataclass(slots=True)
+class _Warmth:
+    """How warm one process is."""
+
+    batches: int = 0
+    spent_s: float = 0.0
+
+    @property
+    def warm(self) -> bool:
+        return self.batches >= WARM_UP_BATCHES or (self.batches > 0 and self.spent_s >= WARM_UP_S)
+
+
+@dataclass(slots=True)
+class HandleMeter:
+    """Takes in batch after batch and knows when it is enough. Its clock may be a fake."""
+
+    effort: Effort
+    batch_size: int
+    checker: Checker
+    clock: Clock
+    tell: Tell
+    seconds: dict[Phase, dict[int, list[float]]] = field(
+        default_factory=lambda: {phase: defaultdict(list) for phase in HANDLE_PHASES}
+    )
+    batch_sizes: Counter[int] = field(default_factory=Counter)
+    checked: int = 0
+    in_flight_s: float = 0.0
+    gpu_bytes: int = 0
+    _warmth: dict[int, _Warmth] = field(default_factory=lambda: defaultdict(_Warmth))
+    _started_ns: int = 0
+    _looked_ns: int = 0
+
+    def more(self, responses: Sequence[Response]) -> bool:
+        """Take in one batch; whether to send another."""
+        traces = [trace for trace in map(self.checker.check, responses) if trace is not None]
+        if len(traces) == len(responses):
+            self._take(responses, traces)
+        return not self.checker.hopeless and not self._enough()
+
+    def _take(self, responses: Sequence[Response], traces: Sequence[Trace]) -> None:
+        latency_s = (max(r.done_ns for r in responses) - min(r.sent_ns for r in responses)) / 1e9
+        first = traces[0]
+        if not self._all_warm():
+            warmth = self._warmth[first.pid]
+            warmth.batches += 1
+            warmth.spent_s += latency_s
+            if sum(w.batches for w in self._warmth.values()) > _PATIENCE * self.effort.processes:
+                raise MeasurementError(
+                    wanted=f"batches on {self.effort.processes} worker processes",
+                    found=f"only {sorted(self._warmth)} got any",
+                    do="see in the server's log whether a worker died",
+                )
+            if self._all_warm():
+                self._started_ns = self.clock.now_ns()
+            return
+        for size in {(trace.pid, trace.batch): trace.batch_size for trace in traces}.values():
+            self.batch_sizes[size] += 1
+        if len({(trace.pid, trace.batch) for trace in traces}) > 1:
+            return  # it was split: the achieved sizes say so, and its time is no full batch's
+        self.checked += len(responses)
+        self.in_flight_s += latency_s
+        self.gpu_bytes = max(self.gpu_bytes, first.gpu_bytes)
+        for phase in (*HANDLER_PHASES, Phase.HANDLE):
+            if phase in first.phases_s:
+                self.seconds[phase][first.pid].append(first.phases_s[phase])
+        self.seconds[Phase.LATENCY][first.pid].append(latency_s)
+
+    def _all_warm(self) -> bool:
+        return len(self._warmth) >= self.effort.processes and all(w.warm for w in self._warmth.values())
+
+    def _enough(self) -> bool:
+        if not self._started_ns:
+            return False
+        now_ns = self.clock.now_ns()
+        elapsed_s = (now_ns - self._started_ns) / 1e9
+        handle = self.seconds[Phase.HANDLE]
+        if elapsed_s >= self.effort.cell_seconds:
+            return bool(handle)  # at least one batch, however slow
+        if now_ns - self._looked_ns < _CHECK_EVERY_S * 1e9:
+            return False
+        self._looked_ns = now_ns
+        self.tell(f"{sum(map(len, handle.values()))} batches", elapsed_s / self.effort.cell_seconds)
+        enough = len(handle) >= self.effort.processes and min(map(len, handle.values())) >= MIN_BATCHES
+        return enough and summary.within_precision(handle, precision=self.effort.precision)
+
+
+def measure_handle(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell: Tell) -> Run:
+    """Time full batches on a deployment that has `effort.processes` workers ready."""
+    deployment = endpoint.deployment
+    checker = Checker(prepared.samples, deployment.device)
+    clock = MonotonicClock()
+    meter = HandleMeter(effort, deployment.batching.batch_size, checker, clock, tell)
+    endpoint.send(FullBatches(deployment.batching.batch_size), prepared.samples, meter.more, clock)
+    pids = [pid for pid in meter.seconds[Phase.HANDLE]]  # noqa: C416 - reads as what it is
+    return Run(
+        cell=Cell("handle", deployment),
+        workers=effort.processes,
+        seconds={
+            phase: {pid: tuple(values) for pid, values in by_process.items()}
+            for phase, by_process in meter.seconds.items()
+            if by_process
+        },
+        checked=meter.checked,
+        wrong=tuple(checker.wrong),
+        batch_sizes=dict(meter.batch_sizes),
+        throughput=meter.checked / meter.in_flight_s if meter.in_flight_s else None,
+        worker_rss_bytes=resident_bytes(pids),
+        gpu_bytes=meter.gpu_bytes,
+        process_spread={phase: summary.process_spread(values) for phase, values in meter.seconds.items()},
+        accuracy=checker.accuracy(prepared.weights_kind),
+        devices=tuple(sorted(checker.devices)),
+        **origins(prepared),
+    )
+
+
+def measure_accuracy(endpoint: Endpoint, prepared: Prepared) -> tuple[tuple[int, int] | None, tuple[str, ...]]:
+    """Send every sample once, in full batches: (right, asked), and why answers were wrong."""
+    checker = Checker(prepared.samples, endpoint.deployment.device)
+    left = len(prepared.samples)
+
+    def more(responses: Sequence[Response]) -> bool:
+        nonlocal left
+        for response in responses:
+            checker.check(response)
+        left -= len(responses)
+        return left > 0 and not checker.hopeless
+
+    endpoint.send(FullBatches(endpoint.deployment.batching.batch_size), prepared.samples, more, MonotonicClock())
+    return checker.accuracy(prepared.weights_kind), tuple(checker.wrong)
+
+
+def resident_bytes(pids: Sequence[int]) -> int | None:
+    """Resident memory of the largest of these processes; None where none can be asked."""
+    import psutil  # noqa: PLC0415 - not needed to collect tests
+
+    sizes = []
+    for pid in pids:
+        with contextlib.suppress(psutil.Error):
+            sizes.append(psutil.Process(pid).memory_info().rss)
+    return max(sizes, default=None)

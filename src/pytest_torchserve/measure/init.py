@@ -1,0 +1,89 @@
+"""How long a worker takes from nothing to ready, and what its first request pays on top."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from pytest_torchserve.errors import MeasurementError
+from pytest_torchserve.load import FullBatches, MonotonicClock
+from pytest_torchserve.measure.check import Checker
+from pytest_torchserve.measure.handle import Tell, resident_bytes
+from pytest_torchserve.measure.run import Cell, Effort, Run, origins
+from pytest_torchserve.phase import INIT_PHASES, Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_torchserve.endpoint import Endpoint
+    from pytest_torchserve.inputs.golden import Prepared
+    from pytest_torchserve.response import Response
+
+
+def measure_init(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell: Tell) -> Run:
+    """Start `effort.init_rounds` workers, each a new process, each alone. The last one stays.
+
+    `total` runs from the scale request to its answer, which TorchServe gives when the worker is ready;
+    `load_model` and `to_device` are the probe's; `spawn_and_import` is `total` less the handler's whole
+    `initialize`; `first_inference` is the first request as its sender sees it. The page cache is warm
+    from the second round on, and from the first where the archive was just unpacked.
+    """
+    checker = Checker(prepared.samples, endpoint.deployment.device)
+    seconds: dict[Phase, dict[int, tuple[float, ...]]] = {phase: {} for phase in INIT_PHASES}
+    resident, gpu_bytes = None, 0
+    for round_ in range(effort.init_rounds):
+        tell(f"round {round_ + 1} of {effort.init_rounds}", round_ / effort.init_rounds)
+        endpoint.end_workers()
+        start_ns = time.monotonic_ns()
+        endpoint.scale(1)
+        total_s = (time.monotonic_ns() - start_ns) / 1e9
+        first = _first_answer(endpoint, prepared)
+        trace = checker.check(first)
+        if trace is None:
+            break
+        if trace.pid in seconds[Phase.TOTAL]:
+            raise MeasurementError(
+                wanted="a new worker process in every round",
+                found=f"process {trace.pid} answered twice",
+                do="look into the server's log for a worker that was not ended",
+            )
+        if trace.batch != 1:
+            raise MeasurementError(
+                wanted="the first batch of a new worker",
+                found=f"batch {trace.batch}: something else sent requests to {endpoint.name}",
+                do="leave the server to this session",
+            )
+        init = trace.init_s
+        values = {
+            Phase.LOAD_MODEL: init[Phase.LOAD_MODEL],
+            Phase.TO_DEVICE: init[Phase.TO_DEVICE],
+            Phase.SPAWN_AND_IMPORT: total_s - init["initialize"],
+            Phase.TOTAL: total_s,
+            Phase.FIRST_INFERENCE: (first.done_ns - first.sent_ns) / 1e9,
+        }
+        for phase, value in values.items():
+            seconds[phase][trace.pid] = (value,)
+        resident = max(resident or 0, resident_bytes([trace.pid]) or 0)
+        gpu_bytes = max(gpu_bytes, trace.gpu_bytes)
+    return Run(
+        cell=Cell("init", endpoint.deployment),
+        workers=1,
+        seconds=seconds,
+        checked=len(seconds[Phase.TOTAL]),
+        wrong=tuple(checker.wrong),
+        worker_rss_bytes=resident,
+        gpu_bytes=gpu_bytes,
+        devices=tuple(sorted(checker.devices)),
+        **origins(prepared),
+    )
+
+
+def _first_answer(endpoint: Endpoint, prepared: Prepared) -> Response:
+    answers: list[Response] = []
+
+    def more(responses: Sequence[Response]) -> bool:
+        answers.extend(responses)
+        return False
+
+    endpoint.send(FullBatches(1), prepared.samples, more, MonotonicClock())
+    return answers[0]

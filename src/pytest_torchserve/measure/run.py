@@ -1,0 +1,110 @@
+"""The nouns of measuring: what to measure (`Cell`), how hard (`Effort`), what came of it (`Run`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from pytest_torchserve.deployment import Deployment
+from pytest_torchserve.phase import Phase
+
+if TYPE_CHECKING:
+    from pytest_torchserve.inputs.golden import Prepared
+
+Kind = Literal["init", "handle", "pace"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One kind of measurement of one deployment."""
+
+    kind: Kind
+    deployment: Deployment
+
+    @property
+    def id(self) -> str:
+        """As in test ids: an init does not depend on the batch size."""
+        deployment = self.deployment
+        name = f"{deployment.model.name}-{deployment.device}"
+        return name if self.kind == "init" else f"{name}-b{deployment.batching.batch_size}"
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much time and how many processes a measurement may use.
+
+    Attributes:
+        processes: worker processes of a deployment whose `handle` is timed. One is a sample of one.
+        cell_seconds: the budget of one handle cell, warm-up not counted.
+        init_rounds: workers started one after the other for an init cell.
+        pace_requests: requests of a pace cell.
+        pace_rate_per_s: how many of them leave in a second.
+        precision: a handle cell ends early when its median is known to this fraction.
+    """
+
+    processes: int = 3
+    cell_seconds: float = 20.0
+    init_rounds: int = 3
+    pace_requests: int = 100
+    pace_rate_per_s: float = 10.0
+    precision: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What was measured in one cell.
+
+    Attributes:
+        cell: what was measured.
+        seconds: the samples, in seconds, of each phase, by worker process. What a sample is depends on the kind:
+            a worker's start, a batch, or a request.
+        workers: how many were running.
+        checked: requests whose answers were timed and compared with the golden ones.
+        wrong: why answers were wrong or failed, in words; a run with any is no measurement.
+        batch_sizes: achieved batch size → number of batches.
+        throughput: samples answered per second while requests were in flight; None where that says nothing.
+        worker_rss_bytes: resident memory of the largest worker.
+        gpu_bytes: what torch had reserved on the GPU in the largest worker.
+        process_spread: by phase, how far the processes' medians lie apart, as a fraction.
+        accuracy: (right, asked) over distinct labelled samples, where the weights are real.
+        weights, samples: where they came from.
+        devices: where the parameters were, as torch spells it.
+        behind: why the server did not keep up, in words; only of a pace run.
+    """
+
+    cell: Cell
+    seconds: Mapping[Phase, Mapping[int, tuple[float, ...]]]
+    workers: int
+    checked: int = 0
+    wrong: tuple[str, ...] = ()
+    batch_sizes: Mapping[int, int] = field(default_factory=dict)
+    throughput: float | None = None
+    worker_rss_bytes: int | None = None
+    gpu_bytes: int = 0
+    process_spread: Mapping[Phase, float | None] = field(default_factory=dict)
+    accuracy: tuple[int, int] | None = None
+    weights: str = ""
+    samples: str = ""
+    devices: tuple[str, ...] = ()
+    behind: str = ""
+
+    def pooled(self, phase: Phase) -> list[float]:
+        """All samples of a phase, process after process."""
+        return [value for values in self.seconds.get(phase, {}).values() for value in values]
+
+    @property
+    def processes(self) -> int:
+        """How many worker processes the samples come from."""
+        return max((len(by_process) for by_process in self.seconds.values()), default=0)
+
+    @property
+    def achieved_batch_size(self) -> float | None:
+        """The mean batch size that the worker saw; None where no batch was seen."""
+        batches = sum(self.batch_sizes.values())
+        return sum(size * count for size, count in self.batch_sizes.items()) / batches if batches else None
+
+
+def origins(prepared: Prepared) -> dict[str, str]:
+    """The fields of a `Run` that say where weights and samples came from."""
+    return {"weights": prepared.weights_kind, "samples": prepared.samples_source}

@@ -1,0 +1,38 @@
+"""The phases of a model's life that are timed, by the names used everywhere."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """One timed stretch; its value is the name in test ids, records and tables."""
+
+    LOAD_MODEL = "load_model"
+    TO_DEVICE = "to_device"
+    WARM_UP = "warm_up"
+    SPAWN_AND_IMPORT = "spawn_and_import"
+    TOTAL = "total"
+    FIRST_INFERENCE = "first_inference"
+
+    PREPROCESS = "preprocess"
+    INFERENCE = "inference"
+    POSTPROCESS = "postprocess"
+    HANDLE = "handle"
+    LATENCY = "latency"
+
+
+INIT_PHASES = (
+    Phase.LOAD_MODEL,
+    Phase.TO_DEVICE,
+    Phase.SPAWN_AND_IMPORT,
+    Phase.TOTAL,
+    Phase.FIRST_INFERENCE,
+)
+"""What `test_init` stores, in the order of a worker's life."""
+
+HANDLER_PHASES = (Phase.PREPROCESS, Phase.INFERENCE, Phase.POSTPROCESS)
+"""The parts of `handle`; what they leave unexplained is the handler's own glue."""
+
+HANDLE_PHASES = (*HANDLER_PHASES, Phase.HANDLE, Phase.LATENCY)
+"""What `test_handle` stores, in the order of a batch's life."""

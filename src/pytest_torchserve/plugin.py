@@ -1,0 +1,191 @@
+"""The pytest plugin: options, what to parametrize, in which order, and what to say at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_torchserve import environment, hooks, options, record, tables
+from pytest_torchserve.deployment import DEVICES, Batching, Deployment
+from pytest_torchserve.errors import OptionError
+from pytest_torchserve.fixtures import MODELS_KEY, SESSION_KEY
+from pytest_torchserve.ledger import Ledger
+from pytest_torchserve.measure import Cell, Kind
+from pytest_torchserve.progress import Progress
+from pytest_torchserve.session import Config, Expected, Session
+
+if TYPE_CHECKING:
+    from pytest_torchserve.model import Model
+
+pytest_plugins = ("pytest_torchserve.fixtures",)
+
+CONFIG_KEY: pytest.StashKey[Config] = pytest.StashKey()
+LEDGER_KEY: pytest.StashKey[Ledger] = pytest.StashKey()
+
+PACE = Batching(batch_size=16, max_batch_delay_ms=3000)
+"""The classic setting: every 0.1 s a request, batches of 16, 3 s of delay."""
+
+_FIXTURE_OF: dict[Kind, str] = {"init": "init_run", "handle": "handle_run", "pace": "pace_run"}
+_MARKERS = (
+    "cpu: runs on the CPU",
+    "gpu: runs on a GPU; skipped with its reason where there is none",
+    "ts_models(name, ...): measure only these models of the catalogue",
+    "ts_effort(processes=…, cell_seconds=…, init_rounds=…): at most this much",
+    "ts_batch_sizes(n, ...): measure only these batch sizes",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Our options."""
+    options.add(parser)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Our hook."""
+    pluginmanager.add_hookspecs(hooks)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the options once; a bad one is a usage error before anything starts."""
+    for marker in _MARKERS:
+        config.addinivalue_line("markers", marker)
+    config.stash[LEDGER_KEY] = Ledger()
+    try:
+        config.stash[CONFIG_KEY] = options.read(config)
+    except OptionError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def models(config: pytest.Config) -> tuple[Model, ...]:
+    """What conftest.py says is served."""
+    if MODELS_KEY not in config.stash:
+        answers: list[Sequence[Model]] = config.hook.pytest_torchserve_models(config=config)
+        config.stash[MODELS_KEY] = tuple(model for answer in answers for model in answer)
+    return config.stash[MODELS_KEY]
+
+
+def cells(kind: Kind, config: pytest.Config, definition: pytest.Item) -> Iterator[Cell]:
+    """The cells of a kind that a test is to measure."""
+    marker = definition.get_closest_marker("ts_models")
+    sizes = definition.get_closest_marker("ts_batch_sizes")
+    for model in models(config):
+        named = marker is not None and model.name in marker.args
+        if (not named) if marker else model.extra:
+            continue
+        if kind == "pace" and model.network is None:
+            continue  # a floor has no pace of its own
+        batchings = {
+            "init": (Batching(batch_size=1),),
+            "pace": (PACE,),
+            "handle": tuple(Batching(n) for n in (sizes.args if sizes else config.stash[CONFIG_KEY].batch_sizes)),
+        }[kind]
+        for device in DEVICES:
+            for batching in batchings:
+                yield Cell(kind, Deployment(model, device, batching))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Model × device × batch size for the run fixtures, and devices for the rest."""
+    for kind, fixture in _FIXTURE_OF.items():
+        if fixture in metafunc.fixturenames:
+            parameters = [
+                pytest.param(cell, id=cell.id, marks=getattr(pytest.mark, cell.deployment.device))
+                for cell in cells(kind, metafunc.config, metafunc.definition)
+            ]
+            metafunc.parametrize(fixture, parameters, indirect=True)
+    if "ts_device" in metafunc.fixturenames:
+        parameters = [pytest.param(device, id=device, marks=getattr(pytest.mark, device)) for device in DEVICES]
+        metafunc.parametrize("ts_device", parameters, indirect=True)
+
+
+def cell_of(item: pytest.Item) -> Cell | None:
+    """The cell that a test measures."""
+    callspec = getattr(item, "callspec", None)
+    parameters = callspec.params.values() if callspec else ()
+    return next((value for value in parameters if isinstance(value, Cell)), None)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Bring tests of one deployment together, so that its workers are loaded once; else keep the order."""
+    first: dict[str, int] = {}
+    places: dict[pytest.Item, int] = {}
+    for index, item in enumerate(items):
+        cell = cell_of(item)
+        places[item] = first.setdefault(cell.deployment.name, index) if cell else index
+    items.sort(key=places.__getitem__)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Know what the tests will ask for; start nothing."""
+    config = session.config
+    expected = Expected()
+    wanted = [cell for cell in map(cell_of, session.items) if cell is not None]
+    for cell in wanted:
+        if cell.deployment.device == "cpu" or environment.gpus()[0]:
+            expected.models[cell.deployment.model.name] = cell.deployment.model
+        expected.deployments[cell.deployment.name] += 1
+    expected.cells = len(set(wanted))
+    reporter: Any = config.pluginmanager.getplugin("terminalreporter")
+    capture: Any = config.pluginmanager.getplugin("capturemanager")
+
+    def write(text: str) -> None:
+        if reporter is None or config.option.verbose < 0:
+            return
+        with capture.global_and_fixture_disabled():
+            reporter._tw._file.write(text)  # noqa: SLF001 - pytest has no public way to write a partial line
+            reporter._tw._file.flush()  # noqa: SLF001
+
+    width = reporter._tw.fullwidth if reporter is not None and reporter.isatty else 0  # noqa: SLF001
+    progress = Progress(write, width=width, total=expected.cells)
+    config.stash[SESSION_KEY] = Session(config.stash[CONFIG_KEY], expected, progress, config.stash[LEDGER_KEY])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """A failing test stores nothing, and shows the server's last words."""
+    report = yield
+    if report.failed:
+        record.forget(item)
+        session = item.config.stash.get(SESSION_KEY, None)
+        if session is not None and session.server is not None:
+            report.sections.append(("TorchServe log", session.server.log_tail()))
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Stop everything."""
+    ours = session.config.stash.get(SESSION_KEY, None)
+    if ours is not None:
+        ours.close(failed=session.testsfailed > 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
+    """What makes two runs comparable goes into every saved file."""
+    session = config.stash.get(SESSION_KEY, None)
+    if session is not None:
+        machine_info.update(session.machine_info())
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The two tables, the notices, and where the wall-clock went."""
+    session = config.stash.get(SESSION_KEY, None)
+    if session is None or (not session.runs and not session.notices and session.server is None):
+        return
+    good = [run for run in session.runs.values() if not run.wrong]
+    init = [run for run in good if run.cell.kind == "init"]
+    handle = [run for run in good if run.cell.kind == "handle"]
+    shown = [tables.init_table(init)] * bool(init) + [tables.handle_table(handle)] * bool(handle)
+    terminalreporter.section("torchserve")
+    terminalreporter.write_line(tables.render(shown, width=terminalreporter._tw.fullwidth))  # noqa: SLF001
+    for notice in session.notices:
+        terminalreporter.write_line(f"notice: {notice}")
+    for run in session.runs.values():
+        if run.behind:
+            terminalreporter.write_line(f"{run.cell.id}: {run.behind}")
+    terminalreporter.write_line(f"every run, with raw samples: {session.journal.path}")
+    terminalreporter.write_line(session.ledger.line())

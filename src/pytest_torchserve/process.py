@@ -1,0 +1,116 @@
+"""A process group that cannot outlive pytest, its folder, and how to wait for anything."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+PREFIX = "tsperf-"
+_KEPT_S = 7 * 24 * 3600
+_STOP_S = 15.0
+
+
+def wait_until(
+    condition: Callable[[], bool], *, timeout_s: float, every_s: float = 0.05, clock: Callable[[], float] = time.monotonic
+) -> bool:
+    """Poll until the condition holds; False when the deadline passed first. The only place that sleeps."""
+    deadline = clock() + timeout_s
+    while not condition():
+        if clock() >= deadline:
+            return False
+        time.sleep(every_s)
+    return True
+
+
+class GuardedProcess:
+    """One command under a guardian: `start`, `exit_code`, `stop`.
+
+    Its folder (temporary files, sockets, logs, keys, PID files: everything) is deleted when it stops,
+    unless `keep` was called.
+    """
+
+    def __init__(self) -> None:
+        # Short, since the workers' socket paths lie in it and may have 107 bytes.
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        self._guardian: subprocess.Popen[str] | None = None
+        self.pid = 0
+
+    def start(self, command: Sequence[str], env: Mapping[str, str]) -> None:
+        """Start the command in a new session, with the folder as its working directory."""
+        spec = self.folder / "spec.json"
+        spec.write_text(
+            json.dumps({"command": list(command), "env": dict(env), "cwd": str(self.folder)}), encoding="utf-8"
+        )
+        self._guardian = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(Path(__file__).with_name("guardian.py")), str(spec)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert self._guardian.stdout is not None  # noqa: S101 - says to the type checker what PIPE means
+        self.pid = int(self._guardian.stdout.readline())
+
+    @property
+    def guardian_pid(self) -> int:
+        """The guardian's process id."""
+        return self._guardian.pid if self._guardian else 0
+
+    def exit_code(self) -> int | None:
+        """The command's exit code, or None while it runs."""
+        with contextlib.suppress(OSError, ValueError):
+            return int((self.folder / "exit").read_text(encoding="utf-8"))
+        return None
+
+    def keep(self) -> None:
+        """Leave the folder behind when the process stops."""
+        (self.folder / "keep").touch()
+
+    def stop(self) -> None:
+        """Close the pipe and wait until the guardian has ended the group."""
+        if self._guardian is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            return
+        assert self._guardian.stdin is not None  # noqa: S101 - as above
+        with contextlib.suppress(OSError):
+            self._guardian.stdin.close()
+        self._guardian.wait(timeout=_STOP_S)
+        if self._guardian.stdout is not None:
+            self._guardian.stdout.close()
+        self._guardian = None
+
+
+def remove_stale_folders(base: Path | None = None) -> list[Path]:
+    """Delete folders whose guardian is gone (it was killed too), and kept ones older than a week."""
+    removed = []
+    for folder in (base or Path(tempfile.gettempdir())).glob(PREFIX + "*"):
+        if not folder.is_dir() or folder.stat().st_uid != os.getuid():
+            continue
+        kept = (folder / "keep").exists()
+        age_s = time.time() - folder.stat().st_mtime
+        if (kept and age_s < _KEPT_S) or not _abandoned(folder, age_s):
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
+        removed.append(folder)
+    return removed
+
+
+def _abandoned(folder: Path, age_s: float) -> bool:
+    """Whether nobody holds the folder's lock. One just made may not have its lock yet."""
+    try:
+        with (folder / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return age_s > 60  # noqa: PLR2004 - far longer than from mkdtemp to the lock
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,87 @@
+"""Runs into pytest-benchmark: one phase, one test, one stable name. The only module that touches it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from pytest_torchserve import summary
+
+if TYPE_CHECKING:
+    import pytest
+
+    from pytest_torchserve.measure import Run
+    from pytest_torchserve.phase import Phase
+
+
+class VirtualClock:
+    """A timer that only its target advances: pytest-benchmark, timing the target, reads what was measured."""
+
+    def __init__(self, seconds: Iterable[float]) -> None:
+        self._left = iter(seconds)
+        self._now = 0.0
+        self.__name__ = "measured_elsewhere"
+
+    def __call__(self) -> float:
+        """The virtual time."""
+        return self._now
+
+    def advance(self) -> None:
+        """The target: takes as long as the next sample did."""
+        self._now += next(self._left, 0.0)
+
+
+def extra_info(run: Run, phase: Phase) -> dict[str, Any]:
+    """What an entry says besides its statistics."""
+    values = run.pooled(phase)
+    deployment = run.cell.deployment
+    return {
+        "model": deployment.model.name,
+        "device": deployment.device,
+        "kind": run.cell.kind,
+        "phase": phase.value,
+        "batch_size": deployment.batching.batch_size,
+        "max_batch_delay_ms": deployment.batching.max_batch_delay_ms,
+        "workers": run.workers,
+        "n": len(values),
+        "p50_s": summary.percentile(values, 0.5),
+        "p90_s": summary.percentile(values, 0.9),
+        "p99_s": summary.percentile(values, 0.99),
+        "throughput": run.throughput,
+        "achieved_batch_size": run.achieved_batch_size,
+        "processes": len(run.seconds[phase]),
+        "process_spread": run.process_spread.get(phase),
+        "checked": run.checked,
+        "wrong": len(run.wrong),
+        "weights": run.weights,
+        "samples": run.samples,
+        "worker_rss_bytes": run.worker_rss_bytes,
+        "gpu_bytes": run.gpu_bytes,
+        "accuracy": run.accuracy,
+        "devices": list(run.devices),
+    }
+
+
+def replay(request: pytest.FixtureRequest, run: Run, phase: Phase) -> None:
+    """Store a phase's samples as this test's benchmark.
+
+    The virtual clock goes in through the public `timer` option, whose marker must stand before the
+    fixture is made; hence the fixture is asked for here and not in a test's signature.
+    """
+    import pytest  # noqa: PLC0415 - this module is imported where pytest runs, but is typed without it
+
+    values = run.pooled(phase)
+    if run.wrong or not values:
+        pytest.fail(f"{run.cell.id}: not recorded: {len(run.wrong)} wrong answers, {len(values)} samples of {phase}")
+    clock = VirtualClock(values)
+    request.node.add_marker(pytest.mark.benchmark(timer=clock, group=f"{run.cell.kind} {run.cell.id}"))
+    benchmark = request.getfixturevalue("benchmark")
+    benchmark.extra_info.update(extra_info(run, phase))
+    benchmark.pedantic(clock.advance, rounds=len(values))
+
+
+def forget(item: pytest.Item) -> None:
+    """Keep a failed test's timings out of what is saved: pytest-benchmark itself would store them."""
+    benchmark = getattr(item, "funcargs", {}).get("benchmark") or getattr(item, "_ts_benchmark", None)
+    if benchmark is not None:
+        benchmark.has_error = True

@@ -1,0 +1,227 @@
+"""One session: the server, what is deployed on it, and every cell measured once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pytest_torchserve import archive, environment, java, measure
+from pytest_torchserve.endpoint import Endpoint
+from pytest_torchserve.errors import SuiteError
+from pytest_torchserve.inputs import weights
+from pytest_torchserve.inputs.golden import Preparation, Prepared
+from pytest_torchserve.journal import Journal, as_record
+from pytest_torchserve.ledger import Account, Ledger
+from pytest_torchserve.measure import Cell, Effort, Run
+from pytest_torchserve.server import Server
+from pytest_torchserve.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from pytest_torchserve.deployment import Deployment
+    from pytest_torchserve.model import Model
+    from pytest_torchserve.progress import Progress
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What the options say.
+
+    Attributes:
+        weights, data: where weights and samples come from (`inputs`).
+        batch_sizes: the handle cells' batch sizes.
+        effort: how much time a measurement may take.
+        server: the user's server settings.
+        store: the model store.
+        journal: the journal's file.
+        keep: whether the server's folder is left behind in any case.
+        require_gpu: whether a missing GPU is a failure.
+    """
+
+    weights: weights.Mode
+    data: Path | None
+    batch_sizes: tuple[int, ...]
+    effort: Effort
+    server: ServerSettings
+    store: Path
+    journal: Path
+    keep: bool = False
+    require_gpu: bool = False
+
+
+@dataclass(slots=True)
+class Expected:
+    """What the collected tests will ask for, so that nothing is prepared in vain or kept too long."""
+
+    models: dict[str, Model] = field(default_factory=dict)
+    deployments: Counter[str] = field(default_factory=Counter)
+    cells: int = 0
+
+
+class Session:
+    """Starts things when they are first needed, and ends them when no test needs them any more."""
+
+    def __init__(self, config: Config, expected: Expected, progress: Progress, ledger: Ledger) -> None:
+        self.config = config
+        self.ledger = ledger
+        self.journal = Journal(config.journal)
+        self.runs: dict[tuple[Cell, Effort], Run] = {}
+        self.notices: list[str] = []
+        self.server: Server | None = None
+        self._expected = expected
+        self._progress = progress
+        self._failures: dict[object, SuiteError] = {}
+        self._preparations: dict[str, Preparation] = {}
+        self._prepared: dict[str, Prepared] = {}
+        self._endpoints: dict[str, Endpoint] = {}
+
+    # -- inputs and server -----------------------------------------------------------------------
+
+    def start(self) -> Server:
+        """The server, started at the first call; golden answers are made meanwhile.
+
+        Raises what went wrong, and the same again at every further call: one cause, not a hundred.
+        """
+        if self.server is None:
+            self.server = self._once("server", self._start)
+        return self.server
+
+    def _start(self) -> Server:
+        for model in self._expected.models.values():
+            self._preparations[model.name] = Preparation.start(model, self.config.weights, self.config.data)
+        with self.ledger.span(Account.SERVER_START):
+            server = Server(java.find(), self.config.store, self.config.server)
+            try:
+                server.start()
+            except BaseException:
+                server.stop()
+                raise
+        if server.overridden:
+            self.notices.append(f"--ts-config: overridden for isolation: {', '.join(server.overridden)}")
+        if self.config.keep:
+            server.keep()
+        self.journal.write("session", self.machine_info())
+        # Not one is measured while another's golden answers are still being made.
+        for model in self._expected.models.values():
+            self.prepared(model)
+        return server
+
+    def machine_info(self) -> dict[str, Any]:
+        """What pytest-benchmark's `machine_info` gains."""
+        found: dict[str, Any] = {**environment.software(), **environment.machine()}
+        found["server_settings"] = self.config.server.record()
+        if self.server is not None:
+            found["java"] = f"{self.server.java.version} ({self.server.java.source})"
+        return found
+
+    def prepared(self, model: Model) -> Prepared:
+        """The model's weights, samples and golden answers."""
+        if model.name not in self._prepared:
+            with self.ledger.span(Account.GOLDEN):
+                self._prepared[model.name] = self._once(("prepared", model.name), lambda: self._prepare(model))
+            self._notice(self._prepared[model.name])
+        return self._prepared[model.name]
+
+    def _prepare(self, model: Model) -> Prepared:
+        preparation = self._preparations.get(model.name)
+        if preparation is None:
+            preparation = Preparation.start(model, self.config.weights, self.config.data)
+            self._preparations[model.name] = preparation
+        return preparation.result()
+
+    def _notice(self, prepared: Prepared) -> None:
+        model = prepared.model
+        if prepared.weights_kind == "seeded" and self.config.weights == "auto":
+            wanted = model.weights.file if model.weights else "published weights"
+            self.notices.append(
+                f"{model.name}: seeded weights ({wanted} is not on disk; --ts-weights=pretrained downloads it)"
+            )
+        if prepared.samples_source == "synthetic" and self.config.data is not None:
+            self.notices.append(f"{model.name}: synthetic samples ({self.config.data} holds no {model.dataset}/)")
+
+    def _once(self, key: object, make: Callable[[], T]) -> T:
+        if key in self._failures:
+            raise self._failures[key]
+        try:
+            return make()
+        except SuiteError as error:
+            self._failures[key] = error
+            raise
+
+    # -- deployments -----------------------------------------------------------------------------
+
+    def endpoint(self, deployment: Deployment, *, workers: int | None = None) -> Endpoint:
+        """The deployment, registered, with exactly this many workers (as many as it has, for None)."""
+        server = self.start()
+        endpoint = self._endpoints.get(deployment.name)
+        if endpoint is None:
+            made = archive.build(self.prepared(deployment.model), deployment.device, server.store)
+            endpoint = Endpoint(server, deployment, made, self.ledger)
+            endpoint.register()
+            self._endpoints[deployment.name] = endpoint
+        if workers is not None and len(endpoint.workers()) != workers:
+            endpoint.scale(workers)
+        return endpoint
+
+    def release(self, deployment: Deployment) -> None:
+        """One test less needs the deployment; the last one ends its workers."""
+        self._expected.deployments[deployment.name] -= 1
+        if self._expected.deployments[deployment.name] <= 0:
+            self._drop(deployment)
+
+    def _drop(self, deployment: Deployment) -> None:
+        endpoint = self._endpoints.pop(deployment.name, None)
+        if endpoint is not None and endpoint.server.alive():
+            endpoint.close()
+
+    # -- cells -----------------------------------------------------------------------------------
+
+    def run(self, cell: Cell, effort: Effort) -> Run:
+        """The cell's run, measured at the first call and remembered, as a failure is too."""
+        key = (cell, effort)
+        if key not in self.runs:
+            self.runs[key] = self._once(key, lambda: self._measure(cell, effort))
+        return self.runs[key]
+
+    def _measure(self, cell: Cell, effort: Effort) -> Run:
+        deployment = cell.deployment
+        self.start()
+        self._progress.start(f"{cell.kind} {cell.id}")
+        tell = self._progress.update
+        try:
+            prepared = self.prepared(deployment.model)
+            if cell.kind == "init":
+                run = measure.measure_init(self.endpoint(deployment), prepared, effort, tell)
+            elif cell.kind == "handle":
+                endpoint = self.endpoint(deployment, workers=effort.processes)
+                run = measure.measure_handle(endpoint, prepared, effort, tell)
+            else:
+                run = measure.measure_pace(self.endpoint(deployment, workers=1), prepared, effort, tell)
+        finally:
+            self._progress.finish()
+        self.journal.write("run", as_record(run))
+        if run.behind:
+            self._drop(deployment)  # what it still has queued would run into the next cell
+        return run
+
+    def accuracy(self, deployment: Deployment) -> tuple[tuple[int, int] | None, tuple[str, ...]]:
+        """(right, asked) over every labelled sample, each sent once; and why answers were wrong."""
+        prepared = self.prepared(deployment.model)
+        return measure.measure_accuracy(self.endpoint(deployment, workers=1), prepared)
+
+    # -- end -------------------------------------------------------------------------------------
+
+    def close(self, *, failed: bool) -> None:
+        """Stop the server and whatever is still being prepared; a failed session leaves its logs."""
+        for preparation in self._preparations.values():
+            preparation.cancel()
+        if self.server is not None:
+            if failed:
+                self.server.keep()
+            if failed or self.config.keep:
+                self.notices.append(f"the server's logs and temporary files are kept in {self.server.folder}")
+            self.server.stop()

@@ -1,0 +1,83 @@
+"""Samples to figures: medians, percentiles that the sample can support, spread between processes."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+CONFIDENCE = 0.95
+_Z = statistics.NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
+_LARGE = 50
+
+
+def percentile(values: Sequence[float], p: float) -> float | None:
+    """The p-quantile (0 < p < 1) by linear interpolation, or None where the sample cannot support it.
+
+    A sample of n supports the p-quantile when its largest value is above the true quantile with 95%
+    confidence, that is when 1 - p**n ≥ 0.95 (Conover, Practical Nonparametric Statistics, 3.2): p50 needs
+    5 values, p90 29, p99 299. Below that the "p99" would just be the largest value seen.
+    """
+    n = len(values)
+    if n == 0 or 1 - p**n < CONFIDENCE:
+        return None
+    ordered = sorted(values)
+    at = p * (n - 1)
+    below = math.floor(at)
+    above = min(below + 1, n - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (at - below)
+
+
+@cache
+def median_ranks(n: int) -> tuple[int, int] | None:
+    """Ranks (from 0) of the order statistics that enclose the median with at least 95% confidence.
+
+    From the binomial distribution with p = 1/2: no assumption about the shape (Conover, 3.2), by the
+    normal approximation above 50 values. None below six, where even smallest and largest enclose it
+    with less.
+    """
+    if n > _LARGE:
+        rank = math.floor((n - _Z * math.sqrt(n)) / 2)
+    else:
+        tail, rank = 0.0, 0
+        while rank < n // 2:
+            tail += math.comb(n, rank) / 2**n
+            if 2 * tail > 1 - CONFIDENCE:
+                break
+            rank += 1
+    return (rank - 1, n - rank) if rank else None
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """The 95% interval of the median, or None below six values."""
+    ranks = median_ranks(len(values))
+    if ranks is None:
+        return None
+    ordered = sorted(values)
+    return ordered[ranks[0]], ordered[ranks[1]]
+
+
+def within_precision(by_process: Mapping[int, Sequence[float]], *, precision: float) -> bool:
+    """Whether the median *within* processes is known to ± `precision` (a fraction) with 95% confidence.
+
+    Each process's values are divided by that process's own median, so that a difference between
+    processes, which more samples cannot shrink, does not count; the ratios are pooled and the interval
+    of their median must lie inside 1 ± precision.
+    """
+    ratios: list[float] = []
+    for values in by_process.values():
+        if not values:
+            return False
+        middle = statistics.median(values)
+        ratios += [value / middle for value in values]
+    interval = median_interval(ratios)
+    return interval is not None and 1 - precision <= interval[0] and interval[1] <= 1 + precision
+
+
+def process_spread(by_process: Mapping[int, Sequence[float]]) -> float | None:
+    """How far the processes' medians lie apart: (largest - smallest) / their median; None for one process."""
+    medians = [statistics.median(values) for values in by_process.values() if values]
+    if len(medians) < 2:  # noqa: PLR2004 - a spread needs two
+        return None
+    return (max(medians) - min(medians)) / statistics.median(medians)

@@ -1,0 +1,93 @@
+"""The two tables at the session's end: init and handle, in milliseconds."""
+
+from __future__ import annotations
+
+import io
+import statistics
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pytest_torchserve.phase import HANDLE_PHASES, INIT_PHASES, Phase
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from pytest_torchserve.measure import Run
+
+_SHORT = {
+    Phase.LOAD_MODEL: "load model",
+    Phase.TO_DEVICE: "to device",
+    Phase.SPAWN_AND_IMPORT: "spawn, import",
+    Phase.FIRST_INFERENCE: "first request",
+    Phase.PREPROCESS: "pre",
+    Phase.INFERENCE: "inference",
+    Phase.POSTPROCESS: "post",
+}
+
+
+def milliseconds(seconds: float) -> str:
+    """Three significant digits, never scientific: `0.034`, `71.3`, `4120`."""
+    value = seconds * 1e3
+    digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3  # noqa: PLR2004
+    return f"{value:.{digits}f}"
+
+
+def _median(run: Run, phase: Phase) -> str:
+    values = run.pooled(phase)
+    return milliseconds(statistics.median(values)) if values else "–"
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    from rich import box  # noqa: PLC0415 - not needed to collect tests
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for column in columns:
+        table.add_column(column, justify="left" if column in {"model", "device"} else "right")
+    return table
+
+
+def init_table(runs: Sequence[Run]) -> Table:
+    """A row for each model × device: medians over workers."""
+    names = [_SHORT.get(phase, phase.value) for phase in INIT_PHASES]
+    table = _table("init (ms, median over new workers)", ["model", "device", *names, "RSS MiB", "n"])
+    for run in runs:
+        deployment = run.cell.deployment
+        resident = f"{(run.worker_rss_bytes or 0) / 2**20:.0f}"
+        phases = [_median(run, phase) for phase in INIT_PHASES]
+        table.add_row(
+            deployment.model.name, deployment.device, *phases, resident, str(len(run.pooled(Phase.TOTAL)))
+        )
+    return table
+
+
+def handle_table(runs: Sequence[Run]) -> Table:
+    """A row for each model × device × batch: medians over batches, and the processes' spread of `handle`."""
+    names = [_SHORT.get(phase, phase.value) for phase in HANDLE_PHASES]
+    table = _table(
+        "handle (ms a batch, median over batches)", ["model", "device", "batch", *names, "per s", "spread", "n"]
+    )
+    for run in runs:
+        deployment = run.cell.deployment
+        spread = run.process_spread.get(Phase.HANDLE)
+        table.add_row(
+            deployment.model.name,
+            deployment.device,
+            str(deployment.batching.batch_size),
+            *(_median(run, phase) for phase in HANDLE_PHASES),
+            f"{run.throughput:.1f}" if run.throughput else "–",
+            "–" if spread is None else f"{spread:.1%}",
+            str(len(run.pooled(Phase.HANDLE))),
+        )
+    return table
+
+
+def render(tables: Sequence[Table], *, width: int) -> str:
+    """The tables as plain text of at most this many columns."""
+    from rich.console import Console  # noqa: PLC0415 - not needed to collect tests
+
+    file = io.StringIO()
+    console = Console(file=file, width=width, force_terminal=False, color_system=None)
+    for table in tables:
+        console.print(table)
+    return file.getvalue()

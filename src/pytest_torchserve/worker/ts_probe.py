@@ -1,0 +1,186 @@
+"""The probe: a .mar's entry point that times the real handler from outside and reports in response headers.
+
+Packed into every archive. It needs the standard library alone, and touches torch only where the handler
+has loaded it. The real handler's name stands in model-config.yaml under `probe: handler:`.
+
+Phases are clocked by replacing methods on the handler's *instance*; its class and its file stay untouched.
+The names of the headers are those in `pytest_torchserve.response`.
+"""
+
+import importlib
+import inspect
+import os
+import sys
+import time
+
+_now_ns = time.monotonic_ns
+_HANDLER_PHASES = ("preprocess", "inference", "postprocess")
+_INIT_PHASES = ("load_model", "to_device", "warm_up")
+_INIT_REPORTS = 3  # so many first batches carry the worker's start: one lost answer loses nothing
+
+
+def _load_module(name):
+    """Import the handler as TorchServe would: a file of the archive, else a stock handler."""
+    try:
+        return importlib.import_module(name.removesuffix(".py"))
+    except ModuleNotFoundError as missing:
+        if missing.name != name.removesuffix(".py"):
+            raise  # the handler is there; what it imports is not
+        return importlib.import_module("ts.torch_handler." + name)
+
+
+def _find_handler(name):
+    """The handler's instance (or None) and its two calls: `initialize(context)`, `handle(data, context)`."""
+    file, _, function = name.partition(":")
+    module = _load_module(file)
+    entry = getattr(module, function or "handle", None)
+    if entry is not None:
+        instances = (value for value in vars(module).values() if hasattr(value, "initialize"))
+        instance = next((value for value in instances if not inspect.isclass(value)), None)
+        return instance, lambda context: entry(None, context), entry
+    classes = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value) and value.__module__ == module.__name__
+    ]
+    if len(classes) != 1:
+        message = f"{file}: wanted one handler class or a function handle(); found {[c.__name__ for c in classes]}"
+        raise ValueError(message)
+    instance = classes[0]()
+    return (
+        instance,
+        lambda context: instance.initialize(context),
+        lambda data, context: instance.handle(data, context),
+    )
+
+
+class _Stopwatch:
+    """Adds up the time spent in named calls. On a GPU each edge waits until the device has caught up."""
+
+    def __init__(self):
+        self.spent_ns = {}
+        self.synchronize = None
+
+    def now_ns(self):
+        if self.synchronize is not None:
+            self.synchronize()
+        return _now_ns()
+
+    def wrap(self, name, call):
+        """`call`, clocked under `name`; of nested calls of one name the outermost counts."""
+        running = False
+
+        def clocked(*args, **kwargs):
+            nonlocal running
+            if running:
+                return call(*args, **kwargs)
+            running = True
+            start_ns = self.now_ns()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                self.spent_ns[name] = self.spent_ns.get(name, 0) + self.now_ns() - start_ns
+                running = False
+
+        return clocked
+
+    def wrap_methods(self, instance, names):
+        """Replace the methods of these names on the instance; returns the names that it has."""
+        found = [name for name in names if callable(getattr(instance, name, None))]
+        for name in found:
+            setattr(instance, name, self.wrap(name, getattr(instance, name)))
+        return found
+
+
+class Probe:
+    """One worker's handler, wrapped: `initialize` once, then `handle` for each batch."""
+
+    def __init__(self, name):
+        self.watch = _Stopwatch()
+        self.instance, self._initialize, self._handle = _find_handler(name)
+        self.parameter = None
+        self.device_index = None
+        self.init_report = ""
+        self.batches = 0
+
+    def initialize(self, context):
+        """Run the real `initialize`, clocking what can be seen inside it."""
+        watch, torch = self.watch, sys.modules.get("torch")
+        seen = watch.wrap_methods(self.instance, _INIT_PHASES) if self.instance is not None else []
+        gpu = context.system_properties.get("gpu_id")
+        if torch is not None and gpu is not None and torch.cuda.is_available():
+            self.device_index = int(gpu)
+            watch.synchronize = lambda: torch.cuda.synchronize(self.device_index)
+        original_to = torch.nn.Module.to if torch is not None else None
+        if original_to is not None and "to_device" not in seen:
+            torch.nn.Module.to = watch.wrap("to_device", original_to)
+        try:
+            start_ns = watch.now_ns()
+            self._initialize(context)
+            initialize_ns = watch.now_ns() - start_ns
+        finally:
+            if original_to is not None:
+                torch.nn.Module.to = original_to
+        spent = watch.spent_ns
+        spent.setdefault("to_device", 0)
+        spent.setdefault("load_model", initialize_ns - spent["to_device"])
+        self.init_report = _server_timing({**spent, "initialize": initialize_ns})
+        self.parameter = self._find_parameter(torch)
+        if self.instance is not None:
+            watch.wrap_methods(self.instance, _HANDLER_PHASES)
+
+    def _find_parameter(self, torch):
+        """A parameter of the first network that hangs on the handler: it knows where the network is."""
+        if torch is None or self.instance is None:
+            return None
+        networks = (value for value in vars(self.instance).values() if isinstance(value, torch.nn.Module))
+        return next((parameter for network in networks for parameter in network.parameters()), None)
+
+    def handle(self, data, context):
+        """Run the real `handle` on one batch and report on it in every answer's headers."""
+        watch = self.watch
+        spent = watch.spent_ns
+        spent.clear()
+        start_ns = watch.now_ns()
+        answers = self._handle(data, context)
+        end_ns = watch.now_ns()
+        spent["handle"] = end_ns - start_ns
+        self.batches += 1
+        timing = _server_timing(spent)
+        batch = (
+            f"id={self.batches};size={len(data)};pid={os.getpid()};device={self._device()};"
+            f"start={start_ns};end={end_ns};gpu={self._gpu_bytes()}"
+        )
+        for index in range(len(data)):
+            context.set_response_header(index, "Server-Timing", timing)
+            context.set_response_header(index, "TS-Probe-Batch", batch)
+            if self.batches <= _INIT_REPORTS:
+                context.set_response_header(index, "TS-Probe-Init", self.init_report)
+        return answers
+
+    def _device(self):
+        return "none" if self.parameter is None else str(self.parameter.device)
+
+    def _gpu_bytes(self):
+        if self.device_index is None:
+            return 0
+        return sys.modules["torch"].cuda.memory_reserved(self.device_index)
+
+
+def _server_timing(spent_ns):
+    return ", ".join(f"{name};dur={ns / 1e6:.6f}" for name, ns in spent_ns.items())
+
+
+_probe = None
+
+
+def handle(data, context):
+    """TorchServe's entry point: called once with no data to initialize, then with each batch."""
+    global _probe  # noqa: PLW0603 - TorchServe calls a module-level function; its state lives in the module
+    if _probe is None:
+        _probe = Probe(context.model_yaml_config["probe"]["handler"])
+        _probe.initialize(context)
+        return None
+    if data is None:
+        return None
+    return _probe.handle(data, context)

@@ -1,0 +1,15 @@
+"""How long a full batch takes, phase by phase."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_torchserve.phase import HANDLE_PHASES
+
+
+@pytest.mark.parametrize("phase", HANDLE_PHASES)
+def test_handle(handle_run, phase, store):
+    """Every batch was full, every answer of every timed batch is right; each phase's time is stored."""
+    assert handle_run.wrong == ()
+    assert handle_run.achieved_batch_size == handle_run.cell.deployment.batching.batch_size
+    store(handle_run, phase)

@@ -1,0 +1,18 @@
+"""TorchServe's own handler, timed from outside without a change to it (`-k stock`)."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_torchserve.phase import HANDLE_PHASES
+
+
+@pytest.mark.ts_models("densenet161-stock")
+@pytest.mark.ts_batch_sizes(4)
+@pytest.mark.ts_effort(processes=1, cell_seconds=5)
+@pytest.mark.parametrize("phase", HANDLE_PHASES)
+def test_stock(handle_run, phase, store):
+    """Right answers, full batches and the same phases as from a handler of our own."""
+    assert handle_run.wrong == ()
+    assert handle_run.achieved_batch_size == handle_run.cell.deployment.batching.batch_size
+    store(handle_run, phase)
