@@ -1,12 +1,7 @@
 """TorchServe handler: ImageNet classification, the five most probable labels."""
 
-import numpy as np
-import torch
 from classifier import Classifier
-from PIL import Image
-
-SHORT_SIDE = 256
-CROP = 224
+from torchvision.transforms import functional
 
 
 class ImageNet(Classifier):
@@ -15,11 +10,5 @@ class ImageNet(Classifier):
     top = 5
 
     def pixels(self, image):
-        """As torchvision's Resize and CenterCrop do it, on PIL: resize, then the centre."""
-        width, height = image.size
-        short = min(width, height)
-        width, height = int(SHORT_SIDE * width / short), int(SHORT_SIDE * height / short)
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-        left, upper = round((width - CROP) / 2), round((height - CROP) / 2)
-        image = image.crop((left, upper, left + CROP, upper + CROP))
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        """The usual cut of torchvision's ImageNet models."""
+        return functional.pil_to_tensor(functional.center_crop(functional.resize(image, 256), 224))

@@ -17,7 +17,7 @@ from pytest_torchserve.inputs import cache
 
 if TYPE_CHECKING:
     from pytest_torchserve.deployment import Device
-    from pytest_torchserve.inputs.golden import Prepared
+    from pytest_torchserve.inputs.golden import Served
 
 PROBE = Path(__file__).parent / "worker" / "ts_probe.py"
 
@@ -36,53 +36,53 @@ class Archive:
     key: str
 
 
-def build(prepared: Prepared, device: Device, store: Path) -> Archive:
+def build(served: Served, device: Device, store: Path) -> Archive:
     """The archive, made unless the store holds it already.
 
     Raises:
         ArchiveError: torch-model-archiver refused the files.
     """
-    model = prepared.model
-    config = _config(prepared, device)
-    files = [*model.files(), *([prepared.weights] if prepared.weights else []), prepared.labels]
+    model = served.model
+    config = _config(served, device)
+    files = [*model.files(), *([served.weights] if served.weights else []), served.labels]
     key = cache.key([PROBE, config, str(version("torch-model-archiver")), *files])
     path = store / f"{model.name}-{device}-{key}.mar"
     store.mkdir(parents=True, exist_ok=True)
     with FileLock(store / f".{model.name}-{device}.lock"):
         if not path.is_file():
             with tempfile.TemporaryDirectory(dir=store, prefix=".making-") as folder:
-                made = _make(prepared, config, Path(folder))
+                made = _make(served, config, Path(folder))
                 made.replace(path)
     return Archive(path=path, key=key)
 
 
-def _config(prepared: Prepared, device: Device) -> str:
+def _config(served: Served, device: Device) -> str:
     """model-config.yaml. JSON is YAML; the device can be chosen nowhere else."""
-    model = prepared.model
+    model = served.model
     handler = model.handler.name if isinstance(model.handler, Path) else model.handler
     settings = {**model.config, "deviceType": device, "probe": {"handler": handler}}
     return json.dumps(settings, indent=2, sort_keys=True)
 
 
-def _make(prepared: Prepared, config: str, folder: Path) -> Path:
+def _make(served: Served, config: str, folder: Path) -> Path:
     """Run torch-model-archiver on copies that bear the names which the archive wants."""
     # In this process, so that nothing is left running when it is killed; imported late, for it is slow.
     from model_archiver.model_archiver_config import ModelArchiverConfig  # noqa: PLC0415
     from model_archiver.model_archiver_error import ModelArchiverError  # noqa: PLC0415
     from model_archiver.model_packaging import generate_model_archive  # noqa: PLC0415
 
-    model = prepared.model
+    model = served.model
     config_file = folder / "model-config.yaml"
     config_file.write_text(config, encoding="utf-8")
-    labels = shutil.copy(prepared.labels, folder / "index_to_name.json")
+    labels = shutil.copy(served.labels, folder / "index_to_name.json")
     extra = [labels, *model.extra_files]
     if isinstance(model.handler, Path):
         extra.append(model.handler)
     weights = None
-    if prepared.weights is not None:
+    if served.weights is not None:
         # A link, not a copy: the archiver copies it once more itself.
         weights = folder / "weights.pt"
-        weights.symlink_to(prepared.weights)
+        weights.symlink_to(served.weights)
     settings = ModelArchiverConfig(
         model_name=model.name,
         handler=str(PROBE),

@@ -111,10 +111,11 @@ def cell_of(item: pytest.Item) -> Cell | None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Bring tests of one deployment together, so that its workers are loaded once; else keep the order."""
     first: dict[str, int] = {}
-    places: dict[pytest.Item, int] = {}
+    places: dict[pytest.Item, tuple[int, int]] = {}
     for index, item in enumerate(items):
         cell = cell_of(item)
-        places[item] = first.setdefault(cell.deployment.name, index) if cell else index
+        # An init cell comes first: it ends the deployment's workers, and leaves its last one to the others.
+        places[item] = (first.setdefault(cell.deployment.name, index), cell.kind != "init") if cell else (index, 0)
     items.sort(key=places.__getitem__)
 
 
@@ -125,7 +126,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     wanted = [cell for cell in map(cell_of, session.items) if cell is not None]
     for cell in wanted:
         if cell.deployment.device == "cpu" or environment.gpus()[0]:
-            expected.models[cell.deployment.model.name] = cell.deployment.model
+            deployment = cell.deployment
+            expected.models[deployment.model.name] = deployment.model
+            expected.archived[deployment.model.name, deployment.device] = deployment
         expected.deployments[cell.deployment.name] += 1
     expected.cells = len(set(wanted))
     reporter: Any = config.pluginmanager.getplugin("terminalreporter")
@@ -161,6 +164,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     ours = session.config.stash.get(SESSION_KEY, None)
     if ours is not None:
         ours.close(failed=session.testsfailed > 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_group_stats(config: pytest.Config, benchmarks: list[dict[str, Any]]) -> list[Any] | None:
+    """Our tables say more in less room: pytest-benchmark's own comes with --benchmark-compare or -verbose."""
+    return [] if record.only_ours(config, benchmarks) else None
 
 
 @pytest.hookimpl(optionalhook=True)

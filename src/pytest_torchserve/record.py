@@ -85,3 +85,9 @@ def forget(item: pytest.Item) -> None:
     benchmark = getattr(item, "funcargs", {}).get("benchmark") or getattr(item, "_ts_benchmark", None)
     if benchmark is not None:
         benchmark.has_error = True
+
+
+def only_ours(config: pytest.Config, benchmarks: list[dict[str, Any]]) -> bool:
+    """Whether every benchmark is one of our entries and nobody asked for pytest-benchmark's own table."""
+    asked = config.getoption("benchmark_compare") or config.getoption("benchmark_verbose")
+    return not asked and all("phase" in bench["extra_info"] for bench in benchmarks)

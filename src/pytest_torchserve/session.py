@@ -12,7 +12,7 @@ from pytest_torchserve import archive, environment, java, measure
 from pytest_torchserve.endpoint import Endpoint
 from pytest_torchserve.errors import SuiteError
 from pytest_torchserve.inputs import weights
-from pytest_torchserve.inputs.golden import Preparation, Prepared
+from pytest_torchserve.inputs.golden import Preparations, Prepared
 from pytest_torchserve.journal import Journal, as_record
 from pytest_torchserve.ledger import Account, Ledger
 from pytest_torchserve.measure import Cell, Effort, Run
@@ -20,7 +20,7 @@ from pytest_torchserve.server import Server
 from pytest_torchserve.settings import ServerSettings
 
 if TYPE_CHECKING:
-    from pytest_torchserve.deployment import Deployment
+    from pytest_torchserve.deployment import Deployment, Device
     from pytest_torchserve.model import Model
     from pytest_torchserve.progress import Progress
 
@@ -58,6 +58,7 @@ class Expected:
     """What the collected tests will ask for, so that nothing is prepared in vain or kept too long."""
 
     models: dict[str, Model] = field(default_factory=dict)
+    archived: dict[tuple[str, Device], Deployment] = field(default_factory=dict)
     deployments: Counter[str] = field(default_factory=Counter)
     cells: int = 0
 
@@ -75,7 +76,7 @@ class Session:
         self._expected = expected
         self._progress = progress
         self._failures: dict[object, SuiteError] = {}
-        self._preparations: dict[str, Preparation] = {}
+        self._preparations = Preparations(config.weights, config.data)
         self._prepared: dict[str, Prepared] = {}
         self._endpoints: dict[str, Endpoint] = {}
 
@@ -91,8 +92,7 @@ class Session:
         return self.server
 
     def _start(self) -> Server:
-        for model in self._expected.models.values():
-            self._preparations[model.name] = Preparation.start(model, self.config.weights, self.config.data)
+        self._preparations.start(self._expected.models.values())
         with self.ledger.span(Account.SERVER_START):
             server = Server(java.find(), self.config.store, self.config.server)
             try:
@@ -104,8 +104,12 @@ class Session:
             self.notices.append(f"--ts-config: overridden for isolation: {', '.join(server.overridden)}")
         if self.config.keep:
             server.keep()
+        self.server = server
         self.journal.write("session", self.machine_info())
-        # Not one is measured while another's golden answers are still being made.
+        # Archives are made while golden answers still are; but not one cell is measured before all are done.
+        for deployment in self._expected.archived.values():
+            with self.ledger.span(Account.GOLDEN):
+                archive.build(self._preparations.served(deployment.model), deployment.device, server.store)
         for model in self._expected.models.values():
             self.prepared(model)
         return server
@@ -122,20 +126,13 @@ class Session:
         """The model's weights, samples and golden answers."""
         if model.name not in self._prepared:
             with self.ledger.span(Account.GOLDEN):
-                self._prepared[model.name] = self._once(("prepared", model.name), lambda: self._prepare(model))
+                self._prepared[model.name] = self._once(("prepared", model.name), lambda: self._preparations.result(model))
             self._notice(self._prepared[model.name])
         return self._prepared[model.name]
 
-    def _prepare(self, model: Model) -> Prepared:
-        preparation = self._preparations.get(model.name)
-        if preparation is None:
-            preparation = Preparation.start(model, self.config.weights, self.config.data)
-            self._preparations[model.name] = preparation
-        return preparation.result()
-
     def _notice(self, prepared: Prepared) -> None:
-        model = prepared.model
-        if prepared.weights_kind == "seeded" and self.config.weights == "auto":
+        model = prepared.served.model
+        if prepared.served.weights_kind == "seeded" and self.config.weights == "auto":
             wanted = model.weights.file if model.weights else "published weights"
             self.notices.append(
                 f"{model.name}: seeded weights ({wanted} is not on disk; --ts-weights=pretrained downloads it)"
@@ -159,7 +156,7 @@ class Session:
         server = self.start()
         endpoint = self._endpoints.get(deployment.name)
         if endpoint is None:
-            made = archive.build(self.prepared(deployment.model), deployment.device, server.store)
+            made = archive.build(self.prepared(deployment.model).served, deployment.device, server.store)
             endpoint = Endpoint(server, deployment, made, self.ledger)
             endpoint.register()
             self._endpoints[deployment.name] = endpoint
@@ -217,8 +214,7 @@ class Session:
 
     def close(self, *, failed: bool) -> None:
         """Stop the server and whatever is still being prepared; a failed session leaves its logs."""
-        for preparation in self._preparations.values():
-            preparation.cancel()
+        self._preparations.cancel()
         if self.server is not None:
             if failed:
                 self.server.keep()

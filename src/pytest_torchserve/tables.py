@@ -17,19 +17,23 @@ if TYPE_CHECKING:
 _SHORT = {
     Phase.LOAD_MODEL: "load model",
     Phase.TO_DEVICE: "to device",
-    Phase.SPAWN_AND_IMPORT: "spawn, import",
+    Phase.SPAWN_AND_IMPORT: "spawn import",
     Phase.FIRST_INFERENCE: "first request",
     Phase.PREPROCESS: "pre",
-    Phase.INFERENCE: "inference",
+    Phase.INFERENCE: "infer",
     Phase.POSTPROCESS: "post",
 }
 
 
 def milliseconds(seconds: float) -> str:
+    """A duration in milliseconds for the tables."""
+    return digits(seconds * 1e3)
+
+
+def digits(value: float) -> str:
     """Three significant digits, never scientific: `0.034`, `71.3`, `4120`."""
-    value = seconds * 1e3
-    digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3  # noqa: PLR2004
-    return f"{value:.{digits}f}"
+    places = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3  # noqa: PLR2004
+    return f"{value:.{places}f}"
 
 
 def _median(run: Run, phase: Phase) -> str:
@@ -38,26 +42,24 @@ def _median(run: Run, phase: Phase) -> str:
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:
-    from rich import box  # noqa: PLC0415 - not needed to collect tests
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415 - not needed to collect tests
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table = Table(title=title, title_justify="left", title_style="", box=None, pad_edge=False, padding=(0, 1))
     for column in columns:
-        table.add_column(column, justify="left" if column in {"model", "device"} else "right")
+        table.add_column(column, justify="left" if column == "model" else "right", no_wrap=column == "model")
     return table
 
 
 def init_table(runs: Sequence[Run]) -> Table:
     """A row for each model × device: medians over workers."""
     names = [_SHORT.get(phase, phase.value) for phase in INIT_PHASES]
-    table = _table("init (ms, median over new workers)", ["model", "device", *names, "RSS MiB", "n"])
+    table = _table("init: ms, median over new workers", ["model", "on", *names, "RSS MiB", "n"])
     for run in runs:
         deployment = run.cell.deployment
         resident = f"{(run.worker_rss_bytes or 0) / 2**20:.0f}"
         phases = [_median(run, phase) for phase in INIT_PHASES]
-        table.add_row(
-            deployment.model.name, deployment.device, *phases, resident, str(len(run.pooled(Phase.TOTAL)))
-        )
+        n = str(len(run.pooled(Phase.TOTAL)))
+        table.add_row(deployment.model.name, deployment.device, *phases, resident, n)
     return table
 
 
@@ -65,7 +67,7 @@ def handle_table(runs: Sequence[Run]) -> Table:
     """A row for each model × device × batch: medians over batches, and the processes' spread of `handle`."""
     names = [_SHORT.get(phase, phase.value) for phase in HANDLE_PHASES]
     table = _table(
-        "handle (ms a batch, median over batches)", ["model", "device", "batch", *names, "per s", "spread", "n"]
+        "handle: ms a full batch, median over batches", ["model", "on", "batch", *names, "per s", "spread", "n"]
     )
     for run in runs:
         deployment = run.cell.deployment
@@ -75,8 +77,8 @@ def handle_table(runs: Sequence[Run]) -> Table:
             deployment.device,
             str(deployment.batching.batch_size),
             *(_median(run, phase) for phase in HANDLE_PHASES),
-            f"{run.throughput:.1f}" if run.throughput else "–",
-            "–" if spread is None else f"{spread:.1%}",
+            digits(run.throughput) if run.throughput else "–",
+            "–" if spread is None else f"{spread:.0%}",
             str(len(run.pooled(Phase.HANDLE))),
         )
     return table
@@ -90,4 +92,5 @@ def render(tables: Sequence[Table], *, width: int) -> str:
     console = Console(file=file, width=width, force_terminal=False, color_system=None)
     for table in tables:
         console.print(table)
-    return file.getvalue()
+        console.print()
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())

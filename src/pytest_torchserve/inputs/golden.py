@@ -1,7 +1,7 @@
 """The golden answers: what each sample must be answered, by the same model run directly in PyTorch.
 
-`start` begins the work in a process of its own and `Preparation.result` waits for it; what was made before
-from the same files is read from the cache at once.
+`Preparations.start` begins the work in a process of its own and `result` waits for it; what was made before from
+the same files is read from the cache at once.
 """
 
 from __future__ import annotations
@@ -11,15 +11,21 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING
 
 from pytest_torchserve.environment import version
 from pytest_torchserve.errors import InputError
 from pytest_torchserve.inputs import cache, samples, weights
 from pytest_torchserve.model import TOLERANCE, Model, Sample
+from pytest_torchserve.process import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 SEEDED_SAMPLES = 64
 """Seeded weights have no accuracy to measure: this many samples tell swapped answers apart just as well."""
+
+_TIMEOUT_S = 1800.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,88 +46,130 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """Everything a model is served with.
+class Served:
+    """What goes into a model's archive besides its own files.
 
     Attributes:
         model: the model.
         weights: a plain state dict, or None for a model without a network.
-        labels: a file of class index → name, for the archive.
+        labels: a file of class index → name.
         weights_kind: `pretrained`, `seeded` or `none`; it stands in every record.
-        samples: what to send, with the answers to expect.
-        samples_source: `folder`, `torchvision` or `synthetic`; it stands in every record.
     """
 
     model: Model
     weights: Path | None
     labels: Path
     weights_kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A model and what it is asked.
+
+    Attributes:
+        served: what goes into the archive.
+        samples: what to send, with the answers to expect.
+        samples_source: `folder`, `torchvision` or `synthetic`; it stands in every record.
+    """
+
+    served: Served
     samples: tuple[Sample, ...]
     samples_source: str
 
 
-class Preparation:
-    """One model's inputs, perhaps still being made."""
+class Preparations:
+    """The inputs of several models, some perhaps still being made.
 
-    def __init__(self, model: Model, request: Request, source: str, process: subprocess.Popen[str] | None) -> None:
-        self._model = model
-        self._request = request
-        self._source = source
-        self._process = process
+    One process makes what the cache lacks, one model after the other, so that torch is imported once.
+    """
 
-    @classmethod
-    def start(cls, model: Model, mode: weights.Mode, data: Path | None) -> Self:
-        """Find weights and samples, and begin whatever the cache does not hold."""
-        published = weights.find(model.weights, mode, data) if model.network else None
-        files = samples.find(model.dataset, data)
-        request = _request(model, published, files)
-        process = None
-        if not Path(request.golden).is_file():
-            spec = Path(request.golden).with_suffix(".request")
-            spec.write_text(json.dumps(asdict(request)), encoding="utf-8")
+    def __init__(self, mode: weights.Mode, data: Path | None) -> None:
+        self._mode = mode
+        self._data = data
+        self._requests: dict[str, Request] = {}
+        self._sources: dict[str, str] = {}
+        self._processes: list[subprocess.Popen[str]] = []
+
+    def start(self, models: Iterable[Model]) -> None:
+        """Find weights and samples, and begin whatever the cache does not hold.
+
+        Raises:
+            InputError: a data folder or weights that were asked for cannot be had.
+        """
+        missing: dict[str, Request] = {}
+        for model in models:
+            if model.name in self._requests:
+                continue
+            published = weights.find(model.weights, self._mode, self._data) if model.network else None
+            files = samples.find(model.dataset, self._data)
+            request = _request(model, published, files)
+            self._requests[model.name], self._sources[model.name] = request, files.source
+            if not Path(request.golden).is_file():
+                missing[request.golden] = request  # by content: two models may share everything
+        if missing:
+            spec = Path(next(iter(missing))).with_suffix(".request")
+            spec.write_text(json.dumps([asdict(request) for request in missing.values()]), encoding="utf-8")
             command = [sys.executable, "-m", "pytest_torchserve.inputs.prepare", str(spec), "--guarded"]
-            process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-            )
-        return cls(model, request, files.source, process)
-
-    def result(self) -> Prepared:
-        """Wait until all is there."""
-        request = self._request
-        if self._process is not None:
-            assert self._process.stderr is not None  # noqa: S101 - says to the type checker what PIPE means
-            errors = self._process.stderr.read()  # not communicate(): that would close its standard input
-            self._process.wait()
-            if self._process.returncode != 0:
-                raise InputError(
-                    wanted=f"weights and golden answers of {self._model.name}",
-                    found=f"{request.reference} on {request.network}: {errors.strip()}",
-                    do="mend the network's or the reference's file; run it alone with "
-                    f"`python -m pytest_torchserve.inputs.prepare {Path(request.golden).with_suffix('.request')}`",
+            self._processes.append(
+                subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
                 )
-        golden = json.loads(Path(request.golden).read_text(encoding="utf-8"))
-        return Prepared(
-            model=self._model,
+            )
+
+    def served(self, model: Model) -> Served:
+        """Wait for what goes into the archive: it is there before the golden answers are."""
+        self.start([model])
+        request = self._requests[model.name]
+        self._await(model, Path(request.labels))
+        return Served(
+            model=model,
             weights=Path(request.weights) if request.network else None,
             labels=Path(request.labels),
             weights_kind=_kind(request),
-            samples=tuple(
-                Sample(
-                    name="/".join(Path(request.samples[index]).parts[-2:]),
-                    body=Path(request.samples[index]).read_bytes(),
-                    answer=golden["answers"][index],
-                    label=golden["labels"][index],
-                )
-                for index in golden["kept"]
-            ),
-            samples_source=self._source,
+        )
+
+    def result(self, model: Model) -> Prepared:
+        """Wait until everything of a model is there.
+
+        Raises:
+            InputError: the network's or the reference's file failed; the message holds its traceback.
+        """
+        served = self.served(model)
+        request = self._requests[model.name]
+        self._await(model, Path(request.golden))
+        golden = json.loads(Path(request.golden).read_text(encoding="utf-8"))
+        kept = [
+            Sample(
+                name="/".join(Path(request.samples[index]).parts[-2:]),
+                body=Path(request.samples[index]).read_bytes(),
+                answer=golden["answers"][index],
+                label=golden["labels"][index],
+            )
+            for index in golden["kept"]
+        ]
+        return Prepared(served=served, samples=tuple(kept), samples_source=self._sources[model.name])
+
+    def _await(self, model: Model, path: Path) -> None:
+        """Wait until the file is there; it is written whole or not at all."""
+        wait_until(
+            lambda: path.is_file() or all(process.poll() is not None for process in self._processes),
+            timeout_s=_TIMEOUT_S,
+        )
+        if path.is_file():
+            return
+        words = "\n".join(process.stderr.read().strip() for process in self._processes if process.stderr)
+        request = self._requests[model.name]
+        raise InputError(
+            wanted=f"weights and golden answers of {model.name}",
+            found=f"{request.reference} on {request.network}: {words or f'nothing within {_TIMEOUT_S:.0f} s'}",
+            do="mend the network's or the reference's file",
         )
 
     def cancel(self) -> None:
         """End the work; used when the session ends early."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
+        for process in self._processes:
+            process.kill()
+            process.communicate()
 
 
 def _kind(request: Request) -> str:
@@ -149,7 +197,7 @@ def _request(model: Model, published: Path | None, files: samples.SampleFiles) -
         classes=list(files.classes[:limit]),
         index=str(files.index) if files.index else None,
         tolerance=TOLERANCE,
-        weights=str(folder / f"{model.name}-{state}.pt"),
-        labels=str(folder / f"{model.name}-{state}.labels.json"),
-        golden=str(folder / f"{model.name}-{golden}.golden.json"),
+        weights=str(folder / f"{model.reference.stem}-{state}.pt"),
+        labels=str(folder / f"{model.reference.stem}-{state}.labels.json"),
+        golden=str(folder / f"{model.reference.stem}-{golden}.golden.json"),
     )

@@ -1,4 +1,4 @@
-"""The program behind `golden.start`: `python -m pytest_torchserve.inputs.prepare REQUEST.json`.
+"""The program behind `golden.Preparations`: `python -m pytest_torchserve.inputs.prepare REQUESTS.json`.
 
 With `--guarded` it ends as soon as its standard input does, that is when the process that started it is gone.
 """
@@ -27,5 +27,6 @@ if __name__ == "__main__":
         end_with_owner()
     from pytest_torchserve.inputs import torch_side  # after the guard: importing torch takes seconds
 
-    torch_side.make(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    for request in json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")):
+        torch_side.make(request)
     os._exit(0)  # torch has nothing to tidy up, and the guard's thread would be waited for

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _SEED = 20151210
-_CALIBRATION = 16
+_CALIBRATION = 8
 _MAX_SCALE = 256.0
 _CHUNK = 16
 
@@ -120,8 +120,8 @@ def make(request: dict[str, Any]) -> None:
     """Do what the request says."""
     reference = load_file(request["reference"])
     labels = tuple(getattr(reference, "LABELS", ()))
-    Path(request["labels"]).write_text(json.dumps(dict(enumerate(labels))), encoding="utf-8")
     network = build_network(request, reference)
+    _write(request["labels"], dict(enumerate(labels)))  # after the weights: who sees it has both
     bodies = [Path(path).read_bytes() for path in request["samples"]]
     chunks = (bodies[start : start + _CHUNK] for start in range(0, len(bodies), _CHUNK))
     answers = [answer for chunk in chunks for answer in reference.answers(network, chunk)]
@@ -131,6 +131,11 @@ def make(request: dict[str, Any]) -> None:
         rows = torch.tensor([[answer[label] for label in labels] for answer in answers])
         kept = distinct(rows, 20 * request["tolerance"])
     golden = {"answers": answers, "kept": kept, "labels": true_labels(request, labels)}
-    partial = Path(request["golden"] + ".partial")
-    partial.write_text(json.dumps(golden), encoding="utf-8")
-    partial.replace(request["golden"])
+    _write(request["golden"], golden)
+
+
+def _write(path: str, content: Any) -> None:
+    """A JSON file that is there whole or not at all."""
+    partial = Path(path + ".partial")
+    partial.write_text(json.dumps(content), encoding="utf-8")
+    partial.replace(path)

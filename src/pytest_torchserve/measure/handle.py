@@ -143,7 +143,7 @@ def measure_handle(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell:
         worker_rss_bytes=resident_bytes(pids),
         gpu_bytes=meter.gpu_bytes,
         process_spread={phase: summary.process_spread(values) for phase, values in meter.seconds.items()},
-        accuracy=checker.accuracy(prepared.weights_kind),
+        accuracy=checker.accuracy(prepared.served.weights_kind),
         devices=tuple(sorted(checker.devices)),
         **origins(prepared),
     )
@@ -162,7 +162,7 @@ def measure_accuracy(endpoint: Endpoint, prepared: Prepared) -> tuple[tuple[int,
         return left > 0 and not checker.hopeless
 
     endpoint.send(FullBatches(endpoint.deployment.batching.batch_size), prepared.samples, more, MonotonicClock())
-    return checker.accuracy(prepared.weights_kind), tuple(checker.wrong)
+    return checker.accuracy(prepared.served.weights_kind), tuple(checker.wrong)
 
 
 def resident_bytes(pids: Sequence[int]) -> int | None:

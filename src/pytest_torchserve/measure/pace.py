@@ -113,7 +113,7 @@ def measure_pace(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell: T
         worker_rss_bytes=resident_bytes(list(by_process)),
         gpu_bytes=max((trace.gpu_bytes for _, trace in meter.timed), default=0),
         process_spread={Phase.LATENCY: summary.process_spread(by_process)},
-        accuracy=checker.accuracy(prepared.weights_kind),
+        accuracy=checker.accuracy(prepared.served.weights_kind),
         devices=tuple(sorted(checker.devices)),
         behind=meter.behind,
         **origins(prepared),

@@ -107,4 +107,4 @@ class Run:
 
 def origins(prepared: Prepared) -> dict[str, str]:
     """The fields of a `Run` that say where weights and samples came from."""
-    return {"weights": prepared.weights_kind, "samples": prepared.samples_source}
+    return {"weights": prepared.served.weights_kind, "samples": prepared.samples_source}
