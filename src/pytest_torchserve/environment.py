@@ -69,3 +69,11 @@ def machine() -> dict[str, object]:
         "gpu_driver": found[0].driver if found else None,
         "gpu_absent_because": reason or None,
     }
+
+
+def worker_advice(gpu_count: int, model_count: int) -> str:
+    """TorchServe's documented rule for workers, applied to this machine (its performance guide: GPUs ÷ models)."""
+    if not gpu_count:
+        return "no GPU here: TorchServe's rule (workers = GPUs ÷ models) says nothing; workers share the CPU's cores"
+    workers = max(1, gpu_count // max(1, model_count))
+    return f"{gpu_count} GPUs ÷ {model_count} models served together: {workers} workers for each model"

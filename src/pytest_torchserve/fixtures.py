@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,12 +11,15 @@ import pytest
 from pytest_torchserve import environment, record
 from pytest_torchserve.deployment import Batching, Deployment, Device
 from pytest_torchserve.errors import SuiteError
+from pytest_torchserve.load import FullBatches, MonotonicClock
 
 if TYPE_CHECKING:
     from pytest_torchserve.endpoint import Endpoint
+    from pytest_torchserve.inputs.golden import Prepared
     from pytest_torchserve.measure import Cell, Effort, Run
-    from pytest_torchserve.model import Model
+    from pytest_torchserve.model import Model, Sample
     from pytest_torchserve.phase import Phase
+    from pytest_torchserve.response import Response
     from pytest_torchserve.session import Session
     from pytest_torchserve.server import Server
 
@@ -102,9 +105,9 @@ def served(pytestconfig: pytest.Config) -> dict[str, Model]:
     return {model.name: model for model in pytestconfig.stash[MODELS_KEY]}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def deploy(ts_session: Session) -> Iterator[Deploy]:
-    """`deploy(model, device, batch_size=1, max_batch_delay_ms=…, workers=1)`; undone after the test."""
+    """`deploy(model, device, batch_size=1, max_batch_delay_ms=…, workers=1)`; undone after the module's tests."""
     made: list[Deployment] = []
 
     def deploy_(
@@ -130,3 +133,26 @@ def store(request: pytest.FixtureRequest) -> Callable[[Run, Phase], None]:
         record.replay(request, run, phase)
 
     return store_
+
+
+@pytest.fixture
+def prepared(ts_session: Session) -> Callable[[Model], Prepared]:
+    """`prepared(model)`: its weights, samples and golden answers."""
+    return ts_session.prepared
+
+
+@pytest.fixture
+def ask() -> Callable[[Endpoint, Sequence[Sample]], list[Response]]:
+    """`ask(endpoint, samples)` sends them all at once and returns the responses in their order."""
+
+    def ask_(endpoint: Endpoint, samples: Sequence[Sample]) -> list[Response]:
+        answers: list[Response] = []
+
+        def more(responses: Sequence[Response]) -> bool:
+            answers.extend(responses)
+            return False
+
+        endpoint.send(FullBatches(len(samples)), samples, more, MonotonicClock())
+        return sorted(answers, key=lambda response: response.sample)
+
+    return ask_

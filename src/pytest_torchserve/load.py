@@ -39,8 +39,9 @@ class MonotonicClock:
         return time.monotonic_ns()
 
     async def wait_until(self, due_ns: int) -> None:
-        """Sleep in the event loop."""
-        await asyncio.sleep(max(0, due_ns - time.monotonic_ns()) / 1e9)
+        """Sleep in the event loop; again where its timer, of whole milliseconds in uvloop, woke too early."""
+        while (left_ns := due_ns - time.monotonic_ns()) > 0:
+            await asyncio.sleep(left_ns / 1e9)
 
 
 class Load(Protocol):

@@ -15,7 +15,7 @@ from pytest_torchserve.session import Config
 if TYPE_CHECKING:
     import pytest
 
-_QUICK = {"ts_processes": 1, "ts_batch_sizes": "1,16", "ts_init_rounds": 1, "ts_cell_seconds": 5.0, "ts_requests": 40}
+_QUICK = {"ts_processes": 1, "ts_batch_sizes": "1,16", "ts_init_rounds": 1, "ts_cell_seconds": 5.0, "ts_requests": 32}
 _USUAL = {"ts_processes": 3, "ts_batch_sizes": "1,4,16", "ts_init_rounds": 3, "ts_cell_seconds": 20.0, "ts_requests": 100}
 
 # option, keywords for addoption; the defaults of _USUAL and _QUICK stand in the help.

@@ -33,7 +33,7 @@ _MARKERS = (
     "gpu: runs on a GPU; skipped with its reason where there is none",
     "ts_models(name, ...): measure only these models of the catalogue",
     "ts_effort(processes=…, cell_seconds=…, init_rounds=…): at most this much",
-    "ts_batch_sizes(n, ...): measure only these batch sizes",
+    "ts_batch_sizes(n, ...): measure only these of the batch sizes",
 )
 
 
@@ -70,6 +70,7 @@ def cells(kind: Kind, config: pytest.Config, definition: pytest.Item) -> Iterato
     """The cells of a kind that a test is to measure."""
     marker = definition.get_closest_marker("ts_models")
     sizes = definition.get_closest_marker("ts_batch_sizes")
+    chosen = config.stash[CONFIG_KEY].batch_sizes
     for model in models(config):
         named = marker is not None and model.name in marker.args
         if (not named) if marker else model.extra:
@@ -79,7 +80,7 @@ def cells(kind: Kind, config: pytest.Config, definition: pytest.Item) -> Iterato
         batchings = {
             "init": (Batching(batch_size=1),),
             "pace": (PACE,),
-            "handle": tuple(Batching(n) for n in (sizes.args if sizes else config.stash[CONFIG_KEY].batch_sizes)),
+            "handle": tuple(Batching(n) for n in chosen if sizes is None or n in sizes.args),
         }[kind]
         for device in DEVICES:
             for batching in batchings:
@@ -93,11 +94,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             parameters = [
                 pytest.param(cell, id=cell.id, marks=getattr(pytest.mark, cell.deployment.device))
                 for cell in cells(kind, metafunc.config, metafunc.definition)
-            ]
+            ] or [_nothing_to_measure(metafunc.config)]
             metafunc.parametrize(fixture, parameters, indirect=True)
     if "ts_device" in metafunc.fixturenames:
         parameters = [pytest.param(device, id=device, marks=getattr(pytest.mark, device)) for device in DEVICES]
         metafunc.parametrize("ts_device", parameters, indirect=True)
+
+
+def _nothing_to_measure(config: pytest.Config) -> Any:
+    """A test without a cell is skipped, and says why."""
+    sizes = ",".join(map(str, config.stash[CONFIG_KEY].batch_sizes))
+    reason = f"none of this test's models and batch sizes is served (--ts-batch-sizes={sizes})"
+    return pytest.param(None, id="none", marks=[pytest.mark.skip(reason=reason), pytest.mark.cpu, pytest.mark.gpu])
 
 
 def cell_of(item: pytest.Item) -> Cell | None:
@@ -131,6 +139,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             expected.archived[deployment.model.name, deployment.device] = deployment
         expected.deployments[cell.deployment.name] += 1
     expected.cells = len(set(wanted))
+    models(config)
     reporter: Any = config.pluginmanager.getplugin("terminalreporter")
     capture: Any = config.pluginmanager.getplugin("capturemanager")
 

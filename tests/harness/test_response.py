@@ -1,0 +1,44 @@
+"""What the probe's headers say."""
+
+from __future__ import annotations
+
+import pytest
+from pytest_torchserve.response import Response, Trace, parse_server_timing
+
+HEADERS = {
+    "server-timing": "preprocess;dur=1.5, inference;dur=20, postprocess;dur=0.25, handle;dur=22",
+    "ts-probe-batch": "id=3;size=4;pid=42;device=cuda:1;start=100;end=200;gpu=4096",
+}
+
+
+def response(headers):
+    """An answer with these headers."""
+    return Response(0, 0, 0, 0, 0, 200, headers, b"", None)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("a;dur=1.5", {"a": 0.0015}),
+        ('a;desc="x";dur=2, b;dur=3', {"a": 0.002, "b": 0.003}),
+        ("a;dur=oops, b", {}),
+        ("", {}),
+    ],
+)
+def test_server_timing(value, seconds):
+    """The W3C's syntax, and nothing invented where a duration cannot be read."""
+    assert parse_server_timing(value) == pytest.approx(seconds)
+
+
+def test_trace():
+    """Every field that the probe sends arrives, in seconds where it is a duration."""
+    trace = Trace.of(response({**HEADERS, "ts-probe-init": "load_model;dur=500"}))
+    assert trace.phases_s == pytest.approx({"preprocess": 0.0015, "inference": 0.02, "postprocess": 0.00025, "handle": 0.022})
+    assert (trace.batch, trace.batch_size, trace.pid, trace.device) == (3, 4, 42, "cuda:1")
+    assert (trace.start_ns, trace.end_ns, trace.gpu_bytes) == (100, 200, 4096)
+    assert trace.init_s == {"load_model": 0.5}
+
+
+def test_no_probe_no_trace():
+    """A stranger's server sends no such headers: that is no error."""
+    assert Trace.of(response({})) is None

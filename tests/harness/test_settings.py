@@ -1,0 +1,99 @@
+"""The server's settings: the user's are merged, ours win where isolation needs it."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from pytest_torchserve import settings
+from pytest_torchserve.errors import OptionError, PortTakenError
+from pytest_torchserve.settings import ServerSettings
+
+PORTS = {
+    "inference_address": 1,
+    "management_address": 2,
+    "metrics_address": 3,
+    "grpc_inference_port": 4,
+    "grpc_management_port": 5,
+}
+
+
+def merged(tmp_path, text, **more):
+    """What becomes of a user's config.properties."""
+    config = tmp_path / "config.properties"
+    config.write_text(text)
+    return settings.properties(ServerSettings(config=config, **more), PORTS, tmp_path / "store")
+
+
+def test_ours_alone(tmp_path):
+    """Loopback only, token authorisation on, no old snapshot's models, downloads limited to the store."""
+    found, overridden = settings.properties(ServerSettings(), PORTS, tmp_path)
+    assert overridden == []
+    assert found["inference_address"] == "http://127.0.0.1:1"
+    assert found["disable_token_authorization"] == "false"
+    assert found["disable_system_metrics"] == "true"
+    assert found["allowed_urls"] == f"file://{tmp_path}/.*"
+    assert all(found[key] == "127.0.0.1" for key in ("grpc_inference_address", "grpc_management_address"))
+
+
+def test_the_users_are_merged(tmp_path):
+    """A key that is none of our business is the user's; a default of ours gives way."""
+    found, overridden = merged(tmp_path, "# mine\nnumber_of_netty_threads = 4\njob_queue_size=7\n\n")
+    assert found["number_of_netty_threads"] == "4"
+    assert found["job_queue_size"] == "7"
+    assert overridden == []
+
+
+def test_ours_win_and_it_is_said(tmp_path):
+    """Addresses and models of the user's own give way, and each such key is named."""
+    found, overridden = merged(tmp_path, "inference_address=http://0.0.0.0:8080\nload_models=all\n")
+    assert found["inference_address"] == "http://127.0.0.1:1"
+    assert "load_models" not in found
+    assert overridden == ["inference_address", "load_models"]
+
+
+def test_jvm_arguments_add_up(tmp_path):
+    """Those of the file and those of the option."""
+    found, _ = merged(tmp_path, "vmargs=-Xmx1g", jvm_args="-Xms1g")
+    assert found["vmargs"] == "-Xmx1g -Xms1g"
+
+
+def test_what_is_recorded(tmp_path):
+    """All of it stands in machine_info."""
+    config = tmp_path / "c"
+    config.write_text("a=b")
+    settings_ = ServerSettings(config=config, jvm_args="-Xmx1g", worker_env={"OMP_NUM_THREADS": "1"})
+    assert settings_.record() == {"config": {"a": "b"}, "jvm_args": "-Xmx1g", "worker_env": {"OMP_NUM_THREADS": "1"}}
+
+
+def test_a_missing_file_is_named(tmp_path):
+    """One clear message with the path in it."""
+    with pytest.raises(OptionError, match="nowhere"):
+        settings.read_properties(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("pair", ["OMP_NUM_THREADS", "=1", "1X=2", ""])
+def test_bad_worker_env(pair):
+    """What was wanted, what was found."""
+    with pytest.raises(OptionError, match="NAME=VALUE"):
+        settings.parse_worker_env([pair])
+
+
+def test_worker_env():
+    """A value may hold an equals sign, or nothing."""
+    assert settings.parse_worker_env(["A=b=c", "D="]) == {"A": "b=c", "D": ""}
+
+
+def test_ports_are_free_and_distinct():
+    """Five listeners, five ports."""
+    chosen = settings.choose_ports({})
+    assert len(set(chosen.values())) == 5
+
+
+def test_a_taken_explicit_port():
+    """It is named, and so is who holds it."""
+    with socket.create_server((settings.HOST, 0)) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(PortTakenError, match=rf"(?s)port {port} .*held by process \d+"):
+            settings.choose_ports({"inference_address": port})

@@ -1,0 +1,68 @@
+"""Figures from samples."""
+
+from __future__ import annotations
+
+import random
+import statistics
+
+import pytest
+
+from pytest_torchserve import summary
+
+
+@pytest.mark.parametrize(("p", "least"), [(0.5, 5), (0.9, 29), (0.99, 299), (0.999, 2995)])
+def test_a_percentile_needs_its_sample(p, least):
+    """With one value fewer than the rule asks for there is no figure; with that many there is."""
+    assert summary.percentile(range(least - 1), p) is None
+    assert summary.percentile(range(least), p) is not None
+
+
+def test_percentile_interpolates():
+    """Between the two nearest order statistics, as numpy's default does."""
+    values = [float(value) for value in range(101)]
+    random.Random(1).shuffle(values)
+    assert summary.percentile(values, 0.9) == pytest.approx(90.0)
+    assert summary.percentile([*values, 101.0], 0.5) == pytest.approx(50.5)
+
+
+def test_percentile_of_nothing():
+    """No sample, no figure."""
+    assert summary.percentile([], 0.5) is None
+
+
+def test_median_interval_is_exact_for_six():
+    """Six values enclose the median with 1 - 2/64 > 95%, five do not."""
+    assert summary.median_interval([3, 1, 2, 5, 4, 6]) == (1, 6)
+    assert summary.median_interval([1, 2, 3, 4, 5]) is None
+
+
+@pytest.mark.parametrize("n", [20, 50, 51, 200])
+def test_median_interval_covers(n):
+    """Of many samples at least 93% (95% less the noise of 2,000 trials) enclose the true median; not all do."""
+    rng = random.Random(n)
+    hits = 0
+    for _ in range(2000):
+        low, high = summary.median_interval([rng.expovariate(1) for _ in range(n)])
+        hits += low <= 0.6931471805599453 <= high
+    assert 0.93 < hits / 2000 < 0.995
+
+
+def test_precision_ignores_the_spread_between_processes():
+    """Two tight processes that differ by half are precise *within*; their difference is a figure of its own."""
+    rng = random.Random(2)
+    by_process = {1: [1 + rng.gauss(0, 0.01) for _ in range(50)], 2: [1.5 + rng.gauss(0, 0.01) for _ in range(50)]}
+    assert summary.within_precision(by_process, precision=0.05)
+    assert summary.process_spread(by_process) == pytest.approx(0.4, rel=0.1)
+
+
+def test_precision_needs_tight_samples_of_every_process():
+    """Wide samples are not precise, and neither is a process without any."""
+    rng = random.Random(3)
+    assert not summary.within_precision({1: [rng.uniform(1, 3) for _ in range(20)]}, precision=0.05)
+    assert not summary.within_precision({1: [1.0] * 50, 2: []}, precision=0.05)
+
+
+def test_spread_of_one_process_is_unknown():
+    """One process says nothing about how far processes lie apart."""
+    assert summary.process_spread({1: [1.0, 2.0]}) is None
+    assert statistics.median([1.0, 2.0]) == 1.5

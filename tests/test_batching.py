@@ -1,0 +1,44 @@
+"""What the frontend makes of requests: full batches at once, partial ones after the delay, answers to the right asker."""
+
+from __future__ import annotations
+
+from pytest_torchserve.model import why_wrong
+from pytest_torchserve.response import Trace
+
+DELAY_MS = 1000
+BATCH = 4
+
+
+def seconds(responses):
+    """From the first departure to the last answer."""
+    return (max(r.done_ns for r in responses) - min(r.sent_ns for r in responses)) / 1e9
+
+
+def test_full_batch_leaves_at_once(ts_device, served, deploy, prepared, ask):
+    """As many requests as batch_size: one batch, long before max_batch_delay."""
+    endpoint = deploy(served["noop"], ts_device, batch_size=BATCH, max_batch_delay_ms=DELAY_MS)
+    samples = prepared(served["noop"]).samples[:BATCH]
+    ask(endpoint, samples)  # warm-up: the first batch of a worker is slow
+    responses = ask(endpoint, samples)
+    traces = [Trace.of(response) for response in responses]
+    assert {(trace.batch, trace.batch_size) for trace in traces} == {(traces[0].batch, BATCH)}
+    assert seconds(responses) < 0.5 * DELAY_MS / 1e3
+
+
+def test_partial_batch_leaves_after_the_delay(ts_device, served, deploy, prepared, ask):
+    """Too few requests wait for max_batch_delay, counted from the first job, and no longer than half as long again."""
+    endpoint = deploy(served["noop"], ts_device, batch_size=BATCH, max_batch_delay_ms=DELAY_MS)
+    samples = prepared(served["noop"]).samples[: BATCH - 1]
+    ask(endpoint, samples)
+    responses = ask(endpoint, samples)
+    assert {Trace.of(response).batch_size for response in responses} == {BATCH - 1}
+    assert 1.0 <= seconds(responses) / (DELAY_MS / 1e3) <= 1.5
+
+
+def test_answers_go_to_those_who_asked(ts_device, served, deploy, prepared, ask):
+    """Several batches of different bodies: every asker gets the answer to its own."""
+    endpoint = deploy(served["noop"], ts_device, batch_size=BATCH, max_batch_delay_ms=DELAY_MS)
+    samples = prepared(served["noop"]).samples[: 5 * BATCH]
+    responses = ask(endpoint, samples)
+    assert len({(Trace.of(response).batch) for response in responses}) > 1
+    assert [why_wrong(r.body, s) for r, s in zip(responses, samples, strict=True)] == [None] * len(samples)

@@ -1,0 +1,99 @@
+"""Workers: none, more, fewer, the same ones again, and those of two models side by side."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from pytest_torchserve import environment
+from pytest_torchserve.model import why_wrong
+from pytest_torchserve.response import Trace
+
+IMAGES = {"batch_size": 4, "max_batch_delay_ms": 500}
+
+
+def test_without_workers_a_clear_503(ts_device, served, deploy, prepared, ask):
+    """A model that is registered but has no worker answers 503 and says that there is none."""
+    endpoint = deploy(served["noop"], ts_device, workers=0)
+    (response,) = ask(endpoint, prepared(served["noop"]).samples[:1])
+    assert response.status == 503
+    assert b"worker" in response.body.lower()
+
+
+def test_scaling_is_synchronous(ts_device, served, deploy):
+    """After a call to scale TorchServe reports exactly that many workers, all of them ready."""
+    endpoint = deploy(served["noop"], ts_device, workers=0)
+    for wanted in (0, 2, 1):
+        endpoint.scale(wanted)
+        assert [worker.status for worker in endpoint.workers()] == ["READY"] * wanted
+
+
+def test_workers_persist(ts_device, served, deploy, prepared, ask):
+    """One request after another is answered by the same process, which counts its batches."""
+    endpoint = deploy(served["noop"], ts_device)
+    sample = prepared(served["noop"]).samples[:1]
+    traces = [Trace.of(ask(endpoint, sample)[0]) for _ in range(5)]
+    assert {trace.pid for trace in traces} == {endpoint.workers()[0].pid}
+    assert [trace.batch - traces[0].batch for trace in traces] == [0, 1, 2, 3, 4]
+
+
+def test_two_models_side_by_side(ts_device, served, deploy, prepared, ask):
+    """Each answers its own samples rightly, from its own process, on the device that was asked for."""
+    pids = set()
+    for model in (served["noop"], served["resnet56"]):
+        endpoint = deploy(model, ts_device, **({} if model.network is None else IMAGES))
+        samples = prepared(model).samples[:3]
+        responses = ask(endpoint, samples)
+        assert [why_wrong(r.body, s) for r, s in zip(responses, samples, strict=True)] == [None] * 3
+        assert {Trace.of(r).device.partition(":")[0] for r in responses} <= {
+            "none",
+            {"cpu": "cpu", "gpu": "cuda"}[ts_device],
+        }
+        pids |= {Trace.of(r).pid for r in responses}
+    assert len(pids) == 2
+
+
+def test_a_broken_image_spoils_nothing_but_itself(ts_device, served, deploy, prepared, ask):
+    """In a batch of four the broken one gets a 400 that says why; its neighbours get their answers."""
+    endpoint = deploy(served["resnet56"], ts_device, **IMAGES)
+    samples = list(prepared(served["resnet56"]).samples[:4])
+    broken = samples[2]
+    samples[2] = type(broken)(name="broken", body=broken.body[: len(broken.body) // 2], answer=broken.answer)
+    responses = ask(endpoint, samples)
+    assert [response.status for response in responses] == [200, 200, 400, 200]
+    assert b"wanted an encoded RGB image" in responses[2].body
+    assert [why_wrong(responses[i].body, samples[i]) for i in (0, 1, 3)] == [None] * 3
+    assert len({Trace.of(response).batch for response in responses}) == 1
+
+
+@pytest.mark.gpu
+def test_workers_beyond_the_gpus_share_them(served, deploy, prepared, ask, ts_session):
+    """One worker more than there are GPUs: all are on GPUs, dealt out in turn; none falls back to the CPU."""
+    gpus, reason = environment.gpus()
+    if not gpus:
+        (pytest.fail if ts_session.config.require_gpu else pytest.skip)(f"no GPU: {reason}")
+    workers = len(gpus) + 1
+    endpoint = deploy(served["resnet56"], "gpu", workers=workers)
+    sample = prepared(served["resnet56"]).samples[:1]
+    devices = {}
+    for _ in range(20 * workers):
+        trace = Trace.of(ask(endpoint, sample)[0])
+        devices[trace.pid] = trace.device
+    assert len(devices) == workers
+    counts = Counter(devices.values())
+    assert all(device.startswith("cuda") for device in counts)
+    assert max(counts.values()) - min(counts.values()) <= 1
+
+
+@pytest.mark.cpu
+def test_advice(ts_session, served):
+    """The documented rule for the number of workers, applied to this machine, is printed at the end."""
+    count = sum(model.network is not None and not model.extra for model in served.values())
+    advice = environment.worker_advice(len(environment.gpus()[0]), count)
+    ts_session.notices.append(advice)
+    assert environment.worker_advice(8, 2).endswith("4 workers for each model")
+    assert environment.worker_advice(1, 2).endswith("1 workers for each model")
+
+
+
