@@ -1,4 +1,4 @@
-"""What the frontend makes of requests: full batches at once, partial ones after the delay, answers to the right asker."""
+"""What the frontend makes of requests: full batches, partial ones, and who gets which answer."""
 
 from __future__ import annotations
 

@@ -94,6 +94,3 @@ def test_advice(ts_session, served):
     ts_session.notices.append(advice)
     assert environment.worker_advice(8, 2).endswith("4 workers for each model")
     assert environment.worker_advice(1, 2).endswith("1 workers for each model")
-
-
-

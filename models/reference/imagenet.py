@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 
 LABELS = tuple(DenseNet161_Weights.IMAGENET1K_V1.meta["categories"])
 
-_TO_TENSOR = transforms.Compose([
-    transforms.Resize(256),
-    transforms.CenterCrop(224),
-    transforms.ToTensor(),
-    transforms.Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]),
-])
+_TO_TENSOR = transforms.Compose(
+    [
+        transforms.Resize(256),
+        transforms.CenterCrop(224),
+        transforms.ToTensor(),
+        transforms.Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]),
+    ]
+)
 
 
 def tensor(body: bytes) -> torch.Tensor:

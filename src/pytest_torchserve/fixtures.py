@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pytest_torchserve.model import Model, Sample
     from pytest_torchserve.phase import Phase
     from pytest_torchserve.response import Response
-    from pytest_torchserve.session import Session
     from pytest_torchserve.server import Server
+    from pytest_torchserve.session import Session
 
 SESSION_KEY: pytest.StashKey[Session] = pytest.StashKey()
 MODELS_KEY: pytest.StashKey[tuple[Model, ...]] = pytest.StashKey()
@@ -111,7 +111,12 @@ def deploy(ts_session: Session) -> Iterator[Deploy]:
     made: list[Deployment] = []
 
     def deploy_(
-        model: Model, device: Device = "cpu", *, workers: int = 1, batch_size: int = 1, max_batch_delay_ms: int = 100
+        model: Model,
+        device: Device = "cpu",
+        *,
+        workers: int = 1,
+        batch_size: int = 1,
+        max_batch_delay_ms: int = 100,
     ) -> Endpoint:
         deployment = Deployment(model, device, Batching(batch_size, max_batch_delay_ms))
         made.append(deployment)

@@ -21,6 +21,7 @@ from pathlib import Path
 _GRACE_S = 1.0
 _POLL_S = 0.5
 _PR_SET_CHILD_SUBREAPER = 36
+_IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)  # they are meant for the owner, whose end is ours
 
 
 def adopt_orphans() -> None:
@@ -63,10 +64,16 @@ def end_all(group: int) -> None:
         time.sleep(0.02)
 
 
+def _default_signals() -> None:
+    """Between fork and exec: what we ignore must not be inherited. No thread runs here that could deadlock."""
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_DFL)
+
+
 def main(spec_path: str) -> None:
     """Run the command of the spec until it ends or the owner does."""
-    for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(ignored, signal.SIG_IGN)  # they are meant for the owner, whose end is ours
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
     adopt_orphans()
     folder = Path(spec_path).parent
     spec = json.loads(Path(spec_path).read_text(encoding="utf-8"))
@@ -82,13 +89,13 @@ def main(spec_path: str) -> None:
             stdout=console,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=lambda: [signal.signal(s, signal.SIG_DFL) for s in (1, 2, 15)],
+            preexec_fn=_default_signals,  # noqa: PLW1509 - one thread only, see there
         )
-    print(child.pid, flush=True)
+    os.write(sys.stdout.fileno(), b"%d\n" % child.pid)
     owner = os.getppid()
     while os.getppid() == owner:
         readable, _, _ = select.select([sys.stdin], [], [], _POLL_S)
-        if readable and not sys.stdin.buffer.read1(1):
+        if readable and not os.read(sys.stdin.fileno(), 1):
             break
         code = reap().get(child.pid)
         if code is not None:

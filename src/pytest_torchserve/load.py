@@ -40,7 +40,7 @@ class MonotonicClock:
 
     async def wait_until(self, due_ns: int) -> None:
         """Sleep in the event loop; again where its timer, of whole milliseconds in uvloop, woke too early."""
-        while (left_ns := due_ns - time.monotonic_ns()) > 0:
+        while (left_ns := due_ns - time.monotonic_ns()) > 0:  # noqa: ASYNC110 - waits for time itself
             await asyncio.sleep(left_ns / 1e9)
 
 
@@ -95,17 +95,17 @@ class ConstantRate:
         for index in range(self.requests):
             due_ns = self.due_ns(index, start_ns)
             await clock.wait_until(due_ns)
-            future = asyncio.ensure_future(send(due_ns))
-            future.add_done_callback(landed)
-            flying.add(future)
+            task = asyncio.ensure_future(send(due_ns))
+            task.add_done_callback(landed)
+            flying.add(task)
             going = more(_take(fresh))
             if not going:
                 break
         while going and flying:
             await asyncio.wait(flying, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
             going = more(_take(fresh))
-        for future in flying.copy():
-            future.cancel()
+        for unanswered in flying.copy():
+            unanswered.cancel()
 
 
 def _take(fresh: list[Response]) -> list[Response]:

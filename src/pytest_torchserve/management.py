@@ -47,7 +47,10 @@ class Management:
             ) from error
         if not answer.ok:
             raise ManagementError(
-                answer.status_code, wanted=doing, found=_message(answer), do="mend what the server says is wrong"
+                answer.status_code,
+                wanted=doing,
+                found=_message(answer),
+                do="mend what the server says is wrong",
             )
         return answer.json()
 

@@ -106,22 +106,27 @@ def why_wrong(body: bytes, sample: Sample, tolerance: float = TOLERANCE) -> str 
     try:
         answer = json.loads(body)
     except ValueError:
-        return f"{sample.name}: not JSON: {body[:80]!r}"
+        return f"not JSON: {body[:80]!r}"
+    return _why_malformed(answer, sample) or _why_off(answer, sample, tolerance)
+
+
+def _why_malformed(answer: object, sample: Sample) -> str | None:
     if not isinstance(answer, dict) or not answer:
-        return f"{sample.name}: not an object of labels and values: {body[:80]!r}"
+        return f"not an object of labels and values: {answer!r:.80}"
     unknown = [label for label in answer if label not in sample.answer]
     if unknown:
-        return f"{sample.name}: unknown label {unknown[0]!r}"
+        return f"unknown label {unknown[0]!r}"
     if not all(isinstance(value, (int, float)) for value in answer.values()):
-        return f"{sample.name}: a value is not a number: {body[:80]!r}"
+        return f"a value is not a number: {answer!r:.80}"
+    return None
+
+
+def _why_off(answer: Answer, sample: Sample, tolerance: float) -> str | None:
     top = max(answer, key=answer.__getitem__)
     if top != sample.top:
-        return f"{sample.name}: top label {top!r}, golden {sample.top!r}"
-    label, off = max(
-        ((label, abs(value - sample.answer[label])) for label, value in answer.items()),
-        key=lambda pair: pair[1],
-    )
-    # A NaN is never within the tolerance, hence the negation.
-    if not off <= tolerance:
-        return f"{sample.name}: {label!r} is {answer[label]:.6f}, golden {sample.answer[label]:.6f}"
+        return f"top label {top!r}, golden {sample.top!r}"
+    for label, value in answer.items():
+        # A NaN is never within the tolerance, hence the negation.
+        if not abs(value - sample.answer[label]) <= tolerance:
+            return f"{label!r} is {value:.6f}, golden {sample.answer[label]:.6f}"
     return None

@@ -15,34 +15,73 @@ from pytest_torchserve.session import Config
 if TYPE_CHECKING:
     import pytest
 
-_QUICK = {"ts_processes": 1, "ts_batch_sizes": "1,16", "ts_init_rounds": 1, "ts_cell_seconds": 5.0, "ts_requests": 32}
-_USUAL = {"ts_processes": 3, "ts_batch_sizes": "1,4,16", "ts_init_rounds": 3, "ts_cell_seconds": 20.0, "ts_requests": 100}
+_QUICK = {
+    "ts_processes": 1,
+    "ts_batch_sizes": "1,16",
+    "ts_init_rounds": 1,
+    "ts_cell_seconds": 5.0,
+    "ts_requests": 32,
+}
+_USUAL = {
+    "ts_processes": 3,
+    "ts_batch_sizes": "1,4,16",
+    "ts_init_rounds": 3,
+    "ts_cell_seconds": 20.0,
+    "ts_requests": 100,
+}
 
 # option, keywords for addoption; the defaults of _USUAL and _QUICK stand in the help.
 _TABLE: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("--ts-quick", {"action": "store_true", "help": "one process, batches 1 and 16, one init round, 5 s a cell"}),
-    ("--ts-data", {"metavar": "DIR", "help": "samples: DIR/cifar10/CLASS/*, DIR/imagenet/CLASS/* (or TS_DATA)"}),
+    (
+        "--ts-quick",
+        {"action": "store_true", "help": "one process, batches 1 and 16, one init round, 5 s a cell"},
+    ),
+    (
+        "--ts-data",
+        {"metavar": "DIR", "help": "samples: DIR/cifar10/CLASS/*, DIR/imagenet/CLASS/* (or TS_DATA)"},
+    ),
     (
         "--ts-weights",
-        {"choices": ["auto", "pretrained", "seeded"], "default": "auto", "help": "auto: what is on disk, else seeded"},
+        {
+            "choices": ["auto", "pretrained", "seeded"],
+            "default": "auto",
+            "help": "auto: what is on disk, else seeded",
+        },
     ),
     ("--ts-batch-sizes", {"metavar": "N,N", "help": "batch sizes of the handle cells (default 1,4,16)"}),
-    ("--ts-processes", {"type": int, "metavar": "N", "help": "worker processes a handle cell samples (default 3)"}),
+    (
+        "--ts-processes",
+        {"type": int, "metavar": "N", "help": "worker processes a handle cell samples (default 3)"},
+    ),
     ("--ts-cell-seconds", {"type": float, "metavar": "S", "help": "budget of a handle cell (default 20)"}),
-    ("--ts-init-rounds", {"type": int, "metavar": "N", "help": "workers started for an init cell (default 3)"}),
+    (
+        "--ts-init-rounds",
+        {"type": int, "metavar": "N", "help": "workers started for an init cell (default 3)"},
+    ),
     ("--ts-requests", {"type": int, "metavar": "N", "help": "requests of a pace cell, 10/s (default 100)"}),
-    ("--ts-require-gpu", {"action": "store_true", "help": "a missing GPU fails the gpu tests instead of skipping"}),
+    (
+        "--ts-require-gpu",
+        {"action": "store_true", "help": "a missing GPU fails the gpu tests instead of skipping"},
+    ),
     ("--ts-keep", {"action": "store_true", "help": "keep the server's logs and temporary files"}),
     ("--ts-config", {"metavar": "FILE", "help": "a TorchServe config.properties, merged with ours"}),
     ("--ts-jvm-args", {"default": "", "metavar": "ARGS", "help": "arguments for TorchServe's JVM"}),
     (
         "--ts-worker-env",
-        {"action": "append", "default": [], "metavar": "NAME=VALUE", "help": "a variable for the workers; repeatable"},
+        {
+            "action": "append",
+            "default": [],
+            "metavar": "NAME=VALUE",
+            "help": "a variable for the workers; repeatable",
+        },
     ),
     ("--ts-inference-port", {"type": int, "default": 0, "metavar": "PORT", "help": "default: a free one"}),
     ("--ts-management-port", {"type": int, "default": 0, "metavar": "PORT", "help": "default: a free one"}),
     ("--ts-model-store", {"metavar": "DIR", "help": "where archives are made (default: model_store)"}),
-    ("--ts-journal", {"metavar": "FILE", "help": "every run as a line of JSON (default: in .benchmarks/journal)"}),
+    (
+        "--ts-journal",
+        {"metavar": "FILE", "help": "every run as a line of JSON (default: in .benchmarks/journal)"},
+    ),
 )
 
 
@@ -70,7 +109,9 @@ def read(config: pytest.Config) -> Config:
     data = config.getoption("ts_data") or os.environ.get("TS_DATA")
     properties = config.getoption("ts_config")
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    journal = config.getoption("ts_journal") or config.rootpath / ".benchmarks" / "journal" / f"{stamp}-{os.getpid()}.jsonl"
+    journal = (
+        config.getoption("ts_journal") or config.rootpath / ".benchmarks" / "journal" / f"{stamp}-{os.getpid()}.jsonl"
+    )
     return Config(
         weights=config.getoption("ts_weights"),
         data=Path(data).resolve() if data else None,

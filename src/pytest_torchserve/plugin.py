@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +16,8 @@ from pytest_torchserve.progress import Progress
 from pytest_torchserve.session import Config, Expected, Session
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from pytest_torchserve.model import Model
 
 pytest_plugins = ("pytest_torchserve.fixtures",)
@@ -156,7 +157,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
     """A failing test stores nothing, and shows the server's last words."""
     report = yield
     if report.failed:

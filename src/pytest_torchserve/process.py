@@ -11,8 +11,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
 
 PREFIX = "tsperf-"
 _KEPT_S = 7 * 24 * 3600
@@ -20,7 +23,11 @@ _STOP_S = 15.0
 
 
 def wait_until(
-    condition: Callable[[], bool], *, timeout_s: float, every_s: float = 0.05, clock: Callable[[], float] = time.monotonic
+    condition: Callable[[], bool],
+    *,
+    timeout_s: float,
+    every_s: float = 0.05,
+    clock: Callable[[], float] = time.monotonic,
 ) -> bool:
     """Poll until the condition holds; False when the deadline passed first. The only place that sleeps."""
     deadline = clock() + timeout_s
@@ -48,7 +55,8 @@ class GuardedProcess:
         """Start the command in a new session, with the folder as its working directory."""
         spec = self.folder / "spec.json"
         spec.write_text(
-            json.dumps({"command": list(command), "env": dict(env), "cwd": str(self.folder)}), encoding="utf-8"
+            json.dumps({"command": list(command), "env": dict(env), "cwd": str(self.folder)}),
+            encoding="utf-8",
         )
         self._guardian = subprocess.Popen(
             [sys.executable, "-I", "-S", str(Path(__file__).with_name("guardian.py")), str(spec)],

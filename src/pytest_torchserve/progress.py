@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _EVERY_S = 0.5
 
@@ -18,7 +21,12 @@ class Progress:
     """
 
     def __init__(
-        self, write: Callable[[str], None], *, width: int, total: int, clock: Callable[[], float] = time.monotonic
+        self,
+        write: Callable[[str], None],
+        *,
+        width: int,
+        total: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._write = write
         self._width = width

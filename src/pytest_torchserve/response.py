@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 TIMING_HEADER = "server-timing"
 """Phases of the batch, in milliseconds: the W3C's Server-Timing syntax."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import httptools
@@ -13,6 +11,9 @@ import httptools
 from pytest_torchserve.response import Response
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
     from pytest_torchserve.load import Clock, Load
     from pytest_torchserve.model import Sample
     from pytest_torchserve.server import Address
@@ -126,9 +127,7 @@ class Sender:
         timeout_s: after which a request is given up.
     """
 
-    def __init__(
-        self, address: Address, path: str, samples: Sequence[Sample], *, timeout_s: float = TIMEOUT_S
-    ) -> None:
+    def __init__(self, address: Address, path: str, samples: Sequence[Sample], *, timeout_s: float = TIMEOUT_S) -> None:
         self._address = address
         self._timeout_s = timeout_s
         self._requests = [_encode(address, path, sample) for sample in samples]
@@ -191,7 +190,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
         import uvloop  # noqa: PLC0415 - optional
     except ImportError:
         return None
-    return uvloop.new_event_loop  # type: ignore[no-any-return]
+    return uvloop.new_event_loop
 
 
 def _encode(address: Address, path: str, sample: Sample) -> bytes:

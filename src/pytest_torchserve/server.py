@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
 import sys
-import time
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_torchserve import process, settings
 from pytest_torchserve.errors import ServerError
-from pytest_torchserve.java import Java
 from pytest_torchserve.management import Management
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_torchserve.java import Java
 
 START_TIMEOUT_S = 120.0
 _ATTEMPTS = 3
@@ -77,7 +81,7 @@ class Server:
                 }
             )
             self._launch(ports)
-            process.wait_until(lambda: self._settled(ports), timeout_s=START_TIMEOUT_S)
+            process.wait_until(functools.partial(self._settled, ports), timeout_s=START_TIMEOUT_S)
             if self._healthy(ports):
                 break
             tail, code = self.log_tail(), self._process.exit_code()
@@ -94,9 +98,7 @@ class Server:
             )
         keys = self._keys()
         self.address = Address(settings.HOST, ports["inference_address"], keys["inference"])
-        self.management = Management(
-            f"http://{settings.HOST}:{ports['management_address']}", keys["management"]
-        )
+        self.management = Management(f"http://{settings.HOST}:{ports['management_address']}", keys["management"])
 
     def _launch(self, ports: dict[str, int]) -> None:
         folder = self.folder
@@ -107,10 +109,30 @@ class Server:
         config.write_text("".join(f"{key}={value}\n" for key, value in merged.items()), encoding="utf-8")
         log_config = folder / "log4j2.xml"
         log_config.write_text(settings.log_config(logs), encoding="utf-8")
-        command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ncs", "--enable-model-api"]
-        command += ["--model-store", str(self.store), "--ts-config", str(config), "--log-config", str(log_config)]
+        command = [
+            sys.executable,
+            "-m",
+            "ts.model_server",
+            "--start",
+            "--foreground",
+            "--ncs",
+            "--enable-model-api",
+        ]
+        command += [
+            "--model-store",
+            str(self.store),
+            "--ts-config",
+            str(config),
+            "--log-config",
+            str(log_config),
+        ]
         env = {name: value for name, value in os.environ.items() if name != "TS_CONFIG_FILE"}
-        env |= {"TMPDIR": str(folder), "TEMP": str(folder), "LOG_LOCATION": str(logs), "METRICS_LOCATION": str(logs)}
+        env |= {
+            "TMPDIR": str(folder),
+            "TEMP": str(folder),
+            "LOG_LOCATION": str(logs),
+            "METRICS_LOCATION": str(logs),
+        }
         env |= {"JAVA_HOME": str(self.java.home), **self._wanted.worker_env}
         self._process.start(command, env)
 
@@ -132,7 +154,11 @@ class Server:
                     url = f"http://{settings.HOST}:{ports[name]}{path}"
                     if not session.get(url, headers={"Authorization": f"Bearer {key}"}, timeout=5).ok:
                         return False
-        except (OSError, ValueError, KeyError):  # RequestException is an OSError; the key file may be half written
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+        ):  # RequestException is an OSError; the key file may be half written
             return False
         return True
 

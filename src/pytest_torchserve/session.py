@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_torchserve import archive, environment, java, measure
 from pytest_torchserve.endpoint import Endpoint
 from pytest_torchserve.errors import SuiteError
-from pytest_torchserve.inputs import weights
 from pytest_torchserve.inputs.golden import Preparations, Prepared
 from pytest_torchserve.journal import Journal, as_record
 from pytest_torchserve.ledger import Account, Ledger
-from pytest_torchserve.measure import Cell, Effort, Run
 from pytest_torchserve.server import Server
-from pytest_torchserve.settings import ServerSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from pytest_torchserve.deployment import Deployment, Device
+    from pytest_torchserve.inputs import weights
+    from pytest_torchserve.measure import Cell, Effort, Run
     from pytest_torchserve.model import Model
     from pytest_torchserve.progress import Progress
+    from pytest_torchserve.settings import ServerSettings
 
 T = TypeVar("T")
 
@@ -126,7 +127,9 @@ class Session:
         """The model's weights, samples and golden answers."""
         if model.name not in self._prepared:
             with self.ledger.span(Account.GOLDEN):
-                self._prepared[model.name] = self._once(("prepared", model.name), lambda: self._preparations.result(model))
+                self._prepared[model.name] = self._once(
+                    ("prepared", model.name), lambda: self._preparations.result(model)
+                )
             self._notice(self._prepared[model.name])
         return self._prepared[model.name]
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_torchserve.errors import OptionError, PortTakenError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 HOST = "127.0.0.1"
 

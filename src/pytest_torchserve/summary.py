@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 CONFIDENCE = 0.95
 _Z = statistics.NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import statistics
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pytest_torchserve.phase import HANDLE_PHASES, INIT_PHASES, Phase
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.table import Table
 
     from pytest_torchserve.measure import Run
@@ -67,7 +68,8 @@ def handle_table(runs: Sequence[Run]) -> Table:
     """A row for each model × device × batch: medians over batches, and the processes' spread of `handle`."""
     names = [_SHORT.get(phase, phase.value) for phase in HANDLE_PHASES]
     table = _table(
-        "handle: ms a full batch, median over batches", ["model", "on", "batch", *names, "per s", "spread", "n"]
+        "handle: ms a full batch, median over batches",
+        ["model", "on", "batch", *names, "per s", "spread", "n"],
     )
     for run in runs:
         deployment = run.cell.deployment

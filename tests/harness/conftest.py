@@ -25,7 +25,18 @@ def pytest_collection_modifyitems(items):
 
 
 def _make_response(
-    sample=0, *, answer=None, status=200, error=None, pid=7, batch=1, size=1, device="cpu", sent_s=0.0, done_s=1.0, **phases_ms
+    sample=0,
+    *,
+    answer=None,
+    status=200,
+    error=None,
+    pid=7,
+    batch=1,
+    size=1,
+    device="cpu",
+    sent_s=0.0,
+    done_s=1.0,
+    **phases_ms,
 ):
     """A response as the probe would have made it; `answer` None is the right one of `make_sample`."""
     phases_ms = phases_ms or {"preprocess": 1.0, "inference": 2.0, "postprocess": 1.0, "handle": 4.0}

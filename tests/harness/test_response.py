@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from pytest_torchserve.response import Response, Trace, parse_server_timing
 
 HEADERS = {
@@ -33,7 +34,9 @@ def test_server_timing(value, seconds):
 def test_trace():
     """Every field that the probe sends arrives, in seconds where it is a duration."""
     trace = Trace.of(response({**HEADERS, "ts-probe-init": "load_model;dur=500"}))
-    assert trace.phases_s == pytest.approx({"preprocess": 0.0015, "inference": 0.02, "postprocess": 0.00025, "handle": 0.022})
+    assert trace.phases_s == pytest.approx(
+        {"preprocess": 0.0015, "inference": 0.02, "postprocess": 0.00025, "handle": 0.022}
+    )
     assert (trace.batch, trace.batch_size, trace.pid, trace.device) == (3, 4, 42, "cuda:1")
     assert (trace.start_ns, trace.end_ns, trace.gpu_bytes) == (100, 200, 4096)
     assert trace.init_s == {"load_model": 0.5}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import threading
@@ -169,5 +170,5 @@ def test_constant_rate_over_sockets(server):
     with Sender(Address("127.0.0.1", good.port, ""), "/", SAMPLES) as sender:
         sender.run(ConstantRate(200, 50), lambda fresh: responses.extend(fresh) or True, MonotonicClock())
     scheduled = sorted(r.scheduled_ns for r in responses)
-    assert [b - a for a, b in zip(scheduled, scheduled[1:], strict=False)] == [5_000_000] * 49
+    assert [b - a for a, b in itertools.pairwise(scheduled)] == [5_000_000] * 49
     assert all(r.sent_ns >= r.scheduled_ns for r in responses)

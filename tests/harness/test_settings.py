@@ -64,7 +64,11 @@ def test_what_is_recorded(tmp_path):
     config = tmp_path / "c"
     config.write_text("a=b")
     settings_ = ServerSettings(config=config, jvm_args="-Xmx1g", worker_env={"OMP_NUM_THREADS": "1"})
-    assert settings_.record() == {"config": {"a": "b"}, "jvm_args": "-Xmx1g", "worker_env": {"OMP_NUM_THREADS": "1"}}
+    assert settings_.record() == {
+        "config": {"a": "b"},
+        "jvm_args": "-Xmx1g",
+        "worker_env": {"OMP_NUM_THREADS": "1"},
+    }
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -50,7 +50,10 @@ def test_median_interval_covers(n):
 def test_precision_ignores_the_spread_between_processes():
     """Two tight processes that differ by half are precise *within*; their difference is a figure of its own."""
     rng = random.Random(2)
-    by_process = {1: [1 + rng.gauss(0, 0.01) for _ in range(50)], 2: [1.5 + rng.gauss(0, 0.01) for _ in range(50)]}
+    by_process = {
+        1: [1 + rng.gauss(0, 0.01) for _ in range(50)],
+        2: [1.5 + rng.gauss(0, 0.01) for _ in range(50)],
+    }
     assert summary.within_precision(by_process, precision=0.05)
     assert summary.process_spread(by_process) == pytest.approx(0.4, rel=0.1)
 

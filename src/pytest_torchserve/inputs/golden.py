@@ -112,7 +112,11 @@ class Preparations:
             command = [sys.executable, "-m", "pytest_torchserve.inputs.prepare", str(spec), "--guarded"]
             self._processes.append(
                 subprocess.Popen(
-                    command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    text=True,
                 )
             )
 
@@ -183,7 +187,11 @@ def _request(model: Model, published: Path | None, files: samples.SampleFiles) -
     folder = cache.folder()
     limit = SEEDED_SAMPLES if model.network and published is None else len(files.paths)
     paths = files.paths[:limit]
-    makers = [Path(__file__).with_name("torch_side.py"), str(version("torch")), str(version("torchvision"))]
+    makers: list[str | bytes | Path] = [
+        Path(__file__).with_name("torch_side.py"),
+        str(version("torch")),
+        str(version("torchvision")),
+    ]
     network = [model.network] if model.network else []
     state = cache.key([*makers, *network, model.reference, *([published] if published else [])])
     index = [files.index] if files.index else []

@@ -91,7 +91,7 @@ def _from_folder(folder: Path, limit: int, source: str = "folder") -> SampleFile
 
 
 def _from_torchvision(root: Path) -> SampleFiles:
-    """torchvision's CIFAR10 test images, written out once as the PNG files that a client would send."""
+    """Torchvision's CIFAR10 test images, written out once as the PNG files that a client would send."""
     batch = root / "cifar-10-batches-py" / "test_batch"
     out = cache.folder() / f"cifar10-{cache.key([batch, _EXPORT])}"
     with FileLock(out.with_suffix(".lock")):

@@ -67,15 +67,15 @@ def seeded(network: torch.nn.Module, reference: ModuleType, dataset: str, tolera
         last = [module for module in network.modules() if isinstance(module, torch.nn.Linear)][-1]
         logits = network(images)
         centre = logits.mean(dim=0)
-        last.bias -= centre
+        last.bias.sub_(centre)
         scale = 1.0
         while scale < _MAX_SCALE:
             probabilities = torch.softmax(scale * (logits - centre), dim=1)
             if len(distinct(probabilities, 40 * tolerance)) == len(images):
                 break
             scale *= 2
-        last.weight *= scale
-        last.bias *= scale
+        last.weight.mul_(scale)
+        last.bias.mul_(scale)
 
 
 def distinct(probabilities: torch.Tensor, gap: float) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,8 @@ from pytest_torchserve.model import Sample, why_wrong
 from pytest_torchserve.response import Response, Trace
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pytest_torchserve.deployment import Device
 
 ENOUGH_WRONG = 50
@@ -42,25 +43,26 @@ class Checker:
     def check(self, response: Response) -> Trace | None:
         """The response's trace when its answer is right and came from the right device, else None."""
         sample = self.samples[response.sample]
-        if response.error is not None:
-            return self._reject(f"{sample.name}: {response.error}: {response.body[:200].decode(errors='replace')}")
-        reason = why_wrong(response.body, sample)
-        if reason is not None:
-            return self._reject(reason)
         trace = Trace.of(response)
-        if trace is None:
-            return self._reject(f"{sample.name}: the answer carries no Server-Timing: the probe is not in the archive")
-        misplaced = why_misplaced(trace, self.device)
-        if misplaced is not None:
-            return self._reject(f"{sample.name}: {misplaced}")
+        reason = self._why_rejected(response, sample, trace)
+        if reason is not None or trace is None:
+            self.wrong.append(f"{sample.name}: {reason}")
+            return None
         self.devices.add(trace.device)
         if sample.label is not None:
             # The golden top label is what was answered: the check above has just made sure of it.
             self.hits[response.sample] = sample.top == sample.label
         return trace
 
-    def _reject(self, reason: str) -> None:
-        self.wrong.append(reason)
+    def _why_rejected(self, response: Response, sample: Sample, trace: Trace | None) -> str | None:
+        if response.error is not None:
+            return f"{response.error}: {response.body[:200].decode(errors='replace')}"
+        wrong = why_wrong(response.body, sample)
+        if wrong is not None:
+            return wrong
+        if trace is None:
+            return "the answer carries no Server-Timing: the probe is not in the archive, or the batch failed"
+        return why_misplaced(trace, self.device)
 
     @property
     def hopeless(self) -> bool:

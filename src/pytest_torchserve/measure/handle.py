@@ -12,7 +12,7 @@ from pytest_torchserve import summary
 from pytest_torchserve.errors import MeasurementError
 from pytest_torchserve.load import Clock, FullBatches, MonotonicClock
 from pytest_torchserve.measure.check import Checker
-from pytest_torchserve.measure.run import Cell, Effort, Run, origins
+from pytest_torchserve.measure.run import Cell, Effort, Run
 from pytest_torchserve.phase import HANDLE_PHASES, HANDLER_PHASES, Phase
 
 if TYPE_CHECKING:
@@ -145,7 +145,8 @@ def measure_handle(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell:
         process_spread={phase: summary.process_spread(values) for phase, values in meter.seconds.items()},
         accuracy=checker.accuracy(prepared.served.weights_kind),
         devices=tuple(sorted(checker.devices)),
-        **origins(prepared),
+        weights=prepared.served.weights_kind,
+        samples=prepared.samples_source,
     )
 
 

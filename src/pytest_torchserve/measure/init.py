@@ -9,7 +9,7 @@ from pytest_torchserve.errors import MeasurementError
 from pytest_torchserve.load import FullBatches, MonotonicClock
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.handle import Tell, resident_bytes
-from pytest_torchserve.measure.run import Cell, Effort, Run, origins
+from pytest_torchserve.measure.run import Cell, Effort, Run
 from pytest_torchserve.phase import INIT_PHASES, Phase
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ def measure_init(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell: T
         worker_rss_bytes=resident,
         gpu_bytes=gpu_bytes,
         devices=tuple(sorted(checker.devices)),
-        **origins(prepared),
+        weights=prepared.served.weights_kind,
+        samples=prepared.samples_source,
     )
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pytest_torchserve import summary
 from pytest_torchserve.load import ConstantRate, MonotonicClock
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.handle import Tell, resident_bytes
-from pytest_torchserve.measure.run import Cell, Effort, Run, origins
+from pytest_torchserve.measure.run import Cell, Effort, Run
 from pytest_torchserve.phase import Phase
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pytest_torchserve.deployment import Batching
     from pytest_torchserve.endpoint import Endpoint
     from pytest_torchserve.inputs.golden import Prepared
@@ -57,7 +58,10 @@ class PaceMeter:
                 self.timed.append((response, trace))
                 self._handle_s = max(self._handle_s, trace.phases_s["handle"])
         elapsed_s = (now_ns - self._start_ns) / 1e9
-        self._tell(f"{len(self.answered)} of {self._load.requests} answered", len(self.answered) / self._load.requests)
+        self._tell(
+            f"{len(self.answered)} of {self._load.requests} answered",
+            len(self.answered) / self._load.requests,
+        )
         if elapsed_s >= PATIENCE_S and self._slowest_s(now_ns) > self.longest_allowed_s:
             self.conclude(now_ns)
             return False
@@ -116,5 +120,6 @@ def measure_pace(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell: T
         accuracy=checker.accuracy(prepared.served.weights_kind),
         devices=tuple(sorted(checker.devices)),
         behind=meter.behind,
-        **origins(prepared),
+        weights=prepared.served.weights_kind,
+        samples=prepared.samples_source,
     )

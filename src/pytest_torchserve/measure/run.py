@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from pytest_torchserve.deployment import Deployment
-from pytest_torchserve.phase import Phase
-
 if TYPE_CHECKING:
-    from pytest_torchserve.inputs.golden import Prepared
+    from collections.abc import Mapping
+
+    from pytest_torchserve.deployment import Deployment
+    from pytest_torchserve.phase import Phase
 
 Kind = Literal["init", "handle", "pace"]
 
@@ -103,8 +102,3 @@ class Run:
         """The mean batch size that the worker saw; None where no batch was seen."""
         batches = sum(self.batch_sizes.values())
         return sum(size * count for size, count in self.batch_sizes.items()) / batches if batches else None
-
-
-def origins(prepared: Prepared) -> dict[str, str]:
-    """The fields of a `Run` that say where weights and samples came from."""
-    return {"weights": prepared.served.weights_kind, "samples": prepared.samples_source}

@@ -12,6 +12,10 @@ import inspect
 import os
 import sys
 import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 _now_ns = time.monotonic_ns
 _HANDLER_PHASES = ("preprocess", "inference", "postprocess")
@@ -19,7 +23,7 @@ _INIT_PHASES = ("load_model", "to_device", "warm_up")
 _INIT_REPORTS = 3  # so many first batches carry the worker's start: one lost answer loses nothing
 
 
-def _load_module(name):
+def _load_module(name: str) -> Any:
     """Import the handler as TorchServe would: a file of the archive, else a stock handler."""
     try:
         return importlib.import_module(name.removesuffix(".py"))
@@ -29,7 +33,7 @@ def _load_module(name):
         return importlib.import_module("ts.torch_handler." + name)
 
 
-def _find_handler(name):
+def _find_handler(name: str) -> "tuple[Any, Callable[[Any], Any], Callable[[Any, Any], Any]]":
     """The handler's instance (or None) and its two calls: `initialize(context)`, `handle(data, context)`."""
     file, _, function = name.partition(":")
     module = _load_module(file)
@@ -39,38 +43,33 @@ def _find_handler(name):
         instance = next((value for value in instances if not inspect.isclass(value)), None)
         return instance, lambda context: entry(None, context), entry
     classes = [
-        value
-        for value in vars(module).values()
-        if inspect.isclass(value) and value.__module__ == module.__name__
+        value for value in vars(module).values() if inspect.isclass(value) and value.__module__ == module.__name__
     ]
     if len(classes) != 1:
         message = f"{file}: wanted one handler class or a function handle(); found {[c.__name__ for c in classes]}"
         raise ValueError(message)
-    instance = classes[0]()
-    return (
-        instance,
-        lambda context: instance.initialize(context),
-        lambda data, context: instance.handle(data, context),
-    )
+    handler: Any = classes[0]()
+    return handler, handler.initialize, handler.handle
 
 
 class _Stopwatch:
     """Adds up the time spent in named calls. On a GPU each edge waits until the device has caught up."""
 
-    def __init__(self):
-        self.spent_ns = {}
-        self.synchronize = None
+    def __init__(self) -> None:
+        self.spent_ns: dict[str, int] = {}
+        self.synchronize: Callable[[], object] | None = None
 
-    def now_ns(self):
+    def now_ns(self) -> int:
+        """The monotonic time, once the device has caught up."""
         if self.synchronize is not None:
             self.synchronize()
         return _now_ns()
 
-    def wrap(self, name, call):
+    def wrap(self, name: str, call: "Callable[..., Any]") -> "Callable[..., Any]":
         """`call`, clocked under `name`; of nested calls of one name the outermost counts."""
         running = False
 
-        def clocked(*args, **kwargs):
+        def clocked(*args: Any, **kwargs: Any) -> Any:
             nonlocal running
             if running:
                 return call(*args, **kwargs)
@@ -84,7 +83,7 @@ class _Stopwatch:
 
         return clocked
 
-    def wrap_methods(self, instance, names):
+    def wrap_methods(self, instance: Any, names: "Iterable[str]") -> "list[str]":
         """Replace the methods of these names on the instance; returns the names that it has."""
         found = [name for name in names if callable(getattr(instance, name, None))]
         for name in found:
@@ -95,22 +94,24 @@ class _Stopwatch:
 class Probe:
     """One worker's handler, wrapped: `initialize` once, then `handle` for each batch."""
 
-    def __init__(self, name):
+    def __init__(self, name: str) -> None:
         self.watch = _Stopwatch()
         self.instance, self._initialize, self._handle = _find_handler(name)
-        self.parameter = None
-        self.device_index = None
+        self.parameter: Any = None
+        self.device_index: int | None = None
         self.init_report = ""
         self.batches = 0
 
-    def initialize(self, context):
+    def initialize(self, context: Any) -> None:
         """Run the real `initialize`, clocking what can be seen inside it."""
-        watch, torch = self.watch, sys.modules.get("torch")
+        watch = self.watch
+        torch: Any = sys.modules.get("torch")
         seen = watch.wrap_methods(self.instance, _INIT_PHASES) if self.instance is not None else []
         gpu = context.system_properties.get("gpu_id")
         if torch is not None and gpu is not None and torch.cuda.is_available():
             self.device_index = int(gpu)
-            watch.synchronize = lambda: torch.cuda.synchronize(self.device_index)
+            # Not before the handler itself has woken CUDA: that is part of what its start costs.
+            watch.synchronize = lambda: torch.cuda.is_initialized() and torch.cuda.synchronize(self.device_index)
         original_to = torch.nn.Module.to if torch is not None else None
         if original_to is not None and "to_device" not in seen:
             torch.nn.Module.to = watch.wrap("to_device", original_to)
@@ -129,14 +130,14 @@ class Probe:
         if self.instance is not None:
             watch.wrap_methods(self.instance, _HANDLER_PHASES)
 
-    def _find_parameter(self, torch):
+    def _find_parameter(self, torch: Any) -> Any:
         """A parameter of the first network that hangs on the handler: it knows where the network is."""
         if torch is None or self.instance is None:
             return None
         networks = (value for value in vars(self.instance).values() if isinstance(value, torch.nn.Module))
         return next((parameter for network in networks for parameter in network.parameters()), None)
 
-    def handle(self, data, context):
+    def handle(self, data: Any, context: Any) -> Any:
         """Run the real `handle` on one batch and report on it in every answer's headers."""
         watch = self.watch
         spent = watch.spent_ns
@@ -158,23 +159,23 @@ class Probe:
                 context.set_response_header(index, "TS-Probe-Init", self.init_report)
         return answers
 
-    def _device(self):
+    def _device(self) -> str:
         return "none" if self.parameter is None else str(self.parameter.device)
 
-    def _gpu_bytes(self):
+    def _gpu_bytes(self) -> int:
         if self.device_index is None:
             return 0
-        return sys.modules["torch"].cuda.memory_reserved(self.device_index)
+        return int(sys.modules["torch"].cuda.memory_reserved(self.device_index))
 
 
-def _server_timing(spent_ns):
+def _server_timing(spent_ns: "dict[str, int]") -> str:
     return ", ".join(f"{name};dur={ns / 1e6:.6f}" for name, ns in spent_ns.items())
 
 
-_probe = None
+_probe: "Probe | None" = None
 
 
-def handle(data, context):
+def handle(data: Any, context: Any) -> Any:
     """TorchServe's entry point: called once with no data to initialize, then with each batch."""
     global _probe  # noqa: PLW0603 - TorchServe calls a module-level function; its state lives in the module
     if _probe is None:

@@ -1,0 +1,26 @@
+# Thin on purpose: each target is one line that a person could type.
+VENV ?= .venv
+PYTHON ?= python3
+PY := $(VENV)/bin/python
+# Of the inputs' content: an unchanged environment is used as it is.
+STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-12)
+
+.PHONY: bench test lint setup
+
+bench: setup
+	$(PY) -m pytest -m cpu --benchmark-autosave $(ARGS)
+
+test: setup
+	$(PY) -m pytest -m "harness or cpu" --ts-quick $(ARGS)
+
+lint: setup
+	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && $(VENV)/bin/lint-imports
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("wanted: Python 3.11 or newer; found: %s; what to do: make PYTHON=python3.11 …" % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv --upgrade-deps $(VENV) || $(PYTHON) -m venv $(VENV)
+	command -v uv >/dev/null || $(PY) -m pip install -q uv
+	PATH="$$PATH:$(abspath $(VENV))/bin" uv pip install -q --python $(PY) -e '.[dev]' -c constraints.txt
+	rm -f $(VENV)/.installed-* && touch $@
