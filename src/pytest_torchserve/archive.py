@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,6 +56,28 @@ def build(served: Served, device: Device, store: Path) -> Archive:
                 made = _make(served, config, Path(folder))
                 made.replace(path)
     return Archive(path=path, key=key)
+
+
+def check(path: Path) -> None:
+    """Read the whole archive once.
+
+    Raises:
+        ArchiveError: it is no .mar, or a part of it does not have its checksum.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            spoilt = file.testzip()
+            found = f"{spoilt} in it does not have its checksum" if spoilt else ""
+            if "MAR-INF/MANIFEST.json" not in file.namelist():
+                found = "a zip file without MAR-INF/MANIFEST.json"
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        found = f"{type(error).__name__}: {error}"
+    if found:
+        raise ArchiveError(
+            wanted=f"a model archive in {path}",
+            found=found,
+            do="delete the file: the next run makes it again",
+        )
 
 
 def _config(served: Served, device: Device) -> str:

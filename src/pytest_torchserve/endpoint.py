@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_torchserve import archive
 from pytest_torchserve.errors import ManagementError, ServerError, WorkerError
 from pytest_torchserve.ledger import Account, Ledger
 from pytest_torchserve.process import wait_until
@@ -14,7 +15,6 @@ from pytest_torchserve.server import worker_traceback
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pytest_torchserve.archive import Archive
     from pytest_torchserve.deployment import Deployment
     from pytest_torchserve.load import Clock, Load
     from pytest_torchserve.model import Sample
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SCALE_TIMEOUT_S = 300.0
 RESPONSE_TIMEOUT_S = 300
 _GONE_S = 60.0
+_LOG_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +43,14 @@ class Endpoint:
     Args:
         server: a started server.
         deployment: what to register.
-        archive: its .mar, in the server's store.
+        made: its .mar, in the server's store.
         ledger: where the time is booked.
     """
 
-    def __init__(self, server: Server, deployment: Deployment, archive: Archive, ledger: Ledger) -> None:
+    def __init__(self, server: Server, deployment: Deployment, made: archive.Archive, ledger: Ledger) -> None:
         self.server = server
         self.deployment = deployment
-        self.archive = archive
+        self.archive = made
         self.name = deployment.name
         self._ledger = ledger
 
@@ -62,8 +63,10 @@ class Endpoint:
         """Register without workers.
 
         Raises:
+            ArchiveError: the archive is corrupt. TorchServe would take it, and fail later with other words.
             ManagementError: the server refused the archive.
         """
+        archive.check(self.archive.path)
         with self._ledger.span(Account.WORKER_LOADS):
             self.server.management.register(
                 self.name,
@@ -90,6 +93,8 @@ class Endpoint:
                     found=f"the server ended; the end of its log:\n{self.server.log_tail()}",
                     do=f"read the logs in {self.server.folder}",
                 ) from error
+            # The server may answer before the worker's last lines have reached the log.
+            wait_until(lambda: bool(worker_traceback(self.server.model_log(before))), timeout_s=_LOG_S)
             traceback = worker_traceback(self.server.model_log(before))
             raise WorkerError(
                 wanted=f"{workers} workers of {self.name}",

@@ -160,8 +160,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Any:
     """A failing test stores nothing, and shows the server's last words."""
     report = yield
-    if report.failed:
+    if not report.passed:
         record.forget(item)
+    if report.failed:
         session = item.config.stash.get(SESSION_KEY, None)
         if session is not None and session.server is not None:
             report.sections.append(("TorchServe log", session.server.log_tail()))
@@ -193,18 +194,16 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """The two tables, the notices, and where the wall-clock went."""
     session = config.stash.get(SESSION_KEY, None)
-    if session is None or (not session.runs and not session.notices and session.server is None):
+    if session is None or session.server is None:
         return
     good = [run for run in session.runs.values() if not run.wrong]
     init = [run for run in good if run.cell.kind == "init"]
     handle = [run for run in good if run.cell.kind == "handle"]
     shown = [tables.init_table(init)] * bool(init) + [tables.handle_table(handle)] * bool(handle)
     terminalreporter.section("torchserve")
-    terminalreporter.write_line(tables.render(shown, width=terminalreporter._tw.fullwidth))  # noqa: SLF001
-    for notice in session.notices:
-        terminalreporter.write_line(f"notice: {notice}")
-    for run in session.runs.values():
-        if run.behind:
-            terminalreporter.write_line(f"{run.cell.id}: {run.behind}")
+    if shown:
+        terminalreporter.write_line(tables.render(shown, width=terminalreporter._tw.fullwidth))  # noqa: SLF001
+    for line in (*tables.remarks(good), *(f"notice: {notice}" for notice in dict.fromkeys(session.notices))):
+        terminalreporter.write_line(line)
     terminalreporter.write_line(f"every run, with raw samples: {session.journal.path}")
     terminalreporter.write_line(session.ledger.line())

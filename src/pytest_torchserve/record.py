@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from pytest_torchserve import summary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import pytest
-
     from pytest_torchserve.measure import Run
     from pytest_torchserve.phase import Phase
+
+_BENCHMARK: pytest.StashKey[Any] = pytest.StashKey()
 
 
 class VirtualClock:
@@ -69,21 +71,20 @@ def replay(request: pytest.FixtureRequest, run: Run, phase: Phase) -> None:
     The virtual clock goes in through the public `timer` option, whose marker must stand before the
     fixture is made; hence the fixture is asked for here and not in a test's signature.
     """
-    import pytest  # noqa: PLC0415 - this module is imported where pytest runs, but is typed without it
-
     values = run.pooled(phase)
     if run.wrong or not values:
         pytest.fail(f"{run.cell.id}: not recorded: {len(run.wrong)} wrong answers, {len(values)} samples of {phase}")
     clock = VirtualClock(values)
     request.node.add_marker(pytest.mark.benchmark(timer=clock, group=f"{run.cell.kind} {run.cell.id}"))
     benchmark = request.getfixturevalue("benchmark")
+    request.node.stash[_BENCHMARK] = benchmark
     benchmark.extra_info.update(extra_info(run, phase))
     benchmark.pedantic(clock.advance, rounds=len(values))
 
 
 def forget(item: pytest.Item) -> None:
     """Keep a failed test's timings out of what is saved: pytest-benchmark itself would store them."""
-    benchmark = getattr(item, "funcargs", {}).get("benchmark") or getattr(item, "_ts_benchmark", None)
+    benchmark = item.stash.get(_BENCHMARK, None)
     if benchmark is not None:
         benchmark.has_error = True
 

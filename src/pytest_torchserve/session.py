@@ -208,11 +208,6 @@ class Session:
             self._drop(deployment)  # what it still has queued would run into the next cell
         return run
 
-    def accuracy(self, deployment: Deployment) -> tuple[tuple[int, int] | None, tuple[str, ...]]:
-        """(right, asked) over every labelled sample, each sent once; and why answers were wrong."""
-        prepared = self.prepared(deployment.model)
-        return measure.measure_accuracy(self.endpoint(deployment, workers=1), prepared)
-
     # -- end -------------------------------------------------------------------------------------
 
     def close(self, *, failed: bool) -> None:

@@ -86,6 +86,26 @@ def handle_table(runs: Sequence[Run]) -> Table:
     return table
 
 
+def remarks(runs: Sequence[Run]) -> list[str]:
+    """What has no column: accuracy, the pace of constant-rate runs, and who did not keep up."""
+    lines = []
+    best: dict[str, Run] = {}
+    for run in runs:
+        if run.accuracy is not None:
+            deployment = run.cell.deployment
+            known = best.setdefault(f"{deployment.model.name}-{deployment.device}", run)
+            if known.accuracy is not None and known.accuracy[1] < run.accuracy[1]:
+                best[f"{deployment.model.name}-{deployment.device}"] = run
+        if run.cell.kind == "pace":
+            latency = f"latency {_median(run, Phase.LATENCY)} ms (median)"
+            sizes = ", ".join(f"{count} of {size}" for size, count in sorted(run.batch_sizes.items(), reverse=True))
+            lines.append(f"pace {run.cell.id}: " + (run.behind or f"{latency}; batches: {sizes}"))
+    for name, run in best.items():
+        right, asked = run.accuracy or (0, 0)
+        lines.append(f"accuracy {name}: {right} of {asked} labelled samples")
+    return lines
+
+
 def render(tables: Sequence[Table], *, width: int) -> str:
     """The tables as plain text of at most this many columns."""
     from rich.console import Console  # noqa: PLC0415 - not needed to collect tests

@@ -1,6 +1,6 @@
 """One deployment under one load, and what was measured there: `Cell` → `Run`."""
 
-from pytest_torchserve.measure.handle import measure_accuracy, measure_handle
+from pytest_torchserve.measure.handle import measure_handle
 from pytest_torchserve.measure.init import measure_init
 from pytest_torchserve.measure.pace import measure_pace
 from pytest_torchserve.measure.run import Cell, Effort, Kind, Run
@@ -10,7 +10,6 @@ __all__ = [
     "Effort",
     "Kind",
     "Run",
-    "measure_accuracy",
     "measure_handle",
     "measure_init",
     "measure_pace",

@@ -150,22 +150,6 @@ def measure_handle(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell:
     )
 
 
-def measure_accuracy(endpoint: Endpoint, prepared: Prepared) -> tuple[tuple[int, int] | None, tuple[str, ...]]:
-    """Send every sample once, in full batches: (right, asked), and why answers were wrong."""
-    checker = Checker(prepared.samples, endpoint.deployment.device)
-    left = len(prepared.samples)
-
-    def more(responses: Sequence[Response]) -> bool:
-        nonlocal left
-        for response in responses:
-            checker.check(response)
-        left -= len(responses)
-        return left > 0 and not checker.hopeless
-
-    endpoint.send(FullBatches(endpoint.deployment.batching.batch_size), prepared.samples, more, MonotonicClock())
-    return checker.accuracy(prepared.served.weights_kind), tuple(checker.wrong)
-
-
 def resident_bytes(pids: Sequence[int]) -> int | None:
     """Resident memory of the largest of these processes; None where none can be asked."""
     import psutil  # noqa: PLC0415 - not needed to collect tests

@@ -1,0 +1,129 @@
+"""The plugin as its user sees it: ids, order, options, skips; nothing here starts a server."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+
+SUITE = """
+import pytest
+from pytest_torchserve.phase import HANDLE_PHASES, INIT_PHASES
+@pytest.mark.parametrize("phase", INIT_PHASES)
+def test_init(init_run, phase, store): pass
+@pytest.mark.parametrize("phase", HANDLE_PHASES)
+def test_handle(handle_run, phase, store): pass
+def test_pace(pace_run, store): pass
+"""
+
+
+def collected(suite, *args):
+    """The node ids, in their order."""
+    suite.makepyfile(test_suite=SUITE)
+    result = suite.runpytest_subprocess("--collect-only", "-q", *args)
+    return [line.partition("::")[2] for line in result.outlines if "::" in line]
+
+
+def test_ids_are_stable(suite):
+    """model-device-batch-phase; an init has no batch size; a model without a network has no pace."""
+    ids = collected(suite)
+    assert "test_handle[resnet56-cpu-b16-inference]" in ids
+    assert "test_init[resnet56-gpu-load_model]" in ids
+    assert "test_pace[resnet56-cpu-b16]" in ids
+    assert not any("pace[noop" in test for test in ids)
+    assert len(ids) == 2 * 2 * 5 + 2 * 2 * 3 * 5 + 2
+
+
+def test_one_deployment_after_the_other(suite):
+    """Tests of one deployment stand together, its init first: its workers are loaded once."""
+    ids = collected(suite, "-m", "cpu", "-k", "resnet56")
+    cells = list(dict.fromkeys(test.rsplit("-", 1)[0] if "pace" not in test else test for test in ids))
+    assert cells == [
+        "test_init[resnet56-cpu",
+        "test_handle[resnet56-cpu-b1",
+        "test_handle[resnet56-cpu-b4",
+        "test_handle[resnet56-cpu-b16",
+        "test_pace[resnet56-cpu-b16]",
+    ]
+
+
+@pytest.mark.parametrize(("args", "sizes"), [(["--ts-batch-sizes=2,8"], {"b2", "b8"}), (["--ts-quick"], {"b1", "b16"})])
+def test_batch_sizes(suite, args, sizes):
+    """As the option says, or as --ts-quick does."""
+    ids = collected(suite, "-k", "test_handle", *args)
+    assert {test.split("-")[2] for test in ids} == sizes
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--ts-batch-sizes=0", "*wanted: --ts-batch-sizes as whole numbers from 1*"),
+        ("--ts-batch-sizes=4,4", "*wanted: --ts-batch-sizes as whole numbers from 1*"),
+        ("--ts-batch-sizes=big", "*wanted: --ts-batch-sizes as whole numbers from 1*"),
+        ("--ts-processes=0", "*wanted: --ts-processes above 0*"),
+        ("--ts-cell-seconds=nan", "*wanted: --ts-cell-seconds above 0*"),
+        ("--ts-worker-env=X", "*wanted: --ts-worker-env NAME=VALUE*"),
+    ],
+)
+def test_a_bad_option_is_a_usage_error(suite, option, message):
+    """One clear message, before anything starts."""
+    result = suite.runpytest_subprocess(option)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message])
+
+
+@pytest.fixture
+def without_gpu(monkeypatch, tmp_path):
+    """A PATH on which there is no nvidia-smi."""
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_without_a_gpu_the_gpu_tests_skip_and_say_why(suite):
+    """`-m gpu` on such a machine: skipped, with the reason; nothing is started."""
+    suite.makepyfile(test_suite=SUITE)
+    result = suite.runpytest_subprocess("-m", "gpu", "-rs")
+    outcomes = result.parseoutcomes()
+    assert outcomes["skipped"] == 41
+    assert "passed" not in outcomes
+    result.stdout.fnmatch_lines(["SKIPPED*no GPU: nvidia-smi was not found on PATH*"])
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_a_required_gpu_fails(suite):
+    """With --ts-require-gpu its absence is a failure: an all-skipped green run is a lie."""
+    suite.makepyfile(test_suite=SUITE)
+    result = suite.runpytest_subprocess("-m", "gpu", "--ts-require-gpu", "-k", "pace")
+    result.assert_outcomes(errors=1, deselected=81)
+    result.stdout.fnmatch_lines(["*no GPU: nvidia-smi was not found on PATH*--ts-require-gpu*"])
+
+
+def test_collecting_is_cheap_and_starts_nothing(suite):
+    """Under 2 s of CPU, and neither torch nor requests nor a process is touched."""
+    suite.makepyfile(test_suite=SUITE)
+    slow = ("torch", "requests", "rich", "psutil")
+    spy = f"import sys, pytest; pytest.main(sys.argv[1:]); print([m for m in {slow} if m in sys.modules])"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [sys.executable, "-c", spy, "--collect-only", "-q"],
+        cwd=suite.path,
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 2
+
+
+def test_a_missing_data_folder_is_one_clear_failure(suite):
+    """Every test that needs it fails with the same message; the cause is looked for once."""
+    suite.makepyfile(test_suite=SUITE)
+    result = suite.runpytest_subprocess("-m", "cpu", "-k", "noop and b1-", "--ts-data=/nowhere/at/all")
+    result.assert_outcomes(errors=5, deselected=77)
+    result.stdout.fnmatch_lines(["*wanted: a folder of samples at /nowhere/at/all*", "*found: no such folder*"])

@@ -1,0 +1,172 @@
+"""The probe alone: a worker's side of the story, without TorchServe and without torch."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import pytest
+
+from pytest_torchserve.response import Response, Trace
+from pytest_torchserve.worker import ts_probe
+
+CLASS_HANDLER = """
+import time
+class Handler:
+    def initialize(self, context):
+        self.load_model()
+        self.to_device()
+    def load_model(self): time.sleep(0.02)
+    def to_device(self): time.sleep(0.01)
+    def preprocess(self, data): time.sleep(0.003); return data
+    def inference(self, data): time.sleep(0.02); return data
+    def postprocess(self, data): time.sleep(0.001); return ["ok"] * len(data)
+    def handle(self, data, context):
+        return self.postprocess(self.inference(self.preprocess(data)))
+"""
+FUNCTION_HANDLER = """
+import time
+class Inner:
+    def initialize(self, context): time.sleep(0.02)
+    def preprocess(self, data): time.sleep(0.003); return data
+    def inference(self, data): return data
+    def postprocess(self, data): return ["ok"] * len(data)
+_service = Inner()
+def handle(data, context):
+    if data is None:
+        return _service.initialize(context)
+    return _service.postprocess(_service.inference(_service.preprocess(data)))
+"""
+
+
+class FakeContext:
+    """As much of TorchServe's Context as the probe touches."""
+
+    def __init__(self, handler):
+        self.system_properties = {"gpu_id": None, "model_dir": "."}
+        self.model_yaml_config = {"probe": {"handler": handler}}
+        self.headers = {}
+
+    def set_response_header(self, index, key, value):
+        """Keep one header."""
+        self.headers.setdefault(index, {})[key.lower()] = value
+
+
+@pytest.fixture
+def serve(tmp_path, monkeypatch):
+    """`serve(source)` makes a handler of the source and loads it behind the probe; returns (context, handle)."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def serve_(source, name="served_handler"):
+        (tmp_path / f"{name}.py").write_text(source)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        monkeypatch.setattr(ts_probe, "_probe", None)
+        context = FakeContext(f"{name}.py")
+        assert ts_probe.handle(None, context) is None
+        return context, ts_probe.handle
+
+    return serve_
+
+
+def trace(context, index=0):
+    """What the harness reads from the headers of one answer."""
+    return Trace.of(Response(0, 0, 0, 0, 0, 200, context.headers[index], b"", None))
+
+
+@pytest.mark.parametrize("source", [CLASS_HANDLER, FUNCTION_HANDLER])
+def test_phases_add_up(serve, source):
+    """Every phase is seen, in order of size, and the parts are no more than the whole."""
+    context, handle = serve(source)
+    assert handle([{}], context) == ["ok"]
+    phases = trace(context).phases_s
+    assert set(phases) == {"preprocess", "inference", "postprocess", "handle"}
+    assert phases["preprocess"] >= 0.003
+    parts = phases["preprocess"] + phases["inference"] + phases["postprocess"]
+    assert parts <= phases["handle"] <= 1.5 * parts
+
+
+def test_init_phases(serve):
+    """The handler's own load_model and to_device are seen inside its initialize."""
+    context, handle = serve(CLASS_HANDLER)
+    handle([{}], context)
+    init = trace(context).init_s
+    assert init["load_model"] >= 0.02
+    assert init["to_device"] >= 0.01
+    assert init["initialize"] >= init["load_model"] + init["to_device"]
+
+
+def test_without_init_methods_the_rest_is_load_model(serve):
+    """A handler without such methods, and without torch: all of initialize is load_model."""
+    context, handle = serve(FUNCTION_HANDLER)
+    handle([{}], context)
+    init = trace(context).init_s
+    assert init["to_device"] == 0
+    assert init["load_model"] == init["initialize"] >= 0.02
+
+
+def test_every_request_of_a_batch_is_told(serve):
+    """Three requests, three sets of headers, one batch; the count goes on with the next."""
+    context, handle = serve(CLASS_HANDLER)
+    handle([{}] * 3, context)
+    assert [(trace(context, i).batch, trace(context, i).batch_size) for i in range(3)] == [(1, 3)] * 3
+    handle([{}], context)
+    assert trace(context).batch == 2
+    assert trace(context).device == "none"
+
+
+def test_the_start_is_reported_with_the_first_batches_only(serve):
+    """Three times: one lost answer loses nothing, and the thousandth does not carry it."""
+    context, handle = serve(CLASS_HANDLER)
+    carried = []
+    for _ in range(5):
+        context.headers.clear()
+        handle([{}], context)
+        carried.append("ts-probe-init" in context.headers[0])
+    assert carried == [True, True, True, False, False]
+
+
+def test_edges_are_monotonic_clock(serve):
+    """Start and end of handle lie where the caller's own clock says."""
+    context, handle = serve(CLASS_HANDLER)
+    before = time.monotonic_ns()
+    handle([{}], context)
+    after = time.monotonic_ns()
+    found = trace(context)
+    assert before <= found.start_ns <= found.end_ns <= after
+
+
+def test_the_class_is_left_alone(serve):
+    """Only the instance is touched: a second instance of the class is as it was written."""
+    serve(CLASS_HANDLER)
+    cls = sys.modules["served_handler"].Handler
+    assert cls.preprocess.__qualname__ == "Handler.preprocess"
+
+
+def test_a_handler_that_raises_is_not_hidden(serve):
+    """Its own error goes on to TorchServe."""
+    _, handle = serve(CLASS_HANDLER.replace("time.sleep(0.003); return data", "raise ValueError('mine')"))
+    with pytest.raises(ValueError, match="mine"):
+        handle([{}], FakeContext(""))
+
+
+def test_a_missing_import_is_named_as_it_is(serve):
+    """What the handler cannot import is the cause, not the handler."""
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        serve("import no_such_module\n" + CLASS_HANDLER)
+
+
+def test_two_classes_are_one_too_many(serve):
+    """TorchServe's own rule for class handlers, in words that name both."""
+    with pytest.raises(ValueError, match=r"\['Handler', 'Other'\]"):
+        serve(CLASS_HANDLER + "class Other: pass\n")
+
+
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_cost(serve, benchmark, batch_size):
+    """What the probe adds to a batch: its own wrapping, clocks and headers around a handler that does nothing."""
+    nothing = CLASS_HANDLER.replace("time.sleep", "(lambda s: None)")
+    context, handle = serve(nothing)
+    data = [{}] * batch_size
+    for _ in range(5):
+        handle(data, context)  # past the batches that carry the worker's start
+    benchmark(handle, data, context)

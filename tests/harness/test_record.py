@@ -1,0 +1,102 @@
+"""What pytest-benchmark is given, and what it must never be given: through pytester, without a server."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+PROMISED = (
+    *("model", "device", "kind", "phase", "batch_size", "max_batch_delay_ms", "workers", "n"),
+    *("p50_s", "p90_s", "p99_s", "throughput", "achieved_batch_size", "processes", "process_spread"),
+    *("checked", "wrong", "weights", "samples", "worker_rss_bytes"),
+)
+
+TEST = """
+import pytest
+from pytest_torchserve import Model
+from pytest_torchserve.deployment import Batching, Deployment
+from pytest_torchserve.measure import Cell, Run
+from pytest_torchserve.phase import Phase
+
+def run(**more):
+    model = Model(name="resnet56", handler="x", reference=None, dataset="cifar10")
+    cell = Cell("handle", Deployment(model, "cpu", Batching(16)))
+    seconds = {Phase.INFERENCE: {1: tuple(0.01 + 0.001 * i for i in range(30)), 2: (0.02,) * 10}}
+    return Run(cell=cell, seconds=seconds, workers=2, checked=640, throughput=99.5, batch_sizes={16: 40}, **more)
+"""
+
+
+def saved(pytester):
+    """The entries of the one file that was saved, by name, and the whole."""
+    (file,) = pytester.path.rglob("*_kept.json")
+    content = json.loads(file.read_text())
+    return {entry["name"]: entry for entry in content["benchmarks"]}, content
+
+
+def run_and_save(pytester, *args):
+    """Run the tests and save as `kept`, with raw samples."""
+    return pytester.runpytest_subprocess("--benchmark-save=kept", "--benchmark-save-data", *args)
+
+
+def test_an_entry(pytester):
+    """Statistics and raw samples are those that were measured elsewhere; extra_info has every promised key."""
+    pytester.makepyfile(TEST + "def test_it(store):\n    store(run(weights='seeded'), Phase.INFERENCE)\n")
+    run_and_save(pytester).assert_outcomes(passed=1)
+    entries, content = saved(pytester)
+    stats, extra = entries["test_it"]["stats"], entries["test_it"]["extra_info"]
+    assert stats["rounds"] == 40
+    assert stats["data"][:3] == pytest.approx([0.01, 0.011, 0.012])
+    assert stats["min"] == pytest.approx(0.01)
+    assert set(PROMISED) <= set(extra)
+    assert (extra["n"], extra["checked"], extra["wrong"], extra["batch_size"]) == (40, 640, 0, 16)
+    assert extra["p90_s"] is not None
+    assert extra["p99_s"] is None
+    assert {"torchserve", "torch", "torchvision", "cpu_model", "gpu_models", "server_settings"} <= set(
+        content["machine_info"]
+    )
+
+
+@pytest.mark.parametrize("wrong", ["run(wrong=('oops',))", "run()"])
+def test_a_failed_cell_is_never_saved(pytester, wrong):
+    """Neither a run with wrong answers nor a test that fails after its timing leaves an entry."""
+    fails = "" if "oops" in wrong else "    assert False, 'after the timing'\n"
+    body = f"def test_bad(store):\n    store({wrong}, Phase.INFERENCE)\n{fails}"
+    pytester.makepyfile(TEST + body + "def test_good(store):\n    store(run(), Phase.INFERENCE)\n")
+    run_and_save(pytester).assert_outcomes(passed=1, failed=1)
+    entries, _ = saved(pytester)
+    assert set(entries) == {"test_good"}
+
+
+def test_a_phase_without_samples_fails(pytester):
+    """Nothing was measured: that is a failure, not an entry of zeros."""
+    pytester.makepyfile(TEST + "def test_bad(store):\n    store(run(), Phase.PREPROCESS)\n")
+    result = pytester.runpytest_subprocess()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*not recorded: 0 wrong answers, 0 samples of preprocess*"])
+
+
+def test_xfail_stores_nothing(pytester):
+    """A run that the server could not keep up with ends as xfail before anything is stored."""
+    pytester.makepyfile(
+        TEST
+        + """
+def test_slow(store):
+    pytest.xfail("the server does not keep up")
+    store(run(), Phase.INFERENCE)
+def test_good(store):
+    store(run(), Phase.INFERENCE)
+"""
+    )
+    run_and_save(pytester).assert_outcomes(passed=1, xfailed=1)
+    assert set(saved(pytester)[0]) == {"test_good"}
+
+
+def test_compare_works_and_shows_the_table(pytester):
+    """pytest-benchmark's own comparison finds the entries again, by their stable names."""
+    pytester.makepyfile(TEST + "def test_it(store):\n    store(run(), Phase.INFERENCE)\n")
+    first = run_and_save(pytester)
+    assert "Name (time in ms)" not in first.stdout.str()
+    second = pytester.runpytest_subprocess("--benchmark-compare=0001", "--benchmark-compare-fail=median:5%")
+    second.assert_outcomes(passed=1)
+    second.stdout.fnmatch_lines(["*test_it (0001_kept)*"])
