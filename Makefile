@@ -2,8 +2,8 @@
 VENV ?= .venv
 PYTHON ?= python3
 PY := $(VENV)/bin/python
-# Of the inputs' content: an unchanged environment is used as it is.
-STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-12)
+# By content and place: an unchanged environment is used as it is; one that another checkout made is linked anew.
+STAMP := $(VENV)/.installed-$(shell (cat pyproject.toml constraints.txt; pwd) | sha256sum | cut -c1-12)
 
 .PHONY: bench test lint setup
 
@@ -18,9 +18,9 @@ lint: setup
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit("wanted: Python 3.11 or newer; found: %s; what to do: make PYTHON=python3.11 …" % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv --upgrade-deps $(VENV) || $(PYTHON) -m venv $(VENV)
-	command -v uv >/dev/null || $(PY) -m pip install -q uv
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit("wanted: Python 3.11 or newer\nfound: %s\nwhat to do: make PYTHON=/path/to/python3.11" % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	PATH="$$PATH:$(abspath $(VENV))/bin"; command -v uv >/dev/null || $(PY) -m pip install -q uv
 	PATH="$$PATH:$(abspath $(VENV))/bin" uv pip install -q --python $(PY) -e '.[dev]' -c constraints.txt
 	rm -f $(VENV)/.installed-* && touch $@

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ SCALE_TIMEOUT_S = 300.0
 RESPONSE_TIMEOUT_S = 300
 _GONE_S = 60.0
 _LOG_S = 3.0
+_READY_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +77,14 @@ class Endpoint:
                 response_timeout_s=RESPONSE_TIMEOUT_S,
             )
 
-    def scale(self, workers: int) -> None:
+    def scale(self, workers: int) -> int:
         """Bring it to exactly this many workers, and return when they are ready.
+
+        TorchServe answers a hair before it calls the last worker READY (`WorkerThread.setState` tells its
+        listeners first), so the description is awaited as well.
+
+        Returns:
+            When TorchServe answered, in monotonic nanoseconds.
 
         Raises:
             WorkerError: a worker did not become ready; the message holds its own traceback.
@@ -86,6 +94,8 @@ class Endpoint:
         try:
             with self._ledger.span(Account.WORKER_LOADS):
                 self.server.management.scale(self.name, workers, timeout_s=SCALE_TIMEOUT_S)
+                answered_ns = time.monotonic_ns()
+                settled = wait_until(lambda: self._ready() == workers, timeout_s=_READY_S)
         except ManagementError as error:
             if not self.server.alive():
                 raise ServerError(
@@ -101,6 +111,19 @@ class Endpoint:
                 found=f"{error.found}\nthe worker's own words:\n{traceback or self.server.log_tail()}",
                 do="mend the handler or install what it imports; the server's logs are in " + str(self.server.folder),
             ) from error
+
+        if not settled:
+            raise WorkerError(
+                wanted=f"{workers} ready workers of {self.name}",
+                found=f"{self.workers()}, {_READY_S:.0f} s after TorchServe said that they were",
+                do=f"read the logs in {self.server.folder}",
+            )
+        return answered_ns
+
+    def _ready(self) -> int:
+        """How many workers are ready; -1 while there are others."""
+        statuses = [worker.status for worker in self.workers()]
+        return len(statuses) if set(statuses) <= {"READY"} else -1
 
     def describe(self) -> dict[str, Any]:
         """The server's description of it."""

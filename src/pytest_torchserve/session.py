@@ -134,14 +134,15 @@ class Session:
         return self._prepared[model.name]
 
     def _notice(self, prepared: Prepared) -> None:
-        model = prepared.served.model
-        if prepared.served.weights_kind == "seeded" and self.config.weights == "auto":
-            wanted = model.weights.file if model.weights else "published weights"
-            self.notices.append(
-                f"{model.name}: seeded weights ({wanted} is not on disk; --ts-weights=pretrained downloads it)"
-            )
-        if prepared.samples_source == "synthetic" and self.config.data is not None:
-            self.notices.append(f"{model.name}: synthetic samples ({self.config.data} holds no {model.dataset}/)")
+        """Say visibly, once each, what is not the real thing."""
+        model, kind = prepared.served.model, prepared.served.weights_kind
+        if kind == "seeded" and self.config.weights == "auto":
+            missing = "the catalogue names none"
+            if model.weights is not None:
+                missing = f"{model.weights.file} is not on disk; --ts-weights=pretrained downloads it"
+            self.notices.append(f"seeded (random) weights: {missing}")
+        if prepared.samples_source == "synthetic":
+            self.notices.append(f"synthetic {model.dataset} images: --ts-data names a folder of real ones")
 
     def _once(self, key: object, make: Callable[[], T]) -> T:
         if key in self._failures:

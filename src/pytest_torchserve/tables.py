@@ -45,7 +45,7 @@ def _median(run: Run, phase: Phase) -> str:
 def _table(title: str, columns: Sequence[str]) -> Table:
     from rich.table import Table  # noqa: PLC0415 - not needed to collect tests
 
-    table = Table(title=title, title_justify="left", title_style="", box=None, pad_edge=False, padding=(0, 1))
+    table = Table(title=title, title_justify="left", title_style="", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
         table.add_column(column, justify="left" if column == "model" else "right", no_wrap=column == "model")
     return table

@@ -11,8 +11,6 @@ import pytest
 from pytest_torchserve.model import Sample
 from pytest_torchserve.response import Response
 
-pytest_plugins = ("pytester",)
-
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 

@@ -35,8 +35,7 @@ def measure_init(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell: T
         tell(f"round {round_ + 1} of {effort.init_rounds}", round_ / effort.init_rounds)
         endpoint.end_workers()
         start_ns = time.monotonic_ns()
-        endpoint.scale(1)
-        total_s = (time.monotonic_ns() - start_ns) / 1e9
+        total_s = (endpoint.scale(1) - start_ns) / 1e9
         first = _first_answer(endpoint, prepared)
         trace = checker.check(first)
         if trace is None:

@@ -1,0 +1,72 @@
+"""Sessions that end at random moments, in every way: nothing of ours is left 5 s later."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pytest_torchserve.process import wait_until
+
+ROOT = Path(__file__).parent.parent.parent
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+
+# TSPERF_ENDINGS=20 runs the full figure by hand; each ends one session.
+COUNT = int(os.environ.get("TSPERF_ENDINGS", "3"))
+
+
+def ours(mark):
+    """Every process that carries the mark in its environment, zombies left out."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("TSPERF_MARK") == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+@pytest.fixture
+def short_tmp():
+    """A temporary directory with a path short enough for the workers' sockets."""
+    with tempfile.TemporaryDirectory(prefix="life-") as folder:
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("number", range(COUNT))
+def test_nothing_survives(number, short_tmp):
+    """Between nothing and the middle of a measurement, by Ctrl-C, SIGTERM or SIGKILL: no process, no file, no port."""
+    rng = random.Random(f"{number}-{time.time_ns()}")
+    ending, after_s = ENDINGS[number % 3], rng.uniform(0.3, 14.0)
+    mark = f"{os.getpid()}-{number}-{time.time_ns()}"
+    env = {**os.environ, "TMPDIR": str(short_tmp), "TSPERF_MARK": mark}
+    command = [sys.executable, "-m", "pytest", "-m", "cpu", "-q", "-p", "no:cacheprovider", "-k", "noop or batching"]
+    session = subprocess.Popen(
+        [*command, f"--ts-journal={short_tmp}/journal", f"--ts-model-store={short_tmp}/store"],
+        cwd=ROOT,
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    # Waiting for the chosen moment is the point here: any moment must do.
+    wait_until(lambda: session.poll() is not None, timeout_s=after_s)
+    ended_by_itself = session.poll() is not None
+    if not ended_by_itself:
+        session.send_signal(ending)
+    session.wait(timeout=60)
+    if not wait_until(lambda: not ours(mark), timeout_s=5):
+        left = [process.cmdline() for process in ours(mark)]
+        pytest.fail(f"{ending.name} after {after_s:.1f} s left {left}")
+    # A session that ended by a signal did not fail a test: its folder goes with it.
+    left = [path.name for path in short_tmp.iterdir() if path.name.startswith("tsperf-")]
+    assert [name for name in left if not (short_tmp / name / "keep").exists()] == []

@@ -1,0 +1,130 @@
+"""The ledger, the progress line and the tables."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_torchserve import Model, tables
+from pytest_torchserve.deployment import Batching, Deployment
+from pytest_torchserve.environment import worker_advice
+from pytest_torchserve.ledger import Account, Ledger
+from pytest_torchserve.measure import Cell, Run
+from pytest_torchserve.phase import HANDLE_PHASES, INIT_PHASES, Phase
+from pytest_torchserve.progress import Progress
+
+
+class FakeClock:
+    """Seconds that the test sets."""
+
+    now = 0.0
+
+    def __call__(self):
+        """The fake time."""
+        return self.now
+
+
+def test_the_ledger_adds_up():
+    """Nested spans are booked to the innermost; what is booked nowhere is overhead; nothing is booked twice."""
+    clock = FakeClock()
+    ledger = Ledger(clock)
+    clock.now = 1
+    with ledger.span(Account.WORKER_LOADS):
+        clock.now = 4
+        with ledger.span(Account.IN_FLIGHT):
+            clock.now = 9
+        clock.now = 10
+    clock.now = 12
+    assert ledger.seconds[Account.WORKER_LOADS] == 4
+    assert ledger.seconds[Account.IN_FLIGHT] == 5
+    assert ledger.overhead_s == 3
+    assert ledger.line().startswith("wall-clock 12.0 s: ")
+    assert ledger.line().endswith("overhead 3.0 s (25%)")
+
+
+def test_a_span_that_fails_is_booked_too():
+    """The time was spent all the same."""
+    clock = FakeClock()
+    ledger = Ledger(clock)
+
+    def fail():
+        clock.now = 2
+        raise KeyError
+
+    with pytest.raises(KeyError), ledger.span(Account.GOLDEN):
+        fail()
+    assert ledger.seconds[Account.GOLDEN] == 2
+
+
+def test_progress_on_a_terminal():
+    """One line that rewrites itself, never wider than the terminal, at most twice a second, gone at the end."""
+    written, clock = [], FakeClock()
+    progress = Progress(written.append, width=40, total=3, clock=clock)
+    progress.start("handle resnet56-cpu-b16")
+    for step in range(10):
+        clock.now = step / 10
+        progress.update(f"{step} batches", step / 10)
+    progress.finish()
+    assert all(text.startswith("\r") and len(text.strip("\r")) < 40 for text in written)
+    assert len(written) == 3  # at 0 s, at 0.5 s, and to wipe it away
+    assert "[1/3] handle resnet56-cpu-b16" in written[0]
+    assert written[-1].strip() == ""
+
+
+def test_progress_elsewhere():
+    """One plain line for each cell."""
+    written = []
+    progress = Progress(written.append, width=0, total=2)
+    for cell in ("a", "b"):
+        progress.start(cell)
+        progress.update("5 batches", 0.5)
+        progress.finish()
+    assert written == ["\n[1/2] a …\n", "\n[2/2] b …\n"]
+
+
+def make_run(name, kind, phases, **more):
+    """A run of which every phase took 12.3456 ms."""
+    model = Model(name=name, handler="x", reference=None, dataset="imagenet")
+    cell = Cell(kind, Deployment(model, "cpu", Batching(16)))
+    return Run(cell=cell, seconds={phase: {1: (0.0123456,) * 5} for phase in phases}, workers=1, **more)
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_tables_fit(width):
+    """The widest names in 80 columns: nothing is cut, every figure is there."""
+    init = make_run("densenet161-stock", "init", INIT_PHASES, worker_rss_bytes=10**9)
+    handle = make_run(
+        "densenet161-stock", "handle", HANDLE_PHASES, throughput=1234.5, process_spread={Phase.HANDLE: 0.034}
+    )
+    text = tables.render([tables.init_table([init]), tables.handle_table([handle])], width=width)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    assert text.count("12.3") == len(INIT_PHASES) + len(HANDLE_PHASES)
+    assert all(word in text for word in ("densenet161-stock", "1234", "3%", "954"))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0341, "0.034"), (3.14159, "3.14"), (71.34, "71.3"), (412.6, "413"), (4120.4, "4120")]
+)
+def test_digits(value, text):
+    """Three significant digits or all before the point; never scientific."""
+    assert tables.digits(value) == text
+
+
+def test_remarks():
+    """Accuracy once for each model and device, from the run that asked most; pace with its batches or its reason."""
+    small = make_run("resnet56", "handle", HANDLE_PHASES, accuracy=(90, 100))
+    large = make_run("resnet56", "handle", HANDLE_PHASES, accuracy=(655, 700))
+    kept = make_run("resnet56", "pace", [Phase.LATENCY], batch_sizes={16: 6, 4: 1})
+    behind = make_run("densenet161", "pace", [Phase.LATENCY], behind="the server does not keep up")
+    assert tables.remarks([small, large, kept, behind]) == [
+        "pace resnet56-cpu-b16: latency 12.3 ms (median); batches: 6 of 16, 1 of 4",
+        "pace densenet161-cpu-b16: the server does not keep up",
+        "accuracy resnet56-cpu: 655 of 700 labelled samples",
+    ]
+
+
+def test_worker_advice():
+    """GPUs ÷ models, at least one; without a GPU the rule says nothing."""
+    assert worker_advice(8, 2).endswith("4 workers for each model")
+    assert worker_advice(1, 2).endswith("1 workers for each model")
+    assert "no GPU" in worker_advice(0, 2)
