@@ -152,7 +152,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             reporter._tw._file.flush()  # noqa: SLF001
 
     width = reporter._tw.fullwidth if reporter is not None and reporter.isatty else 0  # noqa: SLF001
-    progress = Progress(write, width=width, total=expected.cells)
+
+    def column() -> int:
+        return reporter._tw.width_of_current_line if reporter is not None else 0  # noqa: SLF001
+
+    progress = Progress(write, width=width, total=expected.cells, column=column)
     config.stash[SESSION_KEY] = Session(config.stash[CONFIG_KEY], expected, progress, config.stash[LEDGER_KEY])
 
 

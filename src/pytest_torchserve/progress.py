@@ -12,12 +12,13 @@ _EVERY_S = 0.5
 
 
 class Progress:
-    """On a terminal a line that rewrites itself; elsewhere one plain line for each cell.
+    """On a terminal a line of its own below pytest's, gone when the cell is done; elsewhere one plain line a cell.
 
     Args:
         write: puts text where the user sees it.
         width: columns of the terminal, or 0 where there is none.
         total: how many cells there are to measure.
+        column: how far pytest's own line has come, to go back there.
     """
 
     def __init__(
@@ -26,11 +27,13 @@ class Progress:
         *,
         width: int,
         total: int,
+        column: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._write = write
         self._width = width
         self._total = total
+        self._column = column
         self._done = 0
         self._cell = ""
         self._clock = clock
@@ -41,6 +44,7 @@ class Progress:
         self._cell = cell
         self._shown = float("-inf")
         if self._width:
+            self._write("\n")
             self.update("", 0.0)
         else:
             self._write(f"\n[{self._done + 1}/{self._total}] {cell} …\n")
@@ -59,4 +63,5 @@ class Progress:
         """A cell is done."""
         self._done += 1
         if self._width:
-            self._write("\r" + " " * (self._width - 1) + "\r")
+            # Erase the line, go one up, and to where pytest stopped writing (columns count from 1).
+            self._write(f"\r\x1b[2K\x1b[1A\x1b[{self._column() + 1}G")

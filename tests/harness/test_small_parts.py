@@ -56,18 +56,20 @@ def test_a_span_that_fails_is_booked_too():
 
 
 def test_progress_on_a_terminal():
-    """One line that rewrites itself, never wider than the terminal, at most twice a second, gone at the end."""
+    """A line of its own that rewrites itself, never wider than the terminal; then back to where pytest was."""
     written, clock = [], FakeClock()
-    progress = Progress(written.append, width=40, total=3, clock=clock)
+    progress = Progress(written.append, width=40, total=3, clock=clock, column=lambda: 19)
     progress.start("handle resnet56-cpu-b16")
     for step in range(10):
         clock.now = step / 10
         progress.update(f"{step} batches", step / 10)
     progress.finish()
-    assert all(text.startswith("\r") and len(text.strip("\r")) < 40 for text in written)
-    assert len(written) == 3  # at 0 s, at 0.5 s, and to wipe it away
-    assert "[1/3] handle resnet56-cpu-b16" in written[0]
-    assert written[-1].strip() == ""
+    first, *lines, last = written
+    assert first == "\n"
+    assert len(lines) == 2  # at 0 s and at 0.5 s: no more than two a second
+    assert all(line.startswith("\r") and len(line.strip("\r")) < 40 for line in lines)
+    assert "[1/3] handle resnet56-cpu-b16" in lines[0]
+    assert last == "\r\x1b[2K\x1b[1A\x1b[20G"
 
 
 def test_progress_elsewhere():
