@@ -84,13 +84,3 @@ def test_workers_beyond_the_gpus_share_them(served, deploy, prepared, ask, ts_se
     counts = Counter(devices.values())
     assert all(device.startswith("cuda") for device in counts)
     assert max(counts.values()) - min(counts.values()) <= 1
-
-
-@pytest.mark.cpu
-def test_advice(ts_session, served):
-    """The documented rule for the number of workers, applied to this machine, is printed at the end."""
-    count = sum(model.network is not None and not model.extra for model in served.values())
-    advice = environment.worker_advice(len(environment.gpus()[0]), count)
-    ts_session.notices.append(advice)
-    assert environment.worker_advice(8, 2).endswith("4 workers for each model")
-    assert environment.worker_advice(1, 2).endswith("1 workers for each model")

@@ -8,6 +8,7 @@ import tempfile
 import zipfile
 import zlib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,13 @@ from filelock import FileLock
 
 from pytest_torchserve.environment import version
 from pytest_torchserve.errors import ArchiveError
-from pytest_torchserve.inputs import cache
+from pytest_torchserve.inputs.cache import key as content_key
 
 if TYPE_CHECKING:
     from pytest_torchserve.deployment import Device
     from pytest_torchserve.inputs.golden import Served
+
+_MAKING = ".making-"
 
 PROBE = Path(__file__).parent / "worker" / "ts_probe.py"
 
@@ -47,23 +50,34 @@ def build(served: Served, device: Device, store: Path) -> Archive:
     model = served.model
     config = _config(served, device)
     files = [*model.files(), *([served.weights] if served.weights else []), served.labels]
-    key = cache.key([PROBE, config, str(version("torch-model-archiver")), *files])
+    key = content_key([PROBE, config, str(version("torch-model-archiver")), *files])
     path = store / f"{model.name}-{device}-{key}.mar"
     store.mkdir(parents=True, exist_ok=True)
     with FileLock(store / f".{model.name}-{device}.lock"):
         if not path.is_file():
-            with tempfile.TemporaryDirectory(dir=store, prefix=".making-") as folder:
+            for abandoned in store.glob(f"{_MAKING}{model.name}-{device}-*"):
+                shutil.rmtree(abandoned)  # by someone who was killed: we hold the lock
+            with tempfile.TemporaryDirectory(dir=store, prefix=f"{_MAKING}{model.name}-{device}-") as folder:
                 made = _make(served, config, Path(folder))
                 made.replace(path)
     return Archive(path=path, key=key)
 
 
 def check(path: Path) -> None:
-    """Read the whole archive once.
+    """Read the whole archive, once for each state of the file.
 
     Raises:
         ArchiveError: it is no .mar, or a part of it does not have its checksum.
     """
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise _corrupt(path, str(error)) from error
+    _check(path, state.st_mtime_ns, state.st_size)
+
+
+@cache
+def _check(path: Path, mtime_ns: int, size: int) -> None:  # noqa: ARG001 - they tell states of the file apart
     try:
         with zipfile.ZipFile(path) as file:
             spoilt = file.testzip()
@@ -73,11 +87,13 @@ def check(path: Path) -> None:
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         found = f"{type(error).__name__}: {error}"
     if found:
-        raise ArchiveError(
-            wanted=f"a model archive in {path}",
-            found=found,
-            do="delete the file: the next run makes it again",
-        )
+        raise _corrupt(path, found)
+
+
+def _corrupt(path: Path, found: str) -> ArchiveError:
+    return ArchiveError(
+        wanted=f"a model archive in {path}", found=found, do="delete the file: the next run makes it again"
+    )
 
 
 def _config(served: Served, device: Device) -> str:
@@ -121,6 +137,9 @@ def _make(served: Served, config: str, folder: Path) -> Path:
         archive_format="default",
         force=True,
     )
+    # The archiver works in, and first deletes, `gettempdir()/MODEL`: that must be ours alone.
+    tempfile.tempdir, before = str(folder / "tmp"), tempfile.tempdir
+    (folder / "tmp").mkdir()
     try:
         generate_model_archive(settings)
     except (ModelArchiverError, OSError) as error:
@@ -129,4 +148,6 @@ def _make(served: Served, config: str, folder: Path) -> Path:
             found=f"torch-model-archiver: {error}",
             do="mend the catalogue's entry: the files must exist, and no two may bear one name",
         ) from error
+    finally:
+        tempfile.tempdir = before
     return folder / f"{model.name}.mar"

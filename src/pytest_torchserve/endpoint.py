@@ -78,7 +78,7 @@ class Endpoint:
             )
 
     def scale(self, workers: int) -> int:
-        """Bring it to exactly this many workers, and return when they are ready.
+        """Bring it to exactly this many workers; returns when they are ready and those that left are gone.
 
         TorchServe answers a hair before it calls the last worker READY (`WorkerThread.setState` tells its
         listeners first), so the description is awaited as well.
@@ -91,6 +91,7 @@ class Endpoint:
             ServerError: the server is gone.
         """
         before = self.server.model_log_size()
+        old = {worker.pid for worker in self.workers()}
         try:
             with self._ledger.span(Account.WORKER_LOADS):
                 self.server.management.scale(self.name, workers, timeout_s=SCALE_TIMEOUT_S)
@@ -118,7 +119,21 @@ class Endpoint:
                 found=f"{self.workers()}, {_READY_S:.0f} s after TorchServe said that they were",
                 do=f"read the logs in {self.server.folder}",
             )
+        self._await_end(old - {worker.pid for worker in self.workers()})
         return answered_ns
+
+    def _await_end(self, pids: set[int]) -> None:
+        """Wait until these processes are gone: a dying one would be measured along."""
+        import psutil  # noqa: PLC0415 - not needed to collect tests
+
+        with self._ledger.span(Account.WORKER_LOADS):
+            gone = wait_until(lambda: not any(pid > 0 and psutil.pid_exists(pid) for pid in pids), timeout_s=_GONE_S)
+        if not gone:
+            raise WorkerError(
+                wanted=f"the end of processes {sorted(pids)}, workers of {self.name} that were scaled away",
+                found=f"some still run after {_GONE_S:.0f} s",
+                do=f"read the logs in {self.server.folder}",
+            )
 
     def _ready(self) -> int:
         """How many workers are ready; -1 while there are others."""
@@ -135,27 +150,6 @@ class Endpoint:
             Worker(id=w["id"], pid=int(w["pid"]), status=w["status"], gpu=str(w.get("gpuUsage", "")))
             for w in self.describe()["workers"]
         ]
-
-    def end_workers(self) -> None:
-        """Scale to none and wait until their processes are gone: a dying one would be measured along.
-
-        Raises:
-            WorkerError: one would not die.
-        """
-        import psutil  # noqa: PLC0415 - not needed to collect tests
-
-        pids = [worker.pid for worker in self.workers() if worker.pid > 0]
-        if not pids:
-            return
-        self.scale(0)
-        with self._ledger.span(Account.WORKER_LOADS):
-            gone = wait_until(lambda: not any(map(psutil.pid_exists, pids)), timeout_s=_GONE_S)
-        if not gone:
-            raise WorkerError(
-                wanted=f"no worker of {self.name}",
-                found=f"some of the processes {pids} still run {_GONE_S:.0f} s after scaling to 0",
-                do="look into the server's log in " + str(self.server.folder),
-            )
 
     def send(
         self, load: Load, samples: Sequence[Sample], more: Callable[[Sequence[Response]], bool], clock: Clock

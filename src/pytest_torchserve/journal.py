@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ def as_record(run: Run) -> dict[str, Any]:
         "throughput": run.throughput,
         "processes": run.processes,
         "process_spread": dict(run.process_spread),
+        "precision": dict(run.precision),
         "worker_rss_bytes": run.worker_rss_bytes,
         "gpu_bytes": run.gpu_bytes,
         "accuracy": run.accuracy,
@@ -54,3 +56,4 @@ class Journal:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
             file.flush()
+            os.fsync(file.fileno())

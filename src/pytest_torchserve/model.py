@@ -10,8 +10,12 @@ from pathlib import Path
 Answer = Mapping[str, float]
 """A right answer in full: every label and its value (a probability, or an exact count)."""
 
-TOLERANCE = 1e-3
-"""How far a probability may be from the golden one: float32 on a CPU, other batch sizes, other kernels."""
+TOLERANCE = {"cpu": 1e-3, "gpu": 1e-2}
+"""How far a probability may be from the golden one, which is float32 on a CPU.
+
+On a CPU only batch sizes and kernels differ. On a GPU cuDNN's convolutions use TF32 by default: ten bits of
+mantissa. Seeded samples differ by more than twice the larger one, so that no swap goes unseen on either.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +98,12 @@ class Sample:
         return max(self.answer, key=self.answer.__getitem__)
 
 
-def why_wrong(body: bytes, sample: Sample, tolerance: float = TOLERANCE) -> str | None:
+def why_wrong(body: bytes, sample: Sample, tolerance: float = TOLERANCE["cpu"]) -> str | None:
     """Compare one answer with the golden one.
 
     The answer is a JSON object of labels and values. It is right when its largest value stands at the
-    golden answer's top label and every value it gives is within `tolerance` of the golden value.
+    golden answer's top label (or, beyond the CPU's tolerance, at one whose golden value is as good as the
+    top one's) and every value it gives is within `tolerance` of the golden value.
 
     Returns:
         None for a right answer, else the reason in words.
@@ -123,7 +128,8 @@ def _why_malformed(answer: object, sample: Sample) -> str | None:
 
 def _why_off(answer: Answer, sample: Sample, tolerance: float) -> str | None:
     top = max(answer, key=answer.__getitem__)
-    if top != sample.top:
+    tie = sample.answer[sample.top] - sample.answer[top] <= tolerance
+    if top != sample.top and not (tie and tolerance > TOLERANCE["cpu"]):
         return f"top label {top!r}, golden {sample.top!r}"
     for label, value in answer.items():
         # A NaN is never within the tolerance, hence the negation.

@@ -30,6 +30,8 @@ _USUAL = {
     "ts_requests": 100,
 }
 
+_PORTS = 1 << 16
+
 # option, keywords for addoption; the defaults of _USUAL and _QUICK stand in the help.
 _TABLE: tuple[tuple[str, dict[str, Any]], ...] = (
     (
@@ -106,8 +108,12 @@ def read(config: pytest.Config) -> Config:
 
     for name in ("ts_processes", "ts_init_rounds", "ts_cell_seconds", "ts_requests"):
         _positive("--" + name.replace("_", "-"), value(name))
+    ports = [config.getoption(name) for name in ("ts_inference_port", "ts_management_port")]
+    _ports(ports)
     data = config.getoption("ts_data") or os.environ.get("TS_DATA")
     properties = config.getoption("ts_config")
+    if properties:
+        settings.read_properties(Path(properties))  # an unreadable file is a usage error, now
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     journal = (
         config.getoption("ts_journal") or config.rootpath / ".benchmarks" / "journal" / f"{stamp}-{os.getpid()}.jsonl"
@@ -134,6 +140,17 @@ def read(config: pytest.Config) -> Config:
         keep=config.getoption("ts_keep"),
         require_gpu=config.getoption("ts_require_gpu"),
     )
+
+
+def _ports(ports: list[int]) -> None:
+    """Two different ports, or 0 for any."""
+    explicit = [port for port in ports if port]
+    if not all(0 < port < _PORTS for port in explicit) or len(set(explicit)) != len(explicit):
+        raise OptionError(
+            wanted=f"--ts-inference-port and --ts-management-port, two different ones from 1 to {_PORTS - 1}",
+            found=" and ".join(map(str, ports)),
+            do="give other numbers, or leave them out: free ports are then chosen",
+        )
 
 
 def _positive(option: str, number: float) -> None:

@@ -131,16 +131,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Know what the tests will ask for; start nothing."""
     config = session.config
+    models(config)
+    if config.option.collectonly:
+        return
     expected = Expected()
     wanted = [cell for cell in map(cell_of, session.items) if cell is not None]
     for cell in wanted:
-        if cell.deployment.device == "cpu" or environment.gpus()[0]:
-            deployment = cell.deployment
-            expected.models[deployment.model.name] = deployment.model
-            expected.archived[deployment.model.name, deployment.device] = deployment
         expected.deployments[cell.deployment.name] += 1
-    expected.cells = len(set(wanted))
-    models(config)
+    runnable = [cell for cell in dict.fromkeys(wanted) if cell.deployment.device == "cpu" or environment.gpus()[0]]
+    for cell in runnable:
+        deployment = cell.deployment
+        expected.models[deployment.model.name] = deployment.model
+        expected.archived[deployment.model.name, deployment.device] = deployment
+    expected.cells = len(runnable)
     reporter: Any = config.pluginmanager.getplugin("terminalreporter")
     capture: Any = config.pluginmanager.getplugin("capturemanager")
 
@@ -169,7 +172,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
     if report.failed:
         session = item.config.stash.get(SESSION_KEY, None)
         if session is not None and session.server is not None:
-            report.sections.append(("TorchServe log", session.server.log_tail()))
+            title = f"TorchServe log (kept in {session.server.folder})"
+            report.sections.append((title, session.server.log_tail()))
     return report
 
 
@@ -195,6 +199,7 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
         machine_info.update(session.machine_info())
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-benchmark's may end in a PerformanceRegression
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """The two tables, the notices, and where the wall-clock went."""
     session = config.stash.get(SESSION_KEY, None)

@@ -126,15 +126,23 @@ class Server:
             "--log-config",
             str(log_config),
         ]
+        self._process.start(command, self._environment(logs))
+
+    def _environment(self, logs: Path) -> dict[str, str]:
+        """The server's environment: ours wins over the user's where isolation needs it, and that is said."""
         env = {name: value for name, value in os.environ.items() if name != "TS_CONFIG_FILE"}
-        env |= {
-            "TMPDIR": str(folder),
-            "TEMP": str(folder),
+        wanted = dict(self._wanted.worker_env)
+        if "PYTHONPATH" in wanted and env.get("PYTHONPATH"):
+            wanted["PYTHONPATH"] += os.pathsep + env["PYTHONPATH"]  # before, not instead of, what is there
+        ours = {
+            "TMPDIR": str(self.folder),
+            "TEMP": str(self.folder),
             "LOG_LOCATION": str(logs),
             "METRICS_LOCATION": str(logs),
+            "JAVA_HOME": str(self.java.home),
         }
-        env |= {"JAVA_HOME": str(self.java.home), **self._wanted.worker_env}
-        self._process.start(command, env)
+        self.overridden += sorted(set(wanted) & set(ours))
+        return env | wanted | ours
 
     def _settled(self, ports: dict[str, int]) -> bool:
         return self._process.exit_code() is not None or self._healthy(ports)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -79,6 +80,7 @@ class Session:
         self._failures: dict[object, SuiteError] = {}
         self._preparations = Preparations(config.weights, config.data)
         self._prepared: dict[str, Prepared] = {}
+        self._archives: dict[tuple[str, Device], archive.Archive] = {}
         self._endpoints: dict[str, Endpoint] = {}
 
     # -- inputs and server -----------------------------------------------------------------------
@@ -102,18 +104,33 @@ class Session:
                 server.stop()
                 raise
         if server.overridden:
-            self.notices.append(f"--ts-config: overridden for isolation: {', '.join(server.overridden)}")
+            self.notices.append(f"overridden for isolation: {', '.join(server.overridden)}")
         if self.config.keep:
             server.keep()
         self.server = server
+        models = sum(model.network is not None for model in self._expected.models.values())
+        self.notices.append(environment.worker_advice(len(environment.gpus()[0]), models))
         self.journal.write("session", self.machine_info())
         # Archives are made while golden answers still are; but not one cell is measured before all are done.
+        # What is wrong with one model is remembered for its own cells, and does not stop the others.
         for deployment in self._expected.archived.values():
-            with self.ledger.span(Account.GOLDEN):
-                archive.build(self._preparations.served(deployment.model), deployment.device, server.store)
+            with contextlib.suppress(SuiteError):
+                self._archive(deployment)
         for model in self._expected.models.values():
-            self.prepared(model)
+            with contextlib.suppress(SuiteError):
+                self.prepared(model)
         return server
+
+    def _archive(self, deployment: Deployment) -> archive.Archive:
+        """The deployment's archive, made or found once a session."""
+        model, device = deployment.model, deployment.device
+        if (model.name, device) not in self._archives:
+            with self.ledger.span(Account.GOLDEN):
+                served = self._once(("prepared", model.name), lambda: self._preparations.served(model))
+            self._archives[model.name, device] = self._once(
+                ("archive", model.name, device), lambda: archive.build(served, device, self.config.store)
+            )
+        return self._archives[model.name, device]
 
     def machine_info(self) -> dict[str, Any]:
         """What pytest-benchmark's `machine_info` gains."""
@@ -160,8 +177,7 @@ class Session:
         server = self.start()
         endpoint = self._endpoints.get(deployment.name)
         if endpoint is None:
-            made = archive.build(self.prepared(deployment.model).served, deployment.device, server.store)
-            endpoint = Endpoint(server, deployment, made, self.ledger)
+            endpoint = Endpoint(server, deployment, self._archive(deployment), self.ledger)
             endpoint.register()
             self._endpoints[deployment.name] = endpoint
         if workers is not None and len(endpoint.workers()) != workers:

@@ -62,17 +62,22 @@ class ServerSettings:
 
 
 def read_properties(path: Path) -> dict[str, str]:
-    """Read `key=value` lines as TorchServe does; `#` begins a comment line."""
+    r"""Read a Java properties file: `key=value` or `key: value`, `#` and `!` comments, `\` continuation lines.
+
+    Raises:
+        OptionError: the file cannot be read.
+    """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
         raise OptionError(
             wanted="a TorchServe config.properties (--ts-config)",
-            found=str(error),
-            do="name a file that can be read",
+            found=f"{path}: {error}",
+            do="name a text file that can be read",
         ) from error
-    pairs = (line.partition("=") for line in map(str.strip, lines) if line and not line.startswith(("#", "!")))
-    return {key.strip(): value.strip() for key, equals, value in pairs if equals}
+    lines = (line.strip() for line in re.sub(r"\\\n\s*", "", text).splitlines())
+    matches = (re.match(r"([^=:\s]+)\s*[=:\s]\s*(.*)", line) for line in lines if not line.startswith(("#", "!")))
+    return {match[1]: match[2] for match in matches if match}
 
 
 def parse_worker_env(pairs: list[str]) -> dict[str, str]:

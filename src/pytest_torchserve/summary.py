@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.95
 _Z = statistics.NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
 _LARGE = 50
+_FEWEST = 5
 
 
 def percentile(values: Sequence[float], p: float) -> float | None:
@@ -61,26 +62,31 @@ def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
     return ordered[ranks[0]], ordered[ranks[1]]
 
 
-def within_precision(by_process: Mapping[int, Sequence[float]], *, precision: float) -> bool:
-    """Whether the median *within* processes is known to ± `precision` (a fraction) with 95% confidence.
+def precision(by_process: Mapping[int, Sequence[float]]) -> float | None:
+    """How well the processes' medians are known: the widest 95% interval of any of them, as a fraction.
 
-    Each process's values are divided by that process's own median, so that a difference between
-    processes, which more samples cannot shrink, does not count; the ratios are pooled and the interval
-    of their median must lie inside 1 ± precision.
+    Each process by itself: a difference between processes, which more samples cannot shrink, does not count.
+    The fraction is the larger distance of the interval's ends from the median. None where a process has too
+    few values for an interval.
     """
-    ratios: list[float] = []
+    widest = 0.0
     for values in by_process.values():
-        if not values:
-            return False
+        interval = median_interval(values)
+        if interval is None:
+            return None
         middle = statistics.median(values)
-        ratios += [value / middle for value in values]
-    interval = median_interval(ratios)
-    return interval is not None and 1 - precision <= interval[0] and interval[1] <= 1 + precision
+        widest = max(widest, interval[1] / middle - 1, 1 - interval[0] / middle)
+    return widest if by_process else None
 
 
 def process_spread(by_process: Mapping[int, Sequence[float]]) -> float | None:
-    """How far the processes' medians lie apart: (largest - smallest) / their median; None for one process."""
-    medians = [statistics.median(values) for values in by_process.values() if values]
+    """How far the processes' medians lie apart: (largest - smallest) / their median.
+
+    None for one process, and where a process has fewer than five values: its median would be luck.
+    """
+    if any(len(values) < _FEWEST for values in by_process.values()):
+        return None
+    medians = [statistics.median(values) for values in by_process.values()]
     if len(medians) < 2:  # noqa: PLR2004 - a spread needs two
         return None
     return (max(medians) - min(medians)) / statistics.median(medians)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,9 @@ def make_sample():
 def suite(pytester, monkeypatch):
     """A repository of one's own: this one's catalogue, and tests of the suite, in a folder of their own."""
     monkeypatch.delenv("TS_DATA", raising=False)
+    # Kept folders shall not pile up in /tmp; and the workers' sockets need a short path.
+    folder = tempfile.mkdtemp(prefix="suite-")
+    monkeypatch.setenv("TMPDIR", folder)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     pytester.makeconftest(
         """
@@ -84,4 +89,5 @@ def suite(pytester, monkeypatch):
             return [NOOP, RESNET56]
         """
     )
-    return pytester
+    yield pytester
+    shutil.rmtree(folder, ignore_errors=True)

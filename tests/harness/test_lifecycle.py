@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -60,13 +62,29 @@ def test_nothing_survives(number, short_tmp):
     )
     # Waiting for the chosen moment is the point here: any moment must do.
     wait_until(lambda: session.poll() is not None, timeout_s=after_s)
-    ended_by_itself = session.poll() is not None
-    if not ended_by_itself:
+    ports = listening(ours(mark))
+    if session.poll() is None:
         session.send_signal(ending)
+    else:
+        assert session.returncode == 0, "the session was to be ended in the middle, and failed by itself"
     session.wait(timeout=60)
     if not wait_until(lambda: not ours(mark), timeout_s=5):
         left = [process.cmdline() for process in ours(mark)]
         pytest.fail(f"{ending.name} after {after_s:.1f} s left {left}")
+    for port in ports:
+        with socket.socket() as free:
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            free.bind(("127.0.0.1", port))
+    print(f"{ending.name} after {after_s:.1f} s: {len(ports)} ports freed")
     # A session that ended by a signal did not fail a test: its folder goes with it.
     left = [path.name for path in short_tmp.iterdir() if path.name.startswith("tsperf-")]
     assert [name for name in left if not (short_tmp / name / "keep").exists()] == []
+
+
+def listening(processes):
+    """The ports that these processes listen on."""
+    found = set()
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            found |= {c.laddr.port for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+    return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from pytest_torchserve.deployment import Batching
@@ -17,7 +19,7 @@ from pytest_torchserve.phase import Phase
 class FakeClock:
     """A time that the test sets."""
 
-    now_s = 0.0
+    now_s = 1.0
 
     def now_ns(self):
         """The fake time."""
@@ -79,6 +81,57 @@ def test_one_wrong_answer_stays(checker, make_response):
     assert "top label 'dog'" in checker.wrong[0]
 
 
+def test_a_failed_cell_takes_no_longer_than_a_good_one(checker, make_response):
+    """Now and then a wrong answer, and batches too slow to collect fifty: it ends with its budget."""
+    clock = FakeClock()
+    meter = HandleMeter(Effort(processes=3, cell_seconds=20), 1, checker, clock, silent)
+    count = 0
+    while meter.more([make_response(answer={"dog": 0.9})]):
+        clock.now_s += 4
+        count += 1
+    assert count == 5
+
+
+def test_a_server_that_does_not_answer_is_not_asked_again(checker, make_response):
+    """A time-out or a refused connection ends the cell: the next would only take as long."""
+    meter = HandleMeter(Effort(processes=1), 1, checker, FakeClock(), silent)
+    assert not meter.more([make_response(status=0, error="no answer within 300 s")])
+
+
+def test_a_replaced_worker_is_an_error(checker, make_response):
+    """A process that was not there at warm-up is a worker that died and came back, cold."""
+    clock = FakeClock()
+    meter = HandleMeter(Effort(processes=1), 1, checker, clock, silent)
+    feed(meter, clock, make_response, batches=5)
+    with pytest.raises(MeasurementError, match="process 99, which is new"):
+        meter.more([make_response(pid=99)])
+
+
+def test_batches_that_are_all_split_end_with_the_budget(checker, make_response):
+    """Nothing can be timed, and that must not take for ever."""
+    clock = FakeClock()
+    meter = HandleMeter(Effort(processes=1, cell_seconds=20), 2, checker, clock, silent)
+    feed(meter, clock, make_response, size=2, batches=3)
+    count = 0
+    while meter.more([make_response(pid=1, batch=10 + count), make_response(pid=1, batch=1000 + count)]):
+        clock.now_s += 1
+        count += 1
+    assert count == 20
+    assert set(meter.batch_sizes) == {1}
+
+
+def test_a_noisy_latency_keeps_a_cell_going(checker, make_response):
+    """The handler is steady, what its sender sees is not: that is not precise yet."""
+    clock = FakeClock()
+    rng = random.Random(1)
+    meter = HandleMeter(Effort(processes=1, cell_seconds=20), 1, checker, clock, silent)
+    for batch in range(10**6):
+        clock.now_s += 0.01
+        if not meter.more([make_response(batch=batch, done_s=rng.uniform(0.001, 0.02))]):
+            break
+    assert clock.now_s > 5  # a steady one is done after a tenth of that
+
+
 def test_a_hopeless_cell_ends(checker, make_response):
     """A cell whose answers are all wrong is not measured to its end."""
     meter = HandleMeter(Effort(processes=1), 1, checker, FakeClock(), silent)
@@ -108,22 +161,65 @@ def test_a_process_that_gets_nothing_is_an_error(checker, make_response):
 
 @pytest.mark.parametrize(
     ("cell", "found", "wrong"),
-    [("cpu", "cpu", 0), ("cpu", "cuda:0", 1), ("gpu", "cuda:1", 0), ("gpu", "cpu", 1), ("gpu", "none", 0)],
+    [("cpu", "cpu", 0), ("cpu", "cuda:0", 1), ("gpu", "cuda:1", 0), ("gpu", "cpu", 1), ("gpu", "none", 1)],
 )
 def test_the_device_is_checked(make_sample, make_response, cell, found, wrong):
-    """A CPU cell that ran on a GPU fails, and the other way round; a model without parameters is anywhere."""
+    """A CPU cell that ran on a GPU fails, the other way round too, and so does a network that nobody found."""
     checker = Checker([make_sample()], cell)
     checker.check(make_response(device=found))
     assert len(checker.wrong) == wrong
 
 
+def test_a_model_without_a_network_is_anywhere(make_sample, make_response):
+    """The noop model has no parameters, and no device to be on."""
+    checker = Checker([make_sample()], "gpu", has_network=False)
+    checker.check(make_response(device="none"))
+    assert checker.wrong == []
+
+
+def test_a_gpu_is_given_its_arithmetic(make_sample, make_response):
+    """TF32 is coarser than float32: a probability may be off by more on a GPU, but not by anything."""
+    for device, found, off, wrong in (
+        ("cpu", "cpu", 0.005, 1),
+        ("gpu", "cuda:0", 0.005, 0),
+        ("gpu", "cuda:0", 0.05, 1),
+    ):
+        checker = Checker([make_sample()], device)
+        checker.check(make_response(device=found, answer={"cat": 0.9 - off}))
+        assert len(checker.wrong) == wrong
+
+
 def test_accuracy_counts_distinct_samples(make_sample, make_response):
-    """Right and asked over labelled samples, each once; none for weights that were never trained."""
+    """Right and asked over labelled samples, each once; nothing before all were asked, or without training."""
     checker = Checker([make_sample("a", "cat"), make_sample("b", "dog"), make_sample("c", None)], "cpu")
-    for index in (0, 1, 2, 0, 1):
+    for index in (0, 2, 0):
         checker.check(make_response(index))
+    assert checker.accuracy("pretrained") is None
+    checker.check(make_response(1))
     assert checker.accuracy("pretrained") == (1, 2)
     assert checker.accuracy("seeded") is None
+
+
+def full_batch(make_response, first, done_s, handle_s):
+    """The sixteen answers of one full batch of a 10/s run, done at `done_s`."""
+    return [
+        make_response(sent_s=(first + i) / 10, done_s=done_s, batch=first, size=16, handle=handle_s * 1e3)
+        for i in range(16)
+    ]
+
+
+@pytest.mark.parametrize(("handle_s", "behind"), [(3.6, True), (2.7, True), (1.7, True), (1.5, False), (0.08, False)])
+def test_a_short_run_tells_as_well_as_a_long_one(checker, make_response, handle_s, behind):
+    """32 requests in two full batches: the capacity that they show is 4.4, 5.9, 9.4, 10.7 or 200 a second."""
+    meter = pace(checker, requests=32)
+    done_s = 1.5 + handle_s
+    for first in (0, 16):
+        meter.more(full_batch(make_response, first, done_s, handle_s), round(done_s * 1e9))
+        done_s = max(done_s, 3.1) + handle_s
+    meter.conclude(round(done_s * 1e9))
+    assert bool(meter.behind) is behind
+    if behind:
+        assert f"its full batches make {16 / handle_s:.2f}/s" in meter.behind
 
 
 def pace(checker, *, rate=10.0, requests=100):

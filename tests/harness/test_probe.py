@@ -159,14 +159,3 @@ def test_two_classes_are_one_too_many(serve):
     """TorchServe's own rule for class handlers, in words that name both."""
     with pytest.raises(ValueError, match=r"\['Handler', 'Other'\]"):
         serve(CLASS_HANDLER + "class Other: pass\n")
-
-
-@pytest.mark.parametrize("batch_size", [1, 16])
-def test_cost(serve, benchmark, batch_size):
-    """What the probe adds to a batch: its own wrapping, clocks and headers around a handler that does nothing."""
-    nothing = CLASS_HANDLER.replace("time.sleep", "(lambda s: None)")
-    context, handle = serve(nothing)
-    data = [{}] * batch_size
-    for _ in range(5):
-        handle(data, context)  # past the batches that carry the worker's start
-    benchmark(handle, data, context)

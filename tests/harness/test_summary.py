@@ -48,21 +48,28 @@ def test_median_interval_covers(n):
 
 
 def test_precision_ignores_the_spread_between_processes():
-    """Two tight processes that differ by half are precise *within*; their difference is a figure of its own."""
+    """Two tight processes that differ by half are precise; their difference is a figure of its own."""
     rng = random.Random(2)
-    by_process = {
-        1: [1 + rng.gauss(0, 0.01) for _ in range(50)],
-        2: [1.5 + rng.gauss(0, 0.01) for _ in range(50)],
-    }
-    assert summary.within_precision(by_process, precision=0.05)
+    by_process = {1: [1 + rng.gauss(0, 0.01) for _ in range(50)], 2: [1.5 + rng.gauss(0, 0.01) for _ in range(50)]}
+    assert summary.precision(by_process) < 0.01
     assert summary.process_spread(by_process) == pytest.approx(0.4, rel=0.1)
 
 
-def test_precision_needs_tight_samples_of_every_process():
-    """Wide samples are not precise, and neither is a process without any."""
+def test_precision_is_that_of_the_worst_process():
+    """A tight process does not make up for a wide one; one with too few values leaves it unknown."""
     rng = random.Random(3)
-    assert not summary.within_precision({1: [rng.uniform(1, 3) for _ in range(20)]}, precision=0.05)
-    assert not summary.within_precision({1: [1.0] * 50, 2: []}, precision=0.05)
+    wide = [rng.uniform(1, 3) for _ in range(20)]
+    low, high = summary.median_interval(wide)
+    middle = statistics.median(wide)
+    assert summary.precision({1: [1.0] * 500, 2: wide}) == pytest.approx(max(high / middle - 1, 1 - low / middle))
+    assert summary.precision({1: [1.0] * 500, 2: [1.0] * 5}) is None
+    assert summary.precision({}) is None
+
+
+def test_two_batches_are_no_median():
+    """The spread between processes needs a median of each that is not luck."""
+    assert summary.process_spread({1: [1.0] * 5, 2: [2.0] * 4}) is None
+    assert summary.process_spread({1: [1.0] * 5, 2: [2.0] * 5}) == pytest.approx(2 / 3)
 
 
 def test_spread_of_one_process_is_unknown():

@@ -7,6 +7,7 @@ the same files is read from the cache at once.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -88,7 +89,7 @@ class Preparations:
         self._data = data
         self._requests: dict[str, Request] = {}
         self._sources: dict[str, str] = {}
-        self._processes: list[subprocess.Popen[str]] = []
+        self._processes: list[tuple[subprocess.Popen[bytes], Path]] = []
 
     def start(self, models: Iterable[Model]) -> None:
         """Find weights and samples, and begin whatever the cache does not hold.
@@ -104,21 +105,16 @@ class Preparations:
             files = samples.find(model.dataset, self._data)
             request = _request(model, published, files)
             self._requests[model.name], self._sources[model.name] = request, files.source
-            if not Path(request.golden).is_file():
+            if not _complete(request):
+                Path(request.golden).with_suffix(".error").unlink(missing_ok=True)
                 missing[request.golden] = request  # by content: two models may share everything
         if missing:
-            spec = Path(next(iter(missing))).with_suffix(".request")
+            spec = Path(next(iter(missing))).with_suffix(f".{os.getpid()}.request")
             spec.write_text(json.dumps([asdict(request) for request in missing.values()]), encoding="utf-8")
             command = [sys.executable, "-m", "pytest_torchserve.inputs.prepare", str(spec), "--guarded"]
-            self._processes.append(
-                subprocess.Popen(
-                    command,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.PIPE,
-                    text=True,
-                )
-            )
+            with spec.with_suffix(".log").open("wb") as log:
+                process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
+            self._processes.append((process, spec))
 
     def served(self, model: Model) -> Served:
         """Wait for what goes into the archive: it is there before the golden answers are."""
@@ -154,26 +150,40 @@ class Preparations:
         return Prepared(served=served, samples=tuple(kept), samples_source=self._sources[model.name])
 
     def _await(self, model: Model, path: Path) -> None:
-        """Wait until the file is there; it is written whole or not at all."""
-        wait_until(
-            lambda: path.is_file() or all(process.poll() is not None for process in self._processes),
-            timeout_s=_TIMEOUT_S,
-        )
+        """Wait until the file is there, which is written whole or not at all, or until it is known not to come."""
+        request = self._requests[model.name]
+        error = Path(request.golden).with_suffix(".error")
+        wait_until(lambda: path.is_file() or error.is_file() or self._ended(), timeout_s=_TIMEOUT_S)
         if path.is_file():
             return
-        words = "\n".join(process.stderr.read().strip() for process in self._processes if process.stderr)
-        request = self._requests[model.name]
+        words = error.read_text(encoding="utf-8").strip() if error.is_file() else self._last_words()
         raise InputError(
             wanted=f"weights and golden answers of {model.name}",
-            found=f"{request.reference} on {request.network}: {words or f'nothing within {_TIMEOUT_S:.0f} s'}",
+            found=f"{request.reference} on {request.network}: {words}",
             do="mend the network's or the reference's file",
         )
 
+    def _ended(self) -> bool:
+        return all(process.poll() is not None for process, _ in self._processes)
+
+    def _last_words(self) -> str:
+        """What the programs printed, for when one ended without a word of its own."""
+        logs = [spec.with_suffix(".log").read_text(errors="replace").strip() for _, spec in self._processes]
+        return "\n".join(filter(None, logs)) or f"nothing, within {_TIMEOUT_S:.0f} s"
+
     def cancel(self) -> None:
-        """End the work; used when the session ends early."""
-        for process in self._processes:
+        """End the work, if it goes on, and tidy up after it; called when the session ends."""
+        for process, spec in self._processes:
             process.kill()
             process.communicate()
+            spec.unlink(missing_ok=True)
+            spec.with_suffix(".log").unlink(missing_ok=True)
+
+
+def _complete(request: Request) -> bool:
+    """Whether the cache holds all of it; the weights are large, and someone may have pruned them."""
+    needed = [request.labels, request.golden, *([request.weights] if request.network else [])]
+    return all(Path(path).is_file() for path in needed)
 
 
 def _kind(request: Request) -> str:
@@ -187,15 +197,14 @@ def _request(model: Model, published: Path | None, files: samples.SampleFiles) -
     folder = cache.folder()
     limit = SEEDED_SAMPLES if model.network and published is None else len(files.paths)
     paths = files.paths[:limit]
-    makers: list[str | bytes | Path] = [
-        Path(__file__).with_name("torch_side.py"),
-        str(version("torch")),
-        str(version("torchvision")),
-    ]
-    network = [model.network] if model.network else []
-    state = cache.key([*makers, *network, model.reference, *([published] if published else [])])
+    makers: list[str | bytes | Path] = [Path(__file__).with_name("torch_side.py"), Path(samples.__file__)]
+    makers += [str(version(name)) for name in ("torch", "torchvision", "pillow")]
+    makers += [model.dataset, repr(TOLERANCE), *([model.network] if model.network else []), model.reference]
+    images = [part for path in paths for part in (path.parent.name, path)]
+    # Seeded weights are scaled on the samples, published ones stand for themselves.
+    state = cache.key([*makers, *([published] if published else images)])
     index = [files.index] if files.index else []
-    golden = cache.key([state, *index, *(part for path in paths for part in (path.parent.name, path))])
+    golden = cache.key([state, *index, *images])
     return Request(
         network=str(model.network) if model.network else None,
         published=str(published) if published else None,
@@ -204,7 +213,7 @@ def _request(model: Model, published: Path | None, files: samples.SampleFiles) -
         samples=[str(path) for path in paths],
         classes=list(files.classes[:limit]),
         index=str(files.index) if files.index else None,
-        tolerance=TOLERANCE,
+        tolerance=TOLERANCE["cpu"],
         weights=str(folder / f"{model.reference.stem}-{state}.pt"),
         labels=str(folder / f"{model.reference.stem}-{state}.labels.json"),
         golden=str(folder / f"{model.reference.stem}-{golden}.golden.json"),

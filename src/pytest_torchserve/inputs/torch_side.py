@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-
-from pytest_torchserve.inputs import samples
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 _SEED = 20151210
 _CALIBRATION = 8
-_MAX_SCALE = 256.0
+_SCALES = tuple(2.0**power for power in range(9))
+_FEWEST = 8
 _CHUNK = 16
+_SCALED_ON = 32
 
 
 def load_file(path: str) -> ModuleType:
@@ -48,32 +49,27 @@ def network_class(module: ModuleType) -> type[torch.nn.Module]:
     return public[0]
 
 
-def seeded(network: torch.nn.Module, reference: ModuleType, dataset: str, tolerance: float) -> None:
-    """Make random weights whose answers tell samples apart.
+def seeded(network: torch.nn.Module, images: torch.Tensor, tolerance: float) -> None:
+    """Make random weights whose answers tell these images apart.
 
     A freshly drawn deep network answers nearly the same to every image. So its batch norms are given the
-    statistics of some synthetic images, and the last linear layer is centred on them and scaled up until
-    any two of them differ by more than 20 × the tolerance. All of it is deterministic.
+    statistics of the first few images, and the last linear layer is centred on the images and scaled so that
+    as many as possible differ from all others by more than 20 × the tolerance. All of it is deterministic.
     """
-    size = (32, 32) if dataset == "cifar10" else (500, 375)
-    images = torch.cat([reference.tensor(samples.image(1000 + i, size)) for i in range(_CALIBRATION)])
-    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-    for norm in norms:
+    for norm in (module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)):
         norm.momentum = None  # cumulative: one pass sets the statistics outright
         norm.reset_running_stats()
     with torch.no_grad():
-        network.train()(images)
+        network.train()(images[:_CALIBRATION])
         network.eval()
         last = [module for module in network.modules() if isinstance(module, torch.nn.Linear)][-1]
         logits = network(images)
         centre = logits.mean(dim=0)
+        apart = {
+            scale: len(distinct(torch.softmax(scale * (logits - centre), dim=1), 20 * tolerance)) for scale in _SCALES
+        }
+        scale = max(_SCALES, key=lambda one: (apart[one], -one))
         last.bias.sub_(centre)
-        scale = 1.0
-        while scale < _MAX_SCALE:
-            probabilities = torch.softmax(scale * (logits - centre), dim=1)
-            if len(distinct(probabilities, 40 * tolerance)) == len(images):
-                break
-            scale *= 2
         last.weight.mul_(scale)
         last.bias.mul_(scale)
 
@@ -99,9 +95,10 @@ def build_network(request: dict[str, Any], reference: ModuleType) -> torch.nn.Mo
         convert = getattr(module, "from_published", dict)
         network.load_state_dict(convert(published))
     else:
-        seeded(network, reference, request["dataset"], request["tolerance"])
+        bodies = [Path(path).read_bytes() for path in request["samples"][:_SCALED_ON]]
+        seeded(network, torch.cat([reference.tensor(body) for body in bodies]), request["tolerance"])
     state = {name: value.clone() for name, value in network.state_dict().items()}
-    partial = request["weights"] + ".partial"
+    partial = f"{request['weights']}.{os.getpid()}"
     torch.save(state, partial)
     Path(partial).replace(request["weights"])
     return network
@@ -130,12 +127,15 @@ def make(request: dict[str, Any]) -> None:
         # Seeded answers must tell samples apart, whatever the samples are: those that do not are not sent.
         rows = torch.tensor([[answer[label] for label in labels] for answer in answers])
         kept = distinct(rows, 20 * request["tolerance"])
+        if len(kept) < min(_FEWEST, len(answers)):
+            message = f"seeded weights tell only {len(kept)} of {len(answers)} samples apart: swaps would go unseen"
+            raise ValueError(message)
     golden = {"answers": answers, "kept": kept, "labels": true_labels(request, labels)}
     _write(request["golden"], golden)
 
 
 def _write(path: str, content: Any) -> None:
     """A JSON file that is there whole or not at all."""
-    partial = Path(path + ".partial")
+    partial = Path(f"{path}.{os.getpid()}")
     partial.write_text(json.dumps(content), encoding="utf-8")
     partial.replace(path)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -78,10 +80,10 @@ def address(source: str) -> str:
     """The URL behind a catalogue entry's `source`."""
     if not source.startswith("torchvision:"):
         return source
-    import torchvision  # noqa: PLC0415 - slow, and needed for a download only
-
-    enum, member = source.removeprefix("torchvision:").split(".")
-    return str(getattr(torchvision.models, enum)[member].url)
+    # In a process of its own, as everything that imports torch.
+    ask = "import sys, torchvision; e, m = sys.argv[1].split('.'); print(getattr(torchvision.models, e)[m].url)"
+    command = [sys.executable, "-c", ask, source.removeprefix("torchvision:")]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _download(weights: Weights) -> Path:
@@ -101,7 +103,7 @@ def _download(weights: Weights) -> Path:
                     for chunk in answer.iter_content(_CHUNK_BYTES):
                         file.write(chunk)
             _check(partial, weights)
-        except (requests.RequestException, OSError) as error:
+        except (requests.RequestException, OSError, subprocess.CalledProcessError) as error:
             raise InputError(
                 wanted=f"{weights.file} (--ts-weights=pretrained)",
                 found=f"not on disk, and the download failed: {error}",

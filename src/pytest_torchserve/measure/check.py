@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from pytest_torchserve.model import Sample, why_wrong
+from pytest_torchserve.model import TOLERANCE, Sample, why_wrong
 from pytest_torchserve.response import Response, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_torchserve.deployment import Device
+    from pytest_torchserve.deployment import Deployment, Device
 
 ENOUGH_WRONG = 50
 """A cell with this many wrong answers is not measured further."""
 
 
-def why_misplaced(trace: Trace, device: Device) -> str | None:
+def why_misplaced(trace: Trace, device: Device, *, has_network: bool) -> str | None:
     """The parameters must have been on the device that was asked for; a model without any is anywhere."""
-    expected = "cuda" if device == "gpu" else "cpu"
-    if trace.device == "none" or trace.device.startswith(expected):
+    if not has_network:
+        return None
+    if trace.device == "none":
+        return "the probe found no network on the handler, so nobody knows which device it is on"
+    if trace.device.startswith("cuda" if device == "gpu" else "cpu"):
         return None
     return f"the parameters were on {trace.device}, the cell asks for {device}"
 
@@ -31,14 +34,22 @@ class Checker:
 
     Attributes:
         wrong: reasons, in words.
+        unreachable: whether a request got no answer at all: there is no point in waiting for the next.
         hits: sample index → whether its top label was the true one; only of labelled samples.
     """
 
     samples: Sequence[Sample]
     device: Device
+    has_network: bool = True
+    unreachable: bool = False
     wrong: list[str] = field(default_factory=list)
     hits: dict[int, bool] = field(default_factory=dict)
     devices: set[str] = field(default_factory=set)
+
+    @classmethod
+    def for_cell(cls, deployment: Deployment, samples: Sequence[Sample]) -> Self:
+        """A checker of what this deployment answers."""
+        return cls(samples, deployment.device, has_network=deployment.model.network is not None)
 
     def check(self, response: Response) -> Trace | None:
         """The response's trace when its answer is right and came from the right device, else None."""
@@ -56,21 +67,27 @@ class Checker:
 
     def _why_rejected(self, response: Response, sample: Sample, trace: Trace | None) -> str | None:
         if response.error is not None:
+            self.unreachable |= response.status == 0
             return f"{response.error}: {response.body[:200].decode(errors='replace')}"
-        wrong = why_wrong(response.body, sample)
+        wrong = why_wrong(response.body, sample, TOLERANCE[self.device])
         if wrong is not None:
             return wrong
         if trace is None:
             return "the answer carries no Server-Timing: the probe is not in the archive, or the batch failed"
-        return why_misplaced(trace, self.device)
+        return why_misplaced(trace, self.device, has_network=self.has_network)
 
     @property
     def hopeless(self) -> bool:
         """Whether there is no point in going on."""
-        return len(self.wrong) >= ENOUGH_WRONG
+        return self.unreachable or len(self.wrong) >= ENOUGH_WRONG
 
     def accuracy(self, weights: str) -> tuple[int, int] | None:
-        """(right, asked) over distinct labelled samples; None for weights that were never trained."""
-        if weights != "pretrained" or not self.hits:
+        """(right, asked) over the labelled samples, each once.
+
+        None for weights that were never trained, and while some were not asked: a share of a changing part of
+        the samples would depend on the machine's speed.
+        """
+        labelled = sum(sample.label is not None for sample in self.samples)
+        if weights != "pretrained" or not labelled or len(self.hits) < labelled:
             return None
         return sum(self.hits.values()), len(self.hits)

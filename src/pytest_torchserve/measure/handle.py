@@ -63,11 +63,13 @@ class HandleMeter:
     in_flight_s: float = 0.0
     gpu_bytes: int = 0
     _warmth: dict[int, _Warmth] = field(default_factory=lambda: defaultdict(_Warmth))
+    _begun_ns: int = 0
     _started_ns: int = 0
     _looked_ns: int = 0
 
     def more(self, responses: Sequence[Response]) -> bool:
         """Take in one batch; whether to send another."""
+        self._begun_ns = self._begun_ns or self.clock.now_ns()
         traces = [trace for trace in map(self.checker.check, responses) if trace is not None]
         if len(traces) == len(responses):
             self._take(responses, traces)
@@ -76,19 +78,15 @@ class HandleMeter:
     def _take(self, responses: Sequence[Response], traces: Sequence[Trace]) -> None:
         latency_s = (max(r.done_ns for r in responses) - min(r.sent_ns for r in responses)) / 1e9
         first = traces[0]
-        if not self._all_warm():
-            warmth = self._warmth[first.pid]
-            warmth.batches += 1
-            warmth.spent_s += latency_s
-            if sum(w.batches for w in self._warmth.values()) > _PATIENCE * self.effort.processes:
-                raise MeasurementError(
-                    wanted=f"batches on {self.effort.processes} worker processes",
-                    found=f"only {sorted(self._warmth)} got any",
-                    do="see in the server's log whether a worker died",
-                )
-            if self._all_warm():
-                self._started_ns = self.clock.now_ns()
+        if not self._started_ns:
+            self._warm_up(first.pid, latency_s)
             return
+        if first.pid not in self._warmth:
+            raise MeasurementError(
+                wanted=f"the {self.effort.processes} worker processes that were warmed up",
+                found=f"a batch came from process {first.pid}, which is new: a worker died and was replaced",
+                do="look into the server's log for why it died",
+            )
         for size in {(trace.pid, trace.batch): trace.batch_size for trace in traces}.values():
             self.batch_sizes[size] += 1
         if len({(trace.pid, trace.batch) for trace in traces}) > 1:
@@ -101,29 +99,47 @@ class HandleMeter:
                 self.seconds[phase][first.pid].append(first.phases_s[phase])
         self.seconds[Phase.LATENCY][first.pid].append(latency_s)
 
-    def _all_warm(self) -> bool:
-        return len(self._warmth) >= self.effort.processes and all(w.warm for w in self._warmth.values())
+    def _warm_up(self, pid: int, latency_s: float) -> None:
+        warmth = self._warmth[pid]
+        warmth.batches += 1
+        warmth.spent_s += latency_s
+        if len(self._warmth) >= self.effort.processes and all(w.warm for w in self._warmth.values()):
+            self._started_ns = self.clock.now_ns()
+        elif sum(w.batches for w in self._warmth.values()) > _PATIENCE * self.effort.processes:
+            raise MeasurementError(
+                wanted=f"batches on {self.effort.processes} worker processes",
+                found=f"only {sorted(self._warmth)} got any",
+                do="see in the server's log whether a worker died",
+            )
 
     def _enough(self) -> bool:
+        now_ns = self.clock.now_ns()
+        if self.checker.wrong and now_ns - self._begun_ns >= self.effort.cell_seconds * 1e9:
+            return True  # it has failed already: it may not take longer than a good one
         if not self._started_ns:
             return False
-        now_ns = self.clock.now_ns()
         elapsed_s = (now_ns - self._started_ns) / 1e9
-        handle = self.seconds[Phase.HANDLE]
         if elapsed_s >= self.effort.cell_seconds:
-            return bool(handle)  # at least one batch, however slow
+            return bool(self.batch_sizes or self.checker.wrong)  # at least one batch, however slow
         if now_ns - self._looked_ns < _CHECK_EVERY_S * 1e9:
             return False
         self._looked_ns = now_ns
-        self.tell(f"{sum(map(len, handle.values()))} batches", elapsed_s / self.effort.cell_seconds)
-        enough = len(handle) >= self.effort.processes and min(map(len, handle.values())) >= MIN_BATCHES
-        return enough and summary.within_precision(handle, precision=self.effort.precision)
+        batches = sum(map(len, self.seconds[Phase.HANDLE].values()))
+        self.tell(f"{batches} batches", elapsed_s / self.effort.cell_seconds)
+        return all(self._precise(phase) for phase in (Phase.HANDLE, Phase.LATENCY))
+
+    def _precise(self, phase: Phase) -> bool:
+        by_process = self.seconds[phase]
+        if len(by_process) < self.effort.processes or min(map(len, by_process.values())) < MIN_BATCHES:
+            return False
+        reached = summary.precision(by_process)
+        return reached is not None and reached <= self.effort.precision
 
 
 def measure_handle(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell: Tell) -> Run:
     """Time full batches on a deployment that has `effort.processes` workers ready."""
     deployment = endpoint.deployment
-    checker = Checker(prepared.samples, deployment.device)
+    checker = Checker.for_cell(deployment, prepared.samples)
     clock = MonotonicClock()
     meter = HandleMeter(effort, deployment.batching.batch_size, checker, clock, tell)
     endpoint.send(FullBatches(deployment.batching.batch_size), prepared.samples, meter.more, clock)
@@ -143,6 +159,7 @@ def measure_handle(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell:
         worker_rss_bytes=resident_bytes(pids),
         gpu_bytes=meter.gpu_bytes,
         process_spread={phase: summary.process_spread(values) for phase, values in meter.seconds.items()},
+        precision={phase: summary.precision(values) for phase, values in meter.seconds.items()},
         accuracy=checker.accuracy(prepared.served.weights_kind),
         devices=tuple(sorted(checker.devices)),
         weights=prepared.served.weights_kind,

@@ -28,12 +28,13 @@ def measure_init(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell: T
     `initialize`; `first_inference` is the first request as its sender sees it. The page cache is warm
     from the second round on, and from the first where the archive was just unpacked.
     """
-    checker = Checker(prepared.samples, endpoint.deployment.device)
+    checker = Checker.for_cell(endpoint.deployment, prepared.samples)
     seconds: dict[Phase, dict[int, tuple[float, ...]]] = {phase: {} for phase in INIT_PHASES}
     resident, gpu_bytes = None, 0
     for round_ in range(effort.init_rounds):
         tell(f"round {round_ + 1} of {effort.init_rounds}", round_ / effort.init_rounds)
-        endpoint.end_workers()
+        if endpoint.workers():
+            endpoint.scale(0)
         start_ns = time.monotonic_ns()
         total_s = (endpoint.scale(1) - start_ns) / 1e9
         first = _first_answer(endpoint, prepared)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from pytest_torchserve import summary
-from pytest_torchserve.load import ConstantRate, MonotonicClock
+from pytest_torchserve.load import ConstantRate, FullBatches, MonotonicClock
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.handle import Tell, resident_bytes
 from pytest_torchserve.measure.run import Cell, Effort, Run
@@ -29,17 +30,18 @@ _SLACK = 1.25
 class PaceMeter:
     """Takes in answers as they come and sees whether the server keeps up.
 
-    A server that keeps up answers within max_batch_delay plus two `handle` times: what is in work when a
-    request arrives, and its own batch. `longest_allowed_s` is that with a quarter on top, for a noisy machine.
+    It does not when its full batches show less capacity (batch_size over their median `handle`) than requests
+    come, or when a request takes longer than a server that keeps up can need: max_batch_delay and two
+    `handle` times, for what is in work when it arrives and for its own batch; a quarter on top for noise.
     """
 
     def __init__(self, load: ConstantRate, batching: Batching, checker: Checker, start_ns: int, tell: Tell) -> None:
         self._load = load
-        self._delay_s = batching.max_batch_delay_ms / 1e3
+        self._batching = batching
         self._checker = checker
         self._start_ns = start_ns
         self._tell = tell
-        self._handle_s = 0.0
+        self._handle_s: dict[tuple[int, int], tuple[int, float]] = {}
         self.answered: list[Response] = []
         self.timed: list[tuple[Response, Trace]] = []
         self.behind = ""
@@ -47,7 +49,15 @@ class PaceMeter:
     @property
     def longest_allowed_s(self) -> float:
         """The longest latency of a server that keeps up, from the slowest batch seen."""
-        return _SLACK * (self._delay_s + 2 * self._handle_s)
+        slowest_s = max((handle_s for _, handle_s in self._handle_s.values()), default=0.0)
+        return _SLACK * (self._batching.max_batch_delay_ms / 1e3 + 2 * slowest_s)
+
+    @property
+    def capacity_per_s(self) -> float | None:
+        """Requests a second that one worker could do in full batches; None where no batch was full."""
+        size = self._batching.batch_size
+        full = [handle_s for batch_size, handle_s in self._handle_s.values() if batch_size == size]
+        return size / statistics.median(full) if full else None
 
     def more(self, responses: Sequence[Response], now_ns: int) -> bool:
         """Take in what has been answered since; whether to go on."""
@@ -56,16 +66,11 @@ class PaceMeter:
             trace = self._checker.check(response)
             if trace is not None:
                 self.timed.append((response, trace))
-                self._handle_s = max(self._handle_s, trace.phases_s["handle"])
-        elapsed_s = (now_ns - self._start_ns) / 1e9
-        self._tell(
-            f"{len(self.answered)} of {self._load.requests} answered",
-            len(self.answered) / self._load.requests,
-        )
-        if elapsed_s >= PATIENCE_S and self._slowest_s(now_ns) > self.longest_allowed_s:
+                self._handle_s[trace.pid, trace.batch] = (trace.batch_size, trace.phases_s["handle"])
+        self._tell(f"{len(self.answered)} of {self._load.requests} answered", len(self.answered) / self._load.requests)
+        if now_ns - self._start_ns >= PATIENCE_S * 1e9:
             self.conclude(now_ns)
-            return False
-        return not self._checker.hopeless
+        return not self.behind and not self._checker.hopeless
 
     def _slowest_s(self, now_ns: int) -> float:
         """The longest any request has taken or, for one still unanswered, has waited so far.
@@ -79,25 +84,30 @@ class PaceMeter:
         return slowest_ns / 1e9
 
     def conclude(self, now_ns: int) -> None:
-        """Say whether the server kept up, now that nothing more is sent."""
-        slowest_s = self._slowest_s(now_ns)
-        if slowest_s <= self.longest_allowed_s:
-            return
-        last_ns = max((r.done_ns for r in self.answered), default=now_ns)
-        achieved = len(self.answered) * 1e9 / max(1, last_ns - self._start_ns)
-        self.behind = (
-            f"the server does not keep up with {self._load.rate_per_s:g} requests/s: it answered "
-            f"{achieved:.2f}/s, and a request took {slowest_s:.1f} s where {self.longest_allowed_s:.1f} s "
-            f"(max_batch_delay and two batches, plus a quarter) are the most for one that does"
-        )
+        """Say in `behind` why the server does not keep up, if so."""
+        rate, capacity, slowest_s = self._load.rate_per_s, self.capacity_per_s, self._slowest_s(now_ns)
+        reason = ""
+        if capacity is not None and capacity < rate:
+            reason = f"its full batches make {capacity:.2f}/s"
+        elif slowest_s > self.longest_allowed_s:
+            longest_s = self.longest_allowed_s
+            reason = f"a request took {slowest_s:.1f} s where batching explains {longest_s:.1f} s at most"
+        if reason:
+            last_ns = max((r.done_ns for r in self.answered), default=now_ns)
+            achieved = len(self.answered) * 1e9 / max(1, last_ns - self._start_ns)
+            self.behind = (
+                f"the server does not keep up with {rate:g} requests/s: it answered {achieved:.2f}/s; {reason}"
+            )
 
 
 def measure_pace(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell: Tell) -> Run:
     """Send at a constant rate and time every request, from when it should have left."""
     deployment = endpoint.deployment
     load = ConstantRate(effort.pace_rate_per_s, effort.pace_requests)
-    checker = Checker(prepared.samples, deployment.device)
+    checker = Checker.for_cell(deployment, prepared.samples)
     clock = MonotonicClock()
+    # One full batch to warm up: a worker's first is slow, and would be taken for what the server can do.
+    endpoint.send(FullBatches(deployment.batching.batch_size), prepared.samples, lambda _: False, clock)
     meter = PaceMeter(load, deployment.batching, checker, clock.now_ns(), tell)
     endpoint.send(load, prepared.samples, lambda responses: meter.more(responses, clock.now_ns()), clock)
     meter.conclude(clock.now_ns())

@@ -39,7 +39,7 @@ class Effort:
         init_rounds: workers started one after the other for an init cell.
         pace_requests: requests of a pace cell.
         pace_rate_per_s: how many of them leave in a second.
-        precision: a handle cell ends early when its median is known to this fraction.
+        precision: a handle cell ends early when every process's median is known to this fraction.
     """
 
     processes: int = 3
@@ -66,7 +66,8 @@ class Run:
         worker_rss_bytes: resident memory of the largest worker.
         gpu_bytes: what torch had reserved on the GPU in the largest worker.
         process_spread: by phase, how far the processes' medians lie apart, as a fraction.
-        accuracy: (right, asked) over distinct labelled samples, where the weights are real.
+        precision: by phase, the widest 95% interval of any process's median, as a fraction of it.
+        accuracy: (right, asked) over the labelled samples, where the weights are real and all were asked.
         weights, samples: where they came from.
         devices: where the parameters were, as torch spells it.
         behind: why the server did not keep up, in words; only of a pace run.
@@ -82,6 +83,7 @@ class Run:
     worker_rss_bytes: int | None = None
     gpu_bytes: int = 0
     process_spread: Mapping[Phase, float | None] = field(default_factory=dict)
+    precision: Mapping[Phase, float | None] = field(default_factory=dict)
     accuracy: tuple[int, int] | None = None
     weights: str = ""
     samples: str = ""

@@ -100,6 +100,7 @@ class Probe:
         self.parameter: Any = None
         self.device_index: int | None = None
         self.init_report = ""
+        self.gpu_bytes = 0
         self.batches = 0
 
     def initialize(self, context: Any) -> None:
@@ -108,10 +109,9 @@ class Probe:
         torch: Any = sys.modules.get("torch")
         seen = watch.wrap_methods(self.instance, _INIT_PHASES) if self.instance is not None else []
         gpu = context.system_properties.get("gpu_id")
-        if torch is not None and gpu is not None and torch.cuda.is_available():
+        if gpu is not None:
             self.device_index = int(gpu)
-            # Not before the handler itself has woken CUDA: that is part of what its start costs.
-            watch.synchronize = lambda: torch.cuda.is_initialized() and torch.cuda.synchronize(self.device_index)
+            watch.synchronize = self._synchronize
         original_to = torch.nn.Module.to if torch is not None else None
         if original_to is not None and "to_device" not in seen:
             torch.nn.Module.to = watch.wrap("to_device", original_to)
@@ -126,15 +126,19 @@ class Probe:
         spent.setdefault("to_device", 0)
         spent.setdefault("load_model", initialize_ns - spent["to_device"])
         self.init_report = _server_timing({**spent, "initialize": initialize_ns})
-        self.parameter = self._find_parameter(torch)
+        self.parameter = self._find_parameter(sys.modules.get("torch"))
+        self.gpu_bytes = self._gpu_bytes()
         if self.instance is not None:
             watch.wrap_methods(self.instance, _HANDLER_PHASES)
 
     def _find_parameter(self, torch: Any) -> Any:
-        """A parameter of the first network that hangs on the handler: it knows where the network is."""
+        """A parameter of the first network that hangs on the handler, or on what hangs there; it knows its device."""
         if torch is None or self.instance is None:
             return None
-        networks = (value for value in vars(self.instance).values() if isinstance(value, torch.nn.Module))
+        near = list(vars(self.instance).values())
+        near += [item for value in near if isinstance(value, (list, tuple)) for item in value]
+        near += [item for value in near if hasattr(value, "__dict__") for item in list(vars(value).values())]
+        networks = (value for value in near if isinstance(value, torch.nn.Module))
         return next((parameter for network in networks for parameter in network.parameters()), None)
 
     def handle(self, data: Any, context: Any) -> Any:
@@ -147,10 +151,12 @@ class Probe:
         end_ns = watch.now_ns()
         spent["handle"] = end_ns - start_ns
         self.batches += 1
+        if self.batches <= _INIT_REPORTS:
+            self.gpu_bytes = self._gpu_bytes()
         timing = _server_timing(spent)
         batch = (
             f"id={self.batches};size={len(data)};pid={os.getpid()};device={self._device()};"
-            f"start={start_ns};end={end_ns};gpu={self._gpu_bytes()}"
+            f"start={start_ns};end={end_ns};gpu={self.gpu_bytes}"
         )
         for index in range(len(data)):
             context.set_response_header(index, "Server-Timing", timing)
@@ -162,10 +168,18 @@ class Probe:
     def _device(self) -> str:
         return "none" if self.parameter is None else str(self.parameter.device)
 
+    def _synchronize(self) -> None:
+        """Wait for the GPU; not before the handler itself has woken CUDA, which is part of what its start costs."""
+        torch: Any = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_initialized():
+            torch.cuda.synchronize(self.device_index)
+
     def _gpu_bytes(self) -> int:
-        if self.device_index is None:
+        """What torch has reserved on the GPU. Asked for with the first batches only: it is not cheap."""
+        torch: Any = sys.modules.get("torch")
+        if self.device_index is None or torch is None or not torch.cuda.is_initialized():
             return 0
-        return int(sys.modules["torch"].cuda.memory_reserved(self.device_index))
+        return int(torch.cuda.memory_reserved(self.device_index))
 
 
 def _server_timing(spent_ns: "dict[str, int]") -> str:
