@@ -20,7 +20,7 @@ from pytest_torchserve.inputs.cache import key as content_key
 
 if TYPE_CHECKING:
     from pytest_torchserve.deployment import Device
-    from pytest_torchserve.inputs.golden import Served
+    from pytest_torchserve.inputs.prepared import Served
 
 _MAKING = ".making-"
 

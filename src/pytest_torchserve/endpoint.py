@@ -11,7 +11,7 @@ from pytest_torchserve.errors import ManagementError, ServerError, WorkerError
 from pytest_torchserve.ledger import Account, Ledger
 from pytest_torchserve.process import wait_until
 from pytest_torchserve.sender import Sender
-from pytest_torchserve.server import worker_traceback
+from pytest_torchserve.worker_log import worker_traceback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

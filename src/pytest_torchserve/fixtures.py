@@ -15,7 +15,7 @@ from pytest_torchserve.load import FullBatches, MonotonicClock
 
 if TYPE_CHECKING:
     from pytest_torchserve.endpoint import Endpoint
-    from pytest_torchserve.inputs.golden import Prepared
+    from pytest_torchserve.inputs.prepared import Prepared
     from pytest_torchserve.measure import Cell, Effort, Run
     from pytest_torchserve.model import Model, Sample
     from pytest_torchserve.phase import Phase

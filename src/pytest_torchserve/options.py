@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_torchserve import settings
+from pytest_torchserve.config import Config
 from pytest_torchserve.errors import OptionError
 from pytest_torchserve.measure import Effort
-from pytest_torchserve.session import Config
 
 if TYPE_CHECKING:
     import pytest

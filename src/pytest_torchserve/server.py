@@ -213,25 +213,3 @@ def _read(path: Path, start: int = 0) -> str:
             return file.read().decode(errors="replace")
     except OSError:
         return ""
-
-
-def worker_traceback(log: str) -> str:
-    """The last whole traceback in the workers' log, without the log's own prefixes; '' where there is none.
-
-    A line reads `2026-01-01T00:00:00,000 W-9000-name_1.0-stdout   File "x.py", line 1`; lines of several workers
-    may be interleaved, so each worker's are looked at by themselves.
-    """
-    by_worker: dict[str, list[str]] = {}
-    last = ""
-    for line in log.splitlines():
-        match = re.match(r"\S+ (W-\S+) ?(.*)", line)
-        if match is None:
-            continue
-        worker, text = match.groups()
-        if text.startswith("Traceback (most recent call last)"):
-            by_worker[worker] = [text]
-        elif worker in by_worker:
-            by_worker[worker].append(text)
-            if text and not text.startswith(" "):
-                last = "\n".join(by_worker.pop(worker))
-    return last

@@ -3,66 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_torchserve import archive, environment, java, measure
 from pytest_torchserve.endpoint import Endpoint
 from pytest_torchserve.errors import SuiteError
-from pytest_torchserve.inputs.golden import Preparations, Prepared
+from pytest_torchserve.inputs.golden import Preparations
 from pytest_torchserve.journal import Journal, as_record
 from pytest_torchserve.ledger import Account, Ledger
 from pytest_torchserve.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
+    from pytest_torchserve.config import Config, Expected
     from pytest_torchserve.deployment import Deployment, Device
-    from pytest_torchserve.inputs import weights
+    from pytest_torchserve.inputs.prepared import Prepared
     from pytest_torchserve.measure import Cell, Effort, Run
     from pytest_torchserve.model import Model
     from pytest_torchserve.progress import Progress
-    from pytest_torchserve.settings import ServerSettings
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """What the options say.
-
-    Attributes:
-        weights, data: where weights and samples come from (`inputs`).
-        batch_sizes: the handle cells' batch sizes.
-        effort: how much time a measurement may take.
-        server: the user's server settings.
-        store: the model store.
-        journal: the journal's file.
-        keep: whether the server's folder is left behind in any case.
-        require_gpu: whether a missing GPU is a failure.
-    """
-
-    weights: weights.Mode
-    data: Path | None
-    batch_sizes: tuple[int, ...]
-    effort: Effort
-    server: ServerSettings
-    store: Path
-    journal: Path
-    keep: bool = False
-    require_gpu: bool = False
-
-
-@dataclass(slots=True)
-class Expected:
-    """What the collected tests will ask for, so that nothing is prepared in vain or kept too long."""
-
-    models: dict[str, Model] = field(default_factory=dict)
-    archived: dict[tuple[str, Device], Deployment] = field(default_factory=dict)
-    deployments: Counter[str] = field(default_factory=Counter)
-    cells: int = 0
 
 
 class Session:

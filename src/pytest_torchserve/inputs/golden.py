@@ -10,13 +10,14 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_torchserve.environment import version
 from pytest_torchserve.errors import InputError
 from pytest_torchserve.inputs import cache, samples, weights
+from pytest_torchserve.inputs.prepared import Prepared, Request, Served
 from pytest_torchserve.model import TOLERANCE, Model, Sample
 from pytest_torchserve.process import wait_until
 
@@ -27,55 +28,6 @@ SEEDED_SAMPLES = 64
 """Seeded weights have no accuracy to measure: this many samples tell swapped answers apart just as well."""
 
 _TIMEOUT_S = 1800.0
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What `prepare` is told: paths as text, for JSON."""
-
-    network: str | None
-    published: str | None
-    reference: str
-    dataset: str
-    samples: list[str]
-    classes: list[str | None]
-    index: str | None
-    tolerance: float
-    weights: str
-    labels: str
-    golden: str
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """What goes into a model's archive besides its own files.
-
-    Attributes:
-        model: the model.
-        weights: a plain state dict, or None for a model without a network.
-        labels: a file of class index → name.
-        weights_kind: `pretrained`, `seeded` or `none`; it stands in every record.
-    """
-
-    model: Model
-    weights: Path | None
-    labels: Path
-    weights_kind: str
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A model and what it is asked.
-
-    Attributes:
-        served: what goes into the archive.
-        samples: what to send, with the answers to expect.
-        samples_source: `folder`, `torchvision` or `synthetic`; it stands in every record.
-    """
-
-    served: Served
-    samples: tuple[Sample, ...]
-    samples_source: str
 
 
 class Preparations:

@@ -17,7 +17,7 @@ from pytest_torchserve.phase import HANDLE_PHASES, HANDLER_PHASES, Phase
 
 if TYPE_CHECKING:
     from pytest_torchserve.endpoint import Endpoint
-    from pytest_torchserve.inputs.golden import Prepared
+    from pytest_torchserve.inputs.prepared import Prepared
     from pytest_torchserve.response import Response, Trace
 
 MIN_BATCHES = 30

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_torchserve.endpoint import Endpoint
-    from pytest_torchserve.inputs.golden import Prepared
+    from pytest_torchserve.inputs.prepared import Prepared
     from pytest_torchserve.response import Response
 
 

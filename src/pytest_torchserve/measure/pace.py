@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pytest_torchserve.deployment import Batching
     from pytest_torchserve.endpoint import Endpoint
-    from pytest_torchserve.inputs.golden import Prepared
+    from pytest_torchserve.inputs.prepared import Prepared
     from pytest_torchserve.response import Response, Trace
 
 PATIENCE_S = 30.0
