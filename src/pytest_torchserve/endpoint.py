@@ -104,9 +104,7 @@ class Endpoint:
                     found=f"the server ended; the end of its log:\n{self.server.log_tail()}",
                     do=f"read the logs in {self.server.folder}",
                 ) from error
-            # The server may answer before the worker's last lines have reached the log.
-            wait_until(lambda: bool(worker_traceback(self.server.model_log(before))), timeout_s=_LOG_S)
-            traceback = worker_traceback(self.server.model_log(before))
+            traceback = self._traceback_since(before)
             raise WorkerError(
                 wanted=f"{workers} workers of {self.name}",
                 found=f"{error.found}\nthe worker's own words:\n{traceback or self.server.log_tail()}",
@@ -121,6 +119,20 @@ class Endpoint:
             )
         self._await_end(old - {worker.pid for worker in self.workers()})
         return answered_ns
+
+    def _traceback_since(self, start: int) -> str:
+        """The worker's traceback. The server may answer before the last lines have reached the log.
+
+        So the log must hold one and have stopped growing; a chain of exceptions has several.
+        """
+        sizes = [-1]
+
+        def settled() -> bool:
+            sizes.append(self.server.model_log_size())
+            return sizes[-1] == sizes[-2] and bool(worker_traceback(self.server.model_log(start)))
+
+        wait_until(settled, timeout_s=_LOG_S, every_s=0.25)
+        return worker_traceback(self.server.model_log(start))
 
     def _await_end(self, pids: set[int]) -> None:
         """Wait until these processes are gone: a dying one would be measured along."""

@@ -30,7 +30,8 @@ def _load_module(name: str) -> Any:
     except ModuleNotFoundError as missing:
         if missing.name != name.removesuffix(".py"):
             raise  # the handler is there; what it imports is not
-        return importlib.import_module("ts.torch_handler." + name)
+    # Outside the `except`: what goes wrong here is no consequence of there being no such file.
+    return importlib.import_module("ts.torch_handler." + name)
 
 
 def _find_handler(name: str) -> "tuple[Any, Callable[[Any], Any], Callable[[Any, Any], Any]]":
