@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SESSION_KEY: pytest.StashKey[Session] = pytest.StashKey()
 MODELS_KEY: pytest.StashKey[tuple[Model, ...]] = pytest.StashKey()
 
+T = TypeVar("T")
 Deploy = Callable[..., "Endpoint"]
 
 
@@ -38,6 +39,15 @@ def need_device(device: Device, *, require_gpu: bool) -> None:
         pytest.fail(f"no GPU: {reason} (--ts-require-gpu)", pytrace=False)
     if not found:
         pytest.skip(f"no GPU: {reason}")
+
+
+def or_fail(call: Callable[[], T]) -> T:
+    """What the call returns; where it raises one of ours, its message alone is the test's failure."""
+    try:
+        return call()
+    except SuiteError as error:
+        message = str(error)
+    pytest.fail(message, pytrace=False)  # outside the `except`: else the message is shown twice
 
 
 def effort_for(request: pytest.FixtureRequest, usual: Effort) -> Effort:
@@ -56,19 +66,14 @@ def ts_session(pytestconfig: pytest.Config) -> Session:
 @pytest.fixture(scope="session")
 def ts_server(ts_session: Session) -> Server:
     """A TorchServe of our own, started."""
-    try:
-        return ts_session.start()
-    except SuiteError as error:
-        pytest.fail(str(error), pytrace=False)
+    return or_fail(ts_session.start)
 
 
 def _measured(request: pytest.FixtureRequest, session: Session) -> Iterator[Run]:
     cell: Cell = request.param
     need_device(cell.deployment.device, require_gpu=session.config.require_gpu)
     try:
-        yield session.run(cell, effort_for(request, session.config.effort))
-    except SuiteError as error:
-        pytest.fail(str(error), pytrace=False)
+        yield or_fail(lambda: session.run(cell, effort_for(request, session.config.effort)))
     finally:
         session.release(cell.deployment)
 
@@ -120,10 +125,7 @@ def deploy(ts_session: Session) -> Iterator[Deploy]:
     ) -> Endpoint:
         deployment = Deployment(model, device, Batching(batch_size, max_batch_delay_ms))
         made.append(deployment)
-        try:
-            return ts_session.endpoint(deployment, workers=workers)
-        except SuiteError as error:
-            pytest.fail(str(error), pytrace=False)
+        return or_fail(lambda: ts_session.endpoint(deployment, workers=workers))
 
     yield deploy_
     for deployment in made:

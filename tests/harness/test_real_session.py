@@ -71,7 +71,8 @@ def test_wrong_answers_fail_the_cell_and_are_never_saved(suite, journal):
     result = run(suite, "-m", "cpu", "-k", "b4", "--ts-weights=seeded")
     result.assert_outcomes(failed=5, deselected=25)
     assert saved(suite) == set()
-    assert len(journal()[1]["wrong"]) >= 50
+    assert len(journal()[1]["wrong"]) >= 2
+    assert journal()[1]["checked"] == 0  # not one batch was right from end to end
     result.stdout.fnmatch_lines(["*TorchServe log*", "*--- logs/model_log.log*"])
     kept = re.search(r"temporary files are kept in (\S+)", result.stdout.str())
     assert (Path(kept[1]) / "logs" / "model_log.log").is_file()

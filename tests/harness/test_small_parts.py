@@ -119,7 +119,7 @@ def test_remarks():
     kept = make_run("resnet56", "pace", [Phase.LATENCY], batch_sizes={16: 6, 4: 1})
     behind = make_run("densenet161", "pace", [Phase.LATENCY], behind="the server does not keep up")
     assert tables.remarks([small, large, kept, behind]) == [
-        "pace resnet56-cpu-b16: latency 12.3 ms (median); batches: 6 of 16, 1 of 4",
+        "pace resnet56-cpu-b16: latency 12.3 ms (median); batches: 6 × 16, 1 × 4",
         "pace densenet161-cpu-b16: the server does not keep up",
         "accuracy resnet56-cpu: 655 of 700 labelled samples",
     ]
