@@ -72,6 +72,19 @@ def test_the_delay_counts_from_the_first_job_taken(deploy, prepared, ask):
     assert 1.0 <= waited_s / 0.6 <= 1.5
 
 
+def measured(server, prepared, *, batch_size):
+    """A short handle run of what was prepared, on one worker of its own."""
+    deployment = Deployment(prepared.served.model, "cpu", Batching(batch_size, 1000))
+    made = archive.build(prepared.served, "cpu", server.store)
+    endpoint = Endpoint(server, deployment, made, Ledger())
+    endpoint.register()
+    try:
+        endpoint.scale(1)
+        return measure_handle(endpoint, prepared, Effort(processes=1, cell_seconds=2), silent)
+    finally:
+        endpoint.close()
+
+
 @pytest.mark.parametrize("mode", ["seeded", "auto"])
 def test_swapped_answers_go_red(ts_session, ts_server, served, mode):
     """A handler that swaps two answers of a batch is found out, with seeded weights and with real ones."""
@@ -82,15 +95,7 @@ def test_swapped_answers_go_red(ts_session, ts_server, served, mode):
     prepared = preparations.result(model)
     if mode == "seeded":
         assert prepared.served.weights_kind == "seeded"
-    deployment = Deployment(model, "cpu", Batching(4, 1000))
-    made = archive.build(prepared.served, "cpu", ts_server.store)
-    endpoint = Endpoint(ts_server, deployment, made, Ledger())
-    endpoint.register()
-    try:
-        endpoint.scale(1)
-        run = measure_handle(endpoint, prepared, Effort(processes=1, cell_seconds=2), silent)
-    finally:
-        endpoint.close()
+    run = measured(ts_server, prepared, batch_size=4)
     assert any("golden" in reason for reason in run.wrong)
     if mode == "seeded":
         # Seeded samples differ pairwise by far more than the tolerance: no swap goes unseen, in no batch.
@@ -133,14 +138,7 @@ def test_a_stock_handler_is_timed_untouched(ts_server):
         dataset="imagenet",
     )
     prepared = Preparations("seeded", None).result(model)
-    made = archive.build(prepared.served, "cpu", ts_server.store)
-    endpoint = Endpoint(ts_server, Deployment(model, "cpu", Batching(2, 1000)), made, Ledger())
-    endpoint.register()
-    try:
-        endpoint.scale(1)
-        run = measure_handle(endpoint, prepared, Effort(processes=1, cell_seconds=2), silent)
-    finally:
-        endpoint.close()
+    run = measured(ts_server, prepared, batch_size=2)
     assert run.wrong == ()
     assert set(run.seconds) == set(HANDLE_PHASES)
     assert run.checked == 2 * len(run.pooled(Phase.HANDLE))
