@@ -5,10 +5,13 @@ PY := $(VENV)/bin/python
 # By content and place: an unchanged environment is used as it is; one that another checkout made is linked anew.
 STAMP := $(VENV)/.installed-$(shell (cat pyproject.toml constraints.txt; pwd) | sha256sum | cut -c1-12)
 
-.PHONY: bench test lint setup
+.PHONY: bench bench-sender test lint setup
 
 bench: setup
 	$(PY) -m pytest -m cpu --benchmark-autosave $(ARGS)
+
+bench-sender: setup
+	$(PY) benchmarks/sender.py $(ARGS)
 
 test: setup
 	$(PY) -m pytest -m "harness or cpu" --ts-quick $(ARGS)

@@ -9,11 +9,47 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pytest_torchserve.deployment import Deployment, Device
+    from pytest_torchserve.address import Address
+    from pytest_torchserve.deployment import Batching, Deployment, Device
     from pytest_torchserve.inputs import weights
+    from pytest_torchserve.load import TimedLoad
     from pytest_torchserve.measure import Effort
     from pytest_torchserve.model import Model
     from pytest_torchserve.settings import ServerSettings
+
+
+PACE_PER_S = 10.0
+"""The classic rate: one request every 0.1 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Locust sends the traffic.
+
+    Attributes:
+        workers: how many processes.
+        master: the address to listen on for workers elsewhere; None for processes of our own.
+    """
+
+    workers: int
+    master: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """A TorchServe that someone else runs.
+
+    Attributes:
+        address: its inference address, with its key.
+        management: its management address, with its key; None where it is out of reach.
+        model: the name of the model there.
+        samples: a folder of files to send; None for those of the catalogue's model of the same name.
+    """
+
+    address: Address
+    management: Address | None
+    model: str
+    samples: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +59,11 @@ class Config:
     Attributes:
         weights, data: where weights and samples come from (`inputs`).
         batch_sizes: the handle cells' batch sizes.
+        loads: the traffic of the load cells.
+        batchings: theirs, and the capacity cells'.
+        pace_seconds: how long the classic pace runs.
+        engine: what sends traffic; None for this process.
+        attach: whose server is measured; None for one of our own.
         effort: how much time a measurement may take.
         server: the user's server settings.
         store: the model store.
@@ -35,9 +76,14 @@ class Config:
     data: Path | None
     batch_sizes: tuple[int, ...]
     effort: Effort
+    loads: tuple[TimedLoad, ...]
+    batchings: tuple[Batching, ...]
+    pace_seconds: float
     server: ServerSettings
     store: Path
     journal: Path
+    engine: Engine | None = None
+    attach: Attach | None = None
     keep: bool = False
     require_gpu: bool = False
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from pytest_torchserve.model import Model
 
-Device = Literal["cpu", "gpu"]
+Device = Literal["cpu", "gpu", "unknown"]
 
 DEVICES: tuple[Device, ...] = ("cpu", "gpu")
+"""Those that a deployment of ours can ask for; only someone else's server may leave it `unknown`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,10 @@ class Batching:
 
     batch_size: int = 1
     max_batch_delay_ms: int = 3000
+
+
+UNKNOWN_BATCHING = Batching(0, 0)
+"""Of a deployment that someone else made."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from pytest_torchserve import archive
+from pytest_torchserve import archive, sender
 from pytest_torchserve.errors import ManagementError, ServerError, WorkerError
 from pytest_torchserve.ledger import Account, Ledger
 from pytest_torchserve.process import wait_until
-from pytest_torchserve.sender import Sender
 from pytest_torchserve.worker_log import worker_traceback
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Mapping, Sequence
 
+    from pytest_torchserve.address import Address
+    from pytest_torchserve.clock import Clock
     from pytest_torchserve.deployment import Deployment
-    from pytest_torchserve.load import Clock, Load
+    from pytest_torchserve.load import Load, More
     from pytest_torchserve.model import Sample
-    from pytest_torchserve.response import Response
+    from pytest_torchserve.request_log import Ticket
     from pytest_torchserve.server import Server
 
 SCALE_TIMEOUT_S = 300.0
@@ -27,6 +28,40 @@ RESPONSE_TIMEOUT_S = 300
 _GONE_S = 60.0
 _LOG_S = 3.0
 _READY_S = 30.0
+
+
+class Engine(Protocol):
+    """Sends one load to one path of one server: this process (`sender.send`), or many."""
+
+    def __call__(
+        self, address: Address, path: str, samples: Sequence[Sample], load: Load, more: More, clock: Clock
+    ) -> None:
+        """Drive the load to its end; `more` is shown every response once."""
+
+
+class Target(Protocol):
+    """What can be put under load: an `Endpoint` of ours, or one that someone else runs."""
+
+    @property
+    def batch_size(self) -> int | None:
+        """As registered; None where nobody tells."""
+
+    @property
+    def worker_count(self) -> int:
+        """How many workers it has; 0 where nobody tells."""
+
+    @property
+    def probed(self) -> bool:
+        """Whether every answer must carry the probe's headers."""
+
+    def send(self, load: Load, samples: Sequence[Sample], more: More, clock: Clock) -> None:
+        """Put it under load."""
+
+    def mark(self) -> int:
+        """A place in the server's log of requests."""
+
+    def tickets(self, mark: int) -> Mapping[str, Ticket]:
+        """What that log says since the mark, by request id; nothing where it is out of reach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +82,27 @@ class Endpoint:
         deployment: what to register.
         made: its .mar, in the server's store.
         ledger: where the time is booked.
+        engine: what sends the requests.
+
+    Attributes:
+        worker_count: how many workers it was scaled to.
     """
 
-    def __init__(self, server: Server, deployment: Deployment, made: archive.Archive, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        server: Server,
+        deployment: Deployment,
+        made: archive.Archive,
+        ledger: Ledger,
+        engine: Engine = sender.send,
+    ) -> None:
         self.server = server
         self.deployment = deployment
         self.archive = made
         self.name = deployment.name
+        self.worker_count = 0
         self._ledger = ledger
+        self._engine = engine
 
     @property
     def path(self) -> str:
@@ -90,6 +138,7 @@ class Endpoint:
             WorkerError: a worker did not become ready; the message holds its own traceback.
             ServerError: the server is gone.
         """
+        self.worker_count = workers
         before = self.server.model_log_size()
         old = {worker.pid for worker in self.workers()}
         try:
@@ -163,12 +212,28 @@ class Endpoint:
             for w in self.describe()["workers"]
         ]
 
-    def send(
-        self, load: Load, samples: Sequence[Sample], more: Callable[[Sequence[Response]], bool], clock: Clock
-    ) -> None:
+    @property
+    def batch_size(self) -> int:
+        """As registered."""
+        return self.deployment.batching.batch_size
+
+    @property
+    def probed(self) -> bool:
+        """Its archive holds the probe."""
+        return True
+
+    def send(self, load: Load, samples: Sequence[Sample], more: More, clock: Clock) -> None:
         """Put it under load: `more` is given the responses as they come and says whether to go on."""
-        with self._ledger.span(Account.IN_FLIGHT), Sender(self.server.address, self.path, samples) as sender:
-            sender.run(load, more, clock)
+        with self._ledger.span(Account.IN_FLIGHT):
+            self._engine(self.server.address, self.path, samples, load, more, clock)
+
+    def mark(self) -> int:
+        """A place in the server's log of requests."""
+        return self.server.request_log_size()
+
+    def tickets(self, mark: int) -> dict[str, Ticket]:
+        """What that log says since the mark, by request id."""
+        return self.server.tickets(mark)
 
     def close(self) -> None:
         """Unregister it; its workers end."""

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 
 from pytest_torchserve import environment, record
+from pytest_torchserve.clock import MonotonicClock
 from pytest_torchserve.deployment import Batching, Deployment, Device
 from pytest_torchserve.errors import SuiteError
-from pytest_torchserve.load import FullBatches, MonotonicClock
+from pytest_torchserve.load import FullBatches
 
 if TYPE_CHECKING:
     from pytest_torchserve.endpoint import Endpoint
@@ -32,7 +33,7 @@ Deploy = Callable[..., "Endpoint"]
 
 def need_device(device: Device, *, require_gpu: bool) -> None:
     """Skip (or fail) a gpu test where there is no GPU, and say why there is none."""
-    if device == "cpu":
+    if device != "gpu":
         return
     found, reason = environment.gpus()
     if not found and require_gpu:
@@ -93,6 +94,18 @@ def handle_run(request: pytest.FixtureRequest, ts_session: Session) -> Iterator[
 @pytest.fixture
 def pace_run(request: pytest.FixtureRequest, ts_session: Session) -> Iterator[Run]:
     """One model × device under a constant rate, timed."""
+    yield from _measured(request, ts_session)
+
+
+@pytest.fixture
+def load_run(request: pytest.FixtureRequest, ts_session: Session) -> Iterator[Run]:
+    """One model × device × batching under one load."""
+    yield from _measured(request, ts_session)
+
+
+@pytest.fixture
+def capacity_run(request: pytest.FixtureRequest, ts_session: Session) -> Iterator[Run]:
+    """The highest rate at which one model × device × batching meets the latency goal."""
     yield from _measured(request, ts_session)
 
 

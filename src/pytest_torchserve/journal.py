@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -39,8 +40,19 @@ def as_record(run: Run) -> dict[str, Any]:
         "weights": run.weights,
         "samples": run.samples,
         "devices": list(run.devices),
-        "behind": run.behind,
+        "validity": "INVALID" if run.invalid else "VALID",
+        "invalid": list(run.invalid),
+        "errors": dict(run.errors),
+        "load": run.cell.load.name if run.cell.load else None,
+        "load_seconds": run.cell.load.duration_s if run.cell.load else None,
+        **beyond(run),
     }
+
+
+def beyond(run: Run) -> dict[str, Any]:
+    """What only some runs have: traffic, capacity, telemetry."""
+    parts = {"traffic": run.traffic, "capacity": run.capacity, "telemetry": run.telemetry}
+    return {name: asdict(part) if part is not None else None for name, part in parts.items()}
 
 
 class Journal:

@@ -1,54 +1,51 @@
 """When requests leave: each load is a frozen description with one coroutine, `drive`.
 
 A load knows nothing of sockets. It is given `send`, which starts one request and returns the future of its
-response, `more`, which is asked after each step whether to go on, and a clock; all three are fakes in its tests.
+response, `more`, which is shown the responses as they come and may end it early, and a clock; all three are
+fakes in its tests.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Coroutine, Sequence
+import contextlib
+import itertools
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
+from pytest_torchserve.clock import Clock  # noqa: TC001 - protocols are looked at when the program runs
+from pytest_torchserve.errors import OptionError
 from pytest_torchserve.response import Response
 
-Send = Callable[[int], Coroutine[Any, Any, Response]]
-"""`send(scheduled_ns)` starts a request that is due at `scheduled_ns`, and returns what becomes of it."""
+Send = Callable[[int], "asyncio.Future[Response]"]
+"""`send(scheduled_ns)` starts a request that is due at `scheduled_ns`; the future never raises."""
 
 More = Callable[[Sequence[Response]], bool]
-"""`more(new responses)` says whether to go on."""
+"""`more(new responses)` says whether to go on; after a no nothing is waited for."""
 
-
-class Clock(Protocol):
-    """Monotonic time."""
-
-    def now_ns(self) -> int:
-        """Nanoseconds since some beginning."""
-
-    async def wait_until(self, due_ns: int) -> None:
-        """Return at `due_ns`, or at once when that has passed."""
-
-
-class MonotonicClock:
-    """The real one: `CLOCK_MONOTONIC` and the event loop's timer."""
-
-    def now_ns(self) -> int:
-        """Nanoseconds since boot, on Linux."""
-        return time.monotonic_ns()
-
-    async def wait_until(self, due_ns: int) -> None:
-        """Sleep in the event loop; again where its timer, of whole milliseconds in uvloop, woke too early."""
-        while (left_ns := due_ns - time.monotonic_ns()) > 0:  # noqa: ASYNC110 - waits for time itself
-            await asyncio.sleep(left_ns / 1e9)
+_LOOK_EVERY_S = 1.0
 
 
 class Load(Protocol):
     """What every load can do."""
 
+    @property
+    def name(self) -> str:
+        """Short, for test ids."""
+
     async def drive(self, send: Send, more: More, clock: Clock) -> None:
-        """Send until `more` says no or the load is done; returns when every request has its response."""
+        """Send until the load is done and every answer is there, or until `more` says no."""
+
+
+class TimedLoad(Load, Protocol):
+    """A load that ends by itself: traffic, where `FullBatches` is a stopwatch."""
+
+    @property
+    def duration_s(self) -> float:
+        """How long requests leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,56 +57,173 @@ class FullBatches:
 
     batch_size: int
 
+    @property
+    def name(self) -> str:
+        """For test ids."""
+        return f"full{self.batch_size}"
+
     async def drive(self, send: Send, more: More, clock: Clock) -> None:
         """Batch after batch, until `more` says no."""
         while True:
             now_ns = clock.now_ns()
-            answers = await asyncio.gather(*(send(now_ns) for _ in range(self.batch_size)))
+            answers = await asyncio.gather(*[send(now_ns) for _ in range(self.batch_size)])
             if not more(answers):
                 return
 
 
 @dataclass(frozen=True, slots=True)
-class ConstantRate:
-    """`requests` requests, one every 1 / `rate_per_s` seconds whatever the server does: an open loop."""
+class ClosedLoop:
+    """`concurrency` users for `duration_s`; each sends again as soon as it is answered.
 
-    rate_per_s: float
-    requests: int
+    What such users see is throughput. Their latency is that of a server that is never asked faster than it
+    answers: a slow answer keeps its user from asking (coordinated omission), which an open loop does not.
+    """
 
-    def due_ns(self, index: int, start_ns: int) -> int:
-        """When the request of this index (from 0) is due."""
-        return start_ns + round(index * 1e9 / self.rate_per_s)
+    concurrency: int
+    duration_s: float
+
+    @property
+    def name(self) -> str:
+        """For test ids."""
+        return f"closed{self.concurrency}"
 
     async def drive(self, send: Send, more: More, clock: Clock) -> None:
-        """Send on schedule; `more` is asked at each departure, with what has been answered since."""
-        start_ns = clock.now_ns()
-        fresh: list[Response] = []
-        flying: set[asyncio.Future[Response]] = set()
-
-        def landed(future: asyncio.Future[Response]) -> None:
-            flying.discard(future)
-            if not future.cancelled():
-                fresh.append(future.result())
-
+        """Every user until the time is up, or `more` says no; then until all are answered."""
+        end_ns = clock.now_ns() + round(self.duration_s * 1e9)
         going = True
-        for index in range(self.requests):
-            due_ns = self.due_ns(index, start_ns)
-            await clock.wait_until(due_ns)
-            task = asyncio.ensure_future(send(due_ns))
-            task.add_done_callback(landed)
-            flying.add(task)
-            going = more(_take(fresh))
-            if not going:
-                break
-        while going and flying:
-            await asyncio.wait(flying, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
-            going = more(_take(fresh))
-        for unanswered in flying.copy():
-            unanswered.cancel()
+
+        async def user() -> None:
+            nonlocal going
+            while going:
+                now_ns = clock.now_ns()
+                if now_ns >= end_ns:
+                    return
+                going = more((await send(now_ns),)) and going
+
+        await asyncio.gather(*(user() for _ in range(self.concurrency)))
 
 
-def _take(fresh: list[Response]) -> list[Response]:
-    """The responses that have come since last asked."""
-    taken = fresh[:]
-    fresh.clear()
-    return taken
+@dataclass(frozen=True, slots=True)
+class ConstantRate:
+    """One request every 1 / `rate_per_s` seconds for `duration_s`: an open loop."""
+
+    rate_per_s: float
+    duration_s: float
+
+    @property
+    def name(self) -> str:
+        """For test ids."""
+        return f"constant{self.rate_per_s:g}"
+
+    @property
+    def requests(self) -> int:
+        """How many requests that makes."""
+        return max(1, round(self.rate_per_s * self.duration_s))
+
+    def departures_ns(self) -> Iterator[int]:
+        """Multiples of the interval; nothing is added up, so nothing drifts."""
+        return (round(index * 1e9 / self.rate_per_s) for index in range(self.requests))
+
+    async def drive(self, send: Send, more: More, clock: Clock) -> None:
+        """Send on schedule."""
+        await drive_open(self.departures_ns(), send, more, clock)
+
+
+@dataclass(frozen=True, slots=True)
+class Poisson:
+    """Requests of many independent users: exponential gaps of mean 1 / `rate_per_s`, for `duration_s`.
+
+    The same seed gives the same departures (MLPerf LoadGen's server scenario draws its schedule so too).
+    """
+
+    rate_per_s: float
+    duration_s: float
+    seed: int = 1
+
+    @property
+    def name(self) -> str:
+        """For test ids."""
+        return f"poisson{self.rate_per_s:g}"
+
+    def departures_ns(self) -> Iterator[int]:
+        """The seeded schedule."""
+        gaps = random.Random(self.seed)  # noqa: S311 - a schedule, no secret
+        end_ns = self.duration_s * 1e9
+        due = itertools.accumulate(gaps.expovariate(self.rate_per_s) * 1e9 for _ in itertools.count())
+        return (round(due_ns) for due_ns in itertools.takewhile(lambda due_ns: due_ns < end_ns, due))
+
+    async def drive(self, send: Send, more: More, clock: Clock) -> None:
+        """Send on schedule."""
+        await drive_open(self.departures_ns(), send, more, clock)
+
+
+OpenLoop = ConstantRate | Poisson
+"""Loads whose requests leave on a schedule of their own, whatever the server does."""
+
+
+async def drive_open(departures_ns: Iterator[int], send: Send, more: More, clock: Clock) -> None:
+    """Send on schedule, then wait for the answers; `more` is asked at each departure and then each second."""
+    start_ns = clock.now_ns()
+    fresh: list[Response] = []
+    flying: set[asyncio.Future[Response]] = set()
+    answer = asyncio.Event()
+
+    def landed(future: asyncio.Future[Response]) -> None:
+        flying.discard(future)
+        if not future.cancelled():
+            fresh.append(future.result())
+            answer.set()
+
+    def going() -> bool:
+        taken = fresh[:]
+        fresh.clear()
+        return more(taken)
+
+    for after_ns in departures_ns:
+        await clock.wait_until(start_ns + after_ns)
+        future = send(start_ns + after_ns)
+        flying.add(future)
+        future.add_done_callback(landed)
+        if not going():
+            return
+    while flying:
+        answer.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(answer.wait(), _LOOK_EVERY_S)
+        if not going():
+            return
+    if fresh:
+        going()
+
+
+def parse(text: str, duration_s: float, seed: int) -> tuple[TimedLoad, ...]:
+    """Read `closed:4,constant:10,poisson:50`: users, or requests a second.
+
+    Raises:
+        OptionError: it cannot be read.
+    """
+    loads: list[TimedLoad] = []
+    for part in text.split(","):
+        kind, _, number = part.strip().partition(":")
+        try:
+            loads.append(_made(kind, number, duration_s, seed))
+        except ValueError as error:
+            raise OptionError(
+                wanted="--ts-loads as closed:USERS, constant:RATE or poisson:RATE, with commas between, each above 0",
+                found=repr(part),
+                do="write for example --ts-loads=closed:4,constant:10,poisson:50",
+            ) from error
+    return tuple(dict.fromkeys(loads))
+
+
+def _made(kind: str, number: str, duration_s: float, seed: int) -> TimedLoad:
+    """One load; ValueError for another kind, and for a number that cannot be."""
+    if not 0 < float(number) < math.inf:
+        raise ValueError(number)
+    if kind == "closed":
+        return ClosedLoop(int(number), duration_s)
+    if kind == "constant":
+        return ConstantRate(float(number), duration_s)
+    if kind == "poisson":
+        return Poisson(float(number), duration_s, seed)
+    raise ValueError(kind)

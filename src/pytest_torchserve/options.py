@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_torchserve import settings
-from pytest_torchserve.config import Config
+from pytest_torchserve import load, settings
+from pytest_torchserve.address import Address
+from pytest_torchserve.config import PACE_PER_S, Attach, Config, Engine
+from pytest_torchserve.deployment import Batching
 from pytest_torchserve.errors import OptionError
 from pytest_torchserve.measure import Effort
 
@@ -21,6 +24,8 @@ _QUICK = {
     "ts_init_rounds": 1,
     "ts_cell_seconds": 5.0,
     "ts_requests": 32,
+    "ts_load_seconds": 5.0,
+    "ts_capacity_seconds": 8.0,
 }
 _USUAL = {
     "ts_processes": 3,
@@ -28,6 +33,8 @@ _USUAL = {
     "ts_init_rounds": 3,
     "ts_cell_seconds": 20.0,
     "ts_requests": 100,
+    "ts_load_seconds": 10.0,
+    "ts_capacity_seconds": 30.0,
 }
 
 _PORTS = 1 << 16
@@ -61,6 +68,58 @@ _TABLE: tuple[tuple[str, dict[str, Any]], ...] = (
         {"type": int, "metavar": "N", "help": "workers started for an init cell (default 3)"},
     ),
     ("--ts-requests", {"type": int, "metavar": "N", "help": "requests of a pace cell, 10/s (default 100)"}),
+    (
+        "--ts-loads",
+        {
+            "default": "closed:4,constant:10,poisson:10",
+            "metavar": "KIND:N,…",
+            "help": "traffic of the load cells: closed:USERS, constant:RATE, poisson:RATE (default %(default)s)",
+        },
+    ),
+    ("--ts-load-seconds", {"type": float, "metavar": "S", "help": "how long a load's requests leave (default 10)"}),
+    (
+        "--ts-batching",
+        {
+            "default": "16/100",
+            "metavar": "SIZE/MS,…",
+            "help": "batch size and max batch delay of load and capacity cells (default %(default)s)",
+        },
+    ),
+    ("--ts-seed", {"type": int, "default": 1, "metavar": "N", "help": "of random arrivals (default 1)"}),
+    (
+        "--ts-slo-ms",
+        {"type": float, "default": 250.0, "metavar": "MS", "help": "latency goal of capacity cells (default 250)"},
+    ),
+    ("--ts-capacity-seconds", {"type": float, "metavar": "S", "help": "budget of one probed rate (default 30)"}),
+    (
+        "--ts-load-engine",
+        {
+            "choices": ["builtin", "locust"],
+            "default": "builtin",
+            "help": "what sends load and capacity traffic: this process, or Locust's master and workers",
+        },
+    ),
+    (
+        "--ts-load-workers",
+        {"type": int, "default": 2, "metavar": "N", "help": "processes of --ts-load-engine=locust (default 2)"},
+    ),
+    (
+        "--ts-load-master",
+        {"metavar": "HOST:PORT", "help": "listen here for Locust workers that are started elsewhere"},
+    ),
+    (
+        "--ts-url",
+        {
+            "metavar": "URL",
+            "help": "measure a TorchServe that someone else runs; keys: TS_INFERENCE_KEY, TS_MANAGEMENT_KEY",
+        },
+    ),
+    ("--ts-management-url", {"metavar": "URL", "help": "its management address, to read batch size and workers"}),
+    ("--ts-url-model", {"metavar": "NAME", "help": "the model to ask there"}),
+    (
+        "--ts-samples",
+        {"metavar": "DIR", "help": "files to send it (FILE.answer.json: what must come back); else the catalogue's"},
+    ),
     (
         "--ts-require-gpu",
         {"action": "store_true", "help": "a missing GPU fails the gpu tests instead of skipping"},
@@ -106,8 +165,9 @@ def read(config: pytest.Config) -> Config:
         given = config.getoption(name)
         return usual[name] if given is None else given
 
-    for name in ("ts_processes", "ts_init_rounds", "ts_cell_seconds", "ts_requests"):
-        _positive("--" + name.replace("_", "-"), value(name))
+    for name in (*usual.keys() - {"ts_batch_sizes"}, "ts_slo_ms", "ts_load_workers"):
+        number = value(name) if name in usual else config.getoption(name)
+        _positive("--" + name.replace("_", "-"), number)
     ports = [config.getoption(name) for name in ("ts_inference_port", "ts_management_port")]
     _ports(ports)
     data = config.getoption("ts_data") or os.environ.get("TS_DATA")
@@ -132,8 +192,15 @@ def read(config: pytest.Config) -> Config:
             processes=value("ts_processes"),
             cell_seconds=value("ts_cell_seconds"),
             init_rounds=value("ts_init_rounds"),
-            pace_requests=value("ts_requests"),
+            capacity_seconds=value("ts_capacity_seconds"),
+            slo_s=config.getoption("ts_slo_ms") / 1e3,
+            seed=config.getoption("ts_seed"),
         ),
+        pace_seconds=value("ts_requests") / PACE_PER_S,
+        loads=load.parse(config.getoption("ts_loads"), value("ts_load_seconds"), config.getoption("ts_seed")),
+        batchings=_batchings(config.getoption("ts_batching")),
+        engine=_engine(config),
+        attach=_attach(config),
         server=settings.ServerSettings(
             config=Path(properties).resolve() if properties else None,
             jvm_args=config.getoption("ts_jvm_args"),
@@ -146,6 +213,66 @@ def read(config: pytest.Config) -> Config:
         keep=config.getoption("ts_keep"),
         require_gpu=config.getoption("ts_require_gpu"),
     )
+
+
+def _engine(config: pytest.Config) -> Engine | None:
+    """What sends traffic instead of this process; None for this process itself."""
+    master = config.getoption("ts_load_master")
+    if config.getoption("ts_load_engine") != "locust":
+        if master:
+            raise OptionError(
+                wanted="--ts-load-engine=locust with --ts-load-master",
+                found="--ts-load-engine=builtin",
+                do="add --ts-load-engine=locust, or leave --ts-load-master out",
+            )
+        return None
+    if master and not re.fullmatch(r"[^:]+:\d+", master):
+        raise OptionError(
+            wanted="--ts-load-master=HOST:PORT", found=repr(master), do="give the address to listen on, as 0.0.0.0:5557"
+        )
+    return Engine(config.getoption("ts_load_workers"), master)
+
+
+def _attach(config: pytest.Config) -> Attach | None:
+    """Someone else's server; None for one of our own."""
+    url, model = config.getoption("ts_url"), config.getoption("ts_url_model")
+    management, samples = config.getoption("ts_management_url"), config.getoption("ts_samples")
+    if not url:
+        given = [
+            name
+            for name, value in (("url-model", model), ("management-url", management), ("samples", samples))
+            if value
+        ]
+        if given:
+            raise OptionError(
+                wanted=f"--ts-url with --ts-{given[0]}", found="no --ts-url", do="add --ts-url=http://HOST:PORT"
+            )
+        return None
+    if not model:
+        raise OptionError(wanted="--ts-url-model with --ts-url", found="none", do="name the model to ask there")
+    if samples and not Path(samples).is_dir():
+        raise OptionError(
+            wanted=f"a folder of files at {samples} (--ts-samples)", found="no such folder", do="name one"
+        )
+    return Attach(
+        address=Address.parse(url, os.environ.get("TS_INFERENCE_KEY", "")),
+        management=Address.parse(management, os.environ.get("TS_MANAGEMENT_KEY", "")) if management else None,
+        model=model,
+        samples=Path(samples) if samples else None,
+    )
+
+
+def _batchings(text: str) -> tuple[Batching, ...]:
+    """`16/100,1/0` as batch size and max_batch_delay_ms."""
+    pairs = [re.fullmatch(r"(\d+)/(\d+)", part.strip()) for part in text.split(",")]
+    found = [Batching(int(pair[1]), int(pair[2])) for pair in pairs if pair and int(pair[1])]
+    if len(found) < len(pairs):
+        raise OptionError(
+            wanted="--ts-batching as SIZE/DELAY_MS, with commas between, sizes from 1",
+            found=repr(text),
+            do="write for example --ts-batching=1/0,16/100",
+        )
+    return tuple(dict.fromkeys(found))
 
 
 def _ports(ports: list[int]) -> None:

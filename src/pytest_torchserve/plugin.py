@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from pytest_torchserve import environment, hooks, options, record, tables
+from pytest_torchserve import closing, environment, hooks, options, record
 from pytest_torchserve.config import Expected
+from pytest_torchserve.deployment import DEVICES
 from pytest_torchserve.errors import OptionError
 from pytest_torchserve.fixtures import SESSION_KEY
 from pytest_torchserve.ledger import Ledger
@@ -24,6 +25,7 @@ LEDGER_KEY: pytest.StashKey[Ledger] = pytest.StashKey()
 _MARKERS = (
     "cpu: runs on the CPU",
     "gpu: runs on a GPU; skipped with its reason where there is none",
+    "capacity: searches for the highest rate that meets --ts-slo-ms; takes minutes",
     "ts_models(name, ...): measure only these models of the catalogue",
     "ts_effort(processes=…, cell_seconds=…, init_rounds=…): at most this much",
     "ts_batch_sizes(n, ...): measure only these of the batch sizes",
@@ -59,8 +61,15 @@ def cell_of(item: pytest.Item) -> Cell | None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Bring tests of one deployment together, so that its workers are loaded once; else keep the order."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Bring tests of one deployment together, so that its workers are loaded once; else keep the order.
+
+    With --ts-url only what someone else's server can be asked is left.
+    """
+    if config.stash[CONFIG_KEY].attach is not None:
+        others = [item for item in items if (cell := cell_of(item)) is None or cell.deployment.device in DEVICES]
+        items[:] = [item for item in items if item not in others]
+        config.hook.pytest_deselected(items=others)
     first: dict[str, int] = {}
     places: dict[pytest.Item, tuple[int, int]] = {}
     for index, item in enumerate(items):
@@ -80,9 +89,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     wanted = [cell for cell in map(cell_of, session.items) if cell is not None]
     for cell in wanted:
         expected.deployments[cell.deployment.name] += 1
-    runnable = [cell for cell in dict.fromkeys(wanted) if cell.deployment.device == "cpu" or environment.gpus()[0]]
+    runnable = [cell for cell in dict.fromkeys(wanted) if cell.deployment.device != "gpu" or environment.gpus()[0]]
     for cell in runnable:
         deployment = cell.deployment
+        if config.stash[CONFIG_KEY].attach is not None:
+            continue
         expected.models[deployment.model.name] = deployment.model
         expected.archived[deployment.model.name, deployment.device] = deployment
     expected.cells = len(runnable)
@@ -141,18 +152,15 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
 
 @pytest.hookimpl(tryfirst=True)  # pytest-benchmark's may end in a PerformanceRegression
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """The two tables, the notices, and where the wall-clock went."""
+    """The tables, the notices, and where the wall-clock went."""
     session = config.stash.get(SESSION_KEY, None)
-    if session is None or session.server is None:
+    if session is None or (session.server is None and not session.runs):
         return
-    good = [run for run in session.runs.values() if not run.wrong]
-    init = [run for run in good if run.cell.kind == "init"]
-    handle = [run for run in good if run.cell.kind == "handle"]
-    shown = [tables.init_table(init)] * bool(init) + [tables.handle_table(handle)] * bool(handle)
+    runs = list(session.runs.values())
     terminalreporter.section("torchserve")
-    if shown:
-        terminalreporter.write_line(tables.render(shown, width=terminalreporter._tw.fullwidth))  # noqa: SLF001
-    for line in (*tables.remarks(good), *(f"notice: {notice}" for notice in dict.fromkeys(session.notices))):
+    for line in closing.lines(runs, width=terminalreporter._tw.fullwidth):  # noqa: SLF001
         terminalreporter.write_line(line)
+    for notice in dict.fromkeys(session.notices):
+        terminalreporter.write_line(f"notice: {notice}")
     terminalreporter.write_line(f"every run, with raw samples: {session.journal.path}")
     terminalreporter.write_line(session.ledger.line())

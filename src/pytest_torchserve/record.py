@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_torchserve import summary
+from pytest_torchserve import journal, summary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from pytest_torchserve.phase import Phase
 
 _BENCHMARK: pytest.StashKey[Any] = pytest.StashKey()
+
+
+class InvalidRunWarning(UserWarning):
+    """A run was stored whose figures say something else than they seem to."""
 
 
 class VirtualClock:
@@ -64,6 +68,11 @@ def extra_info(run: Run, phase: Phase) -> dict[str, Any]:
         "gpu_bytes": run.gpu_bytes,
         "accuracy": run.accuracy,
         "devices": list(run.devices),
+        "validity": "INVALID" if run.invalid else "VALID",
+        "invalid": list(run.invalid),
+        "errors": dict(run.errors),
+        "load": run.cell.load.name if run.cell.load else None,
+        **journal.beyond(run),
     }
 
 
@@ -76,6 +85,8 @@ def replay(request: pytest.FixtureRequest, run: Run, phase: Phase) -> None:
     values = run.pooled(phase)
     if run.wrong or not values:
         pytest.fail(f"{run.cell.id}: not recorded: {len(run.wrong)} wrong answers, {len(values)} samples of {phase}")
+    if run.invalid:
+        request.node.warn(InvalidRunWarning(f"{run.cell.id} is INVALID: {'; '.join(run.invalid)}"))
     clock = VirtualClock(values)
     request.node.add_marker(pytest.mark.benchmark(timer=clock, group=f"{run.cell.kind} {run.cell.id}"))
     benchmark = request.getfixturevalue("benchmark")

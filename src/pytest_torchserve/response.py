@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,34 +18,75 @@ BATCH_HEADER = "ts-probe-batch"
 INIT_HEADER = "ts-probe-init"
 """The worker's own start, in Server-Timing syntax, sent with its first batches only."""
 
+REQUEST_ID_HEADER = "x-request-id"
+"""TorchServe's own name for the request; what a client sends under this name is ignored."""
 
-@dataclass(frozen=True, slots=True)
-class Response:
+
+class Failure(StrEnum):
+    """The kinds of what can go wrong with a request; the words that go with it are in `Response.error`."""
+
+    UNRESOLVED = "name not resolved"
+    REFUSED = "connection refused"
+    NO_CONNECTION = "no connection"
+    TLS = "TLS handshake failed"
+    RESET = "connection lost"
+    TRUNCATED = "answer cut short"
+    MALFORMED = "not HTTP"
+    TIMEOUT = "timed out"
+    UNANSWERED = "unanswered at the end"
+    HTTP = "HTTP error"
+
+
+class Response(NamedTuple):
     """What became of one request. A failure is data: `error` says what, and nothing is raised.
+
+    A named tuple, and its headers unparsed: one is made for every request while others are waiting, and a
+    hundred thousand are kept.
 
     Attributes:
         sample: the index of the sample that was sent.
         scheduled_ns: when it should have left; latency counts from here in an open loop.
-        sent_ns: when its bytes were handed to the kernel.
+        begun_ns: when the sender took it up; before it, the sender itself was late.
+        sent_ns: when its bytes were written; a connection may have had to be opened first.
         first_byte_ns: when the first byte of the answer was seen; 0 where none was.
         done_ns: when the answer was complete, or the request was given up.
         status: the HTTP status; 0 where none came.
-        headers: the answer's headers, names in lower case.
+        head: the answer's status line and headers, as they came.
         body: the answer's body.
         error: what went wrong in words, or None. An answer of 400 and above is an error too.
+        failure: its kind, or None.
 
     All times are `CLOCK_MONOTONIC` nanoseconds, the clock that the probe uses on the same host.
     """
 
     sample: int
     scheduled_ns: int
+    begun_ns: int
     sent_ns: int
     first_byte_ns: int
     done_ns: int
     status: int
-    headers: Mapping[str, str]
+    head: bytes
     body: bytes
     error: str | None = None
+    failure: Failure | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The answer's headers, names in lower case; read anew at each call."""
+        lines = self.head.decode("latin-1").split("\r\n")[1:]
+        pairs = [line.split(":", 1) for line in lines if ":" in line]
+        return {name.lower(): value.strip() for name, value in pairs}
+
+    @property
+    def latency_s(self) -> float:
+        """Seconds from when it should have left to the end of its answer."""
+        return (self.done_ns - self.scheduled_ns) / 1e9
+
+    @property
+    def kind(self) -> str | None:
+        """The failure as it is counted: an HTTP error with its status."""
+        return f"HTTP {self.status}" if self.failure is Failure.HTTP else self.failure
 
 
 def parse_server_timing(value: str) -> dict[str, float]:
@@ -65,7 +107,7 @@ def parse_server_timing(value: str) -> dict[str, float]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Trace:
     """What the probe reported with one answer.
 
@@ -75,9 +117,10 @@ class Trace:
         batch_size: how many requests the batch held.
         pid: the worker process.
         device: where the parameters were, as torch spells it; `none` for a model without any.
-        start_ns, end_ns: edges of `handle`, monotonic.
+        start_ns, end_ns: edges of `handle`, monotonic, of the worker's host.
         init_s: seconds in each phase of the worker's start, where this answer carried them.
         gpu_bytes: what torch has reserved on the GPU in this worker; 0 on a CPU.
+        request_id: TorchServe's own name for the request.
     """
 
     phases_s: Mapping[str, float]
@@ -89,15 +132,18 @@ class Trace:
     end_ns: int
     init_s: Mapping[str, float]
     gpu_bytes: int = 0
+    request_id: str = ""
 
     @classmethod
     def of(cls, response: Response) -> Self | None:
         """The probe's report, or None where the answer carries none (no probe, or the batch failed)."""
-        timing = response.headers.get(TIMING_HEADER)
-        batch = response.headers.get(BATCH_HEADER)
+        headers = response.headers
+        timing = headers.get(TIMING_HEADER)
+        batch = headers.get(BATCH_HEADER)
         if timing is None or batch is None:
             return None
-        fields = dict(pair.split("=", 1) for pair in batch.split(";"))
+        fields = dict([pair.split("=", 1) for pair in batch.split(";")])
+        init = headers.get(INIT_HEADER)
         return cls(
             phases_s=parse_server_timing(timing),
             batch=int(fields["id"]),
@@ -106,6 +152,7 @@ class Trace:
             device=fields["device"],
             start_ns=int(fields["start"]),
             end_ns=int(fields["end"]),
-            init_s=parse_server_timing(response.headers.get(INIT_HEADER, "")),
+            init_s=parse_server_timing(init) if init else {},
             gpu_bytes=int(fields["gpu"]),
+            request_id=headers.get(REQUEST_ID_HEADER, ""),
         )

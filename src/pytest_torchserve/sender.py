@@ -1,140 +1,76 @@
-"""Requests over keep-alive connections: asyncio protocols, httptools' parser, uvloop where it is installed."""
+"""Requests as a load says, over as many keep-alive connections as are needed at once."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import resource
+import ssl
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
-import httptools
-
-from pytest_torchserve.response import Response
+from pytest_torchserve.connection import Connection, why_unconnected
+from pytest_torchserve.response import Failure, Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-    from pytest_torchserve.load import Clock, Load
+    from pytest_torchserve.address import Address
+    from pytest_torchserve.clock import Clock
+    from pytest_torchserve.load import Load, More
     from pytest_torchserve.model import Sample
-    from pytest_torchserve.server import Address
 
 TIMEOUT_S = 300.0
-_ERROR_STATUS = 400
+_LOOKS_PER_TIMEOUT = 20
+_LOOK_AT_MOST_EVERY_S = 0.02
 
 
-class Connection(asyncio.Protocol):
-    """One connection, one request at a time.
+class _Opening(NamedTuple):
+    """A request whose connection is still being opened."""
 
-    Also the callback object of its parser: the `on_…` methods are called by httptools.
-    """
+    sample: int
+    scheduled_ns: int
+    begun_ns: int
+    waiting: asyncio.Future[Response]
 
-    def __init__(self) -> None:
-        self.transport: asyncio.Transport | None = None
-        self._waiting: asyncio.Future[Response] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._reset(0, 0, 0)
-
-    def _reset(self, sample: int, scheduled_ns: int, sent_ns: int) -> None:
-        self._sample, self._scheduled_ns, self._sent_ns = sample, scheduled_ns, sent_ns
-        self._first_byte_ns = 0
-        self._headers: dict[str, str] = {}
-        self._body: list[bytes] = []
-        self._parser = httptools.HttpResponseParser(self)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Asyncio's callback."""
-        self.transport = transport  # type: ignore[assignment]
-
-    def request(self, data: bytes, sample: int, scheduled_ns: int, timeout_s: float) -> asyncio.Future[Response]:
-        """Write one request; the future never raises."""
-        assert self.transport is not None  # noqa: S101 - create_connection returned
-        loop = asyncio.get_running_loop()
-        self._waiting = loop.create_future()
-        self._timer = loop.call_later(timeout_s, self._fail, f"no answer within {timeout_s:g} s")
-        self._reset(sample, scheduled_ns, time.monotonic_ns())
-        self.transport.write(data)
-        return self._waiting
-
-    def data_received(self, data: bytes) -> None:
-        """Asyncio's callback."""
-        if not self._first_byte_ns:
-            self._first_byte_ns = time.monotonic_ns()
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
-            self._fail(f"not HTTP: {error!r}")
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep one header."""
-        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
-
-    def on_body(self, body: bytes) -> None:
-        """Keep one piece of the body."""
-        self._body.append(body)
-
-    def on_message_complete(self) -> None:
-        """The answer is whole."""
-        status = self._parser.get_status_code()
-        error = f"HTTP {status}" if status >= _ERROR_STATUS else None
-        if not self._parser.should_keep_alive():
-            self.close()
-        self._settle(status, error)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Asyncio's callback."""
-        self.transport = None
-        self._settle(0, f"connection lost: {exc or 'closed by the server before the answer was whole'}")
-
-    def _fail(self, error: str) -> None:
-        self._settle(0, error)
-        self.close()
-
-    def _settle(self, status: int, error: str | None) -> None:
-        if self._waiting is None:
-            return
-        waiting, self._waiting = self._waiting, None
-        if self._timer is not None:
-            self._timer.cancel()
-        if not waiting.done():
-            waiting.set_result(
-                Response(
-                    sample=self._sample,
-                    scheduled_ns=self._scheduled_ns,
-                    sent_ns=self._sent_ns,
-                    first_byte_ns=self._first_byte_ns,
-                    done_ns=time.monotonic_ns(),
-                    status=status,
-                    headers=self._headers,
-                    body=b"".join(self._body),
-                    error=error,
-                )
-            )
-
-    def close(self) -> None:
-        """Drop the connection; another is opened when one is needed."""
-        if self.transport is not None:
-            self.transport.abort()
-            self.transport = None
+    def end(self, failure: Failure, words: str) -> Response:
+        """It could not be sent."""
+        now_ns = time.monotonic_ns()
+        response = Response(
+            self.sample, self.scheduled_ns, self.begun_ns, now_ns, 0, now_ns, 0, b"", b"", words, failure
+        )
+        self.waiting.set_result(response)
+        return response
 
 
 class Sender:
     """Sends samples to one path of one server, as a load says. A context manager: it owns an event loop.
 
+    A certificate is verified against the system's authorities, or those in the file that the environment
+    variable `SSL_CERT_FILE` names.
+
     Args:
-        address: host, port and token.
+        address: host, port, token, TLS or not.
         path: what to POST to.
         samples: sent in turn, from where the last load ended.
-        timeout_s: after which a request is given up.
+        timeout_s: after which a request is given up; looked at 20 times in that time.
     """
 
     def __init__(self, address: Address, path: str, samples: Sequence[Sample], *, timeout_s: float = TIMEOUT_S) -> None:
         self._address = address
         self._timeout_s = timeout_s
-        self._requests = [_encode(address, path, sample) for sample in samples]
+        self._timeout_ns = round(timeout_s * 1e9)
+        self._requests = [encode(address, path, sample) for sample in samples]
+        self._tls = ssl.create_default_context() if address.tls else None
         self._next = 0
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
+        self._opening: dict[asyncio.Task[None], _Opening] = {}
         self._runner = asyncio.Runner(loop_factory=loop_factory())
+        self._loop = self._runner.get_loop()
+        _allow_connections()
 
     def __enter__(self) -> Self:
         """Nothing is opened before the first request."""
@@ -152,36 +88,100 @@ class Sender:
         self._runner.run(close())
         self._runner.close()
 
-    def run(self, load: Load, more: Callable[[Sequence[Response]], bool], clock: Clock) -> None:
-        """Drive one load to its end."""
-        self._runner.run(load.drive(self._send, more, clock))
+    def run(self, load: Load, more: More, clock: Clock) -> None:
+        """Drive one load to its end; `more` is shown every response once, those that nobody waited for at last."""
 
-    async def _send(self, scheduled_ns: int) -> Response:
+        async def drive() -> None:
+            watch = asyncio.ensure_future(self._watch())
+            try:
+                await load.drive(self._send, more, clock)
+            finally:
+                watch.cancel()
+                given_up = self._give_up()
+            if given_up:
+                more(given_up)
+
+        # Collecting takes the longer the more responses are kept, and makes requests late; there are no cycles here.
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            self._runner.run(drive())
+        finally:
+            if collecting:
+                gc.enable()
+
+    def _send(self, scheduled_ns: int) -> asyncio.Future[Response]:
+        """Write one request now where a connection is idle, else as soon as one is open."""
+        begun_ns = time.monotonic_ns()
         sample = self._next
         self._next = (sample + 1) % len(self._requests)
-        try:
-            connection = await self._connection()
-        except OSError as error:
-            now_ns = time.monotonic_ns()
-            return Response(sample, scheduled_ns, now_ns, 0, now_ns, 0, {}, b"", f"no connection: {error}")
-        response = await connection.request(self._requests[sample], sample, scheduled_ns, self._timeout_s)
-        if connection.transport is not None:
-            self._idle.append(connection)
-        else:
-            self._open.discard(connection)
-        return response
-
-    async def _connection(self) -> Connection:
-        """An idle connection that is still open, else a new one."""
+        waiting: asyncio.Future[Response] = self._loop.create_future()
         while self._idle:
             connection = self._idle.pop()
-            if connection.transport is not None and not connection.transport.is_closing():
-                return connection
-            self._open.discard(connection)
-        loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(Connection, self._address.host, self._address.port)
+            if connection.usable:
+                connection.deadline_ns = begun_ns + self._timeout_ns
+                connection.request(self._requests[sample], sample, scheduled_ns, begun_ns, waiting)
+                return waiting
+        request = _Opening(sample, scheduled_ns, begun_ns, waiting)
+        task = self._loop.create_task(self._connect_and_send(request))
+        self._opening[task] = request
+        task.add_done_callback(lambda done: self._opening.pop(done, None))
+        return waiting
+
+    async def _connect_and_send(self, request: _Opening) -> None:
+        """A new connection and its first request; where none can be had, that is the response."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                _, connection = await self._loop.create_connection(
+                    lambda: Connection(self._idle.append), self._address.host, self._address.port, ssl=self._tls
+                )
+        except OSError as error:  # TimeoutError is one
+            failure = why_unconnected(error)
+            request.end(failure, f"{failure}: {error or f'no connection within {self._timeout_s:g} s'}")
+            return
         self._open.add(connection)
-        return connection
+        connection.deadline_ns = request.begun_ns + self._timeout_ns
+        connection.request(self._requests[request.sample], *request)
+
+    async def _watch(self) -> None:
+        """Give up requests that have waited for too long: one timer for all, as they all may take as long."""
+        every_s = max(_LOOK_AT_MOST_EVERY_S, self._timeout_s / _LOOKS_PER_TIMEOUT)
+        while True:
+            await asyncio.sleep(every_s)
+            now_ns = time.monotonic_ns()
+            for connection in self._open:
+                if connection.waiting is not None and now_ns >= connection.deadline_ns:
+                    connection.fail(Failure.TIMEOUT, f"no answer within {self._timeout_s:g} s")
+            self._open = {connection for connection in self._open if connection.transport is not None}
+
+    def _give_up(self) -> list[Response]:
+        """End what is still in flight; returns its responses."""
+        words = "the load was over before it was answered"
+        given_up = []
+        for task, request in self._opening.items():
+            task.cancel()
+            if not request.waiting.done():
+                given_up.append(request.end(Failure.UNANSWERED, words))
+        for connection in self._open:
+            waiting = connection.waiting
+            if waiting is not None:
+                connection.fail(Failure.UNANSWERED, words)
+                given_up.append(waiting.result())
+        return given_up
+
+
+def send(
+    address: Address,
+    path: str,
+    samples: Sequence[Sample],
+    load: Load,
+    more: More,
+    clock: Clock,
+    timeout_s: float = TIMEOUT_S,
+) -> None:
+    """One load from this process."""
+    with Sender(address, path, samples, timeout_s=timeout_s) as sender:
+        sender.run(load, more, clock)
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -193,7 +193,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def _encode(address: Address, path: str, sample: Sample) -> bytes:
+def encode(address: Address, path: str, sample: Sample) -> bytes:
     """The whole request, ready to write."""
     lines = [
         f"POST {path} HTTP/1.1",
@@ -204,3 +204,10 @@ def _encode(address: Address, path: str, sample: Sample) -> bytes:
     if address.key:
         lines.append(f"Authorization: Bearer {address.key}")
     return "\r\n".join([*lines, "", ""]).encode() + sample.body
+
+
+def _allow_connections() -> None:
+    """As many open files as the system lets us have: an open loop against a slow server needs many connections."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -7,10 +7,10 @@ import json
 import os
 import re
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_torchserve import process, settings
+from pytest_torchserve import process, request_log, settings
+from pytest_torchserve.address import Address
 from pytest_torchserve.errors import ServerError
 from pytest_torchserve.management import Management
 
@@ -22,15 +22,6 @@ if TYPE_CHECKING:
 START_TIMEOUT_S = 120.0
 _ATTEMPTS = 3
 _TAIL_LINES = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to send predictions, and the token that lets them in ('' for none)."""
-
-    host: str
-    port: int
-    key: str
 
 
 class Server:
@@ -48,7 +39,7 @@ class Server:
         self.overridden: list[str] = []
         self._wanted = wanted
         self._process = process.GuardedProcess()
-        self.address = Address(settings.HOST, 0, "")
+        self.address = Address(settings.HOST, 0)
         self.management = Management("")
 
     @property
@@ -188,22 +179,34 @@ class Server:
         self.management.close()
         self._process.stop()
 
+    def request_log_size(self) -> int:
+        """How many bytes the frontend has written about requests."""
+        return _size(self.folder / "logs" / request_log.FILE)
+
+    def tickets(self, start: int = 0) -> dict[str, request_log.Ticket]:
+        """What the frontend wrote about requests, from byte `start` of its log on, by request id."""
+        return request_log.read(self.folder / "logs" / request_log.FILE, start)
+
     def model_log(self, start: int = 0) -> str:
         """What the workers printed, from byte `start` on."""
         return _read(self.folder / "logs" / "model_log.log", start)
 
     def model_log_size(self) -> int:
         """How many bytes the workers have printed."""
-        try:
-            return (self.folder / "logs" / "model_log.log").stat().st_size
-        except OSError:
-            return 0
+        return _size(self.folder / "logs" / "model_log.log")
 
     def log_tail(self) -> str:
         """The last lines of everything it printed: the launcher's and JVM's, the frontend's, the workers'."""
         names = ("console.log", "logs/ts_log.log", "logs/model_log.log")
         parts = [(name, _read(self.folder / name).splitlines()[-_TAIL_LINES:]) for name in names]
         return "\n".join(f"--- {name}\n" + "\n".join(lines) for name, lines in parts if lines)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _read(path: Path, start: int = 0) -> str:

@@ -5,23 +5,28 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pytest_torchserve import archive, environment, java, measure
+from pytest_torchserve import archive, environment, java, measure, sender
+from pytest_torchserve.attached import AttachedEndpoint, prepared_from
 from pytest_torchserve.endpoint import Endpoint
-from pytest_torchserve.errors import SuiteError
+from pytest_torchserve.errors import InputError, ServerError, SuiteError
 from pytest_torchserve.inputs.golden import Preparations
 from pytest_torchserve.journal import Journal, as_record
 from pytest_torchserve.ledger import Account, Ledger
+from pytest_torchserve.response import Failure
 from pytest_torchserve.server import Server
+from pytest_torchserve.telemetry import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_torchserve.config import Config, Expected
     from pytest_torchserve.deployment import Deployment, Device
+    from pytest_torchserve.endpoint import Engine, Target
     from pytest_torchserve.inputs.prepared import Prepared
     from pytest_torchserve.measure import Cell, Effort, Run
     from pytest_torchserve.model import Model
     from pytest_torchserve.progress import Progress
+    from pytest_torchserve.swarm import Swarm
 
 T = TypeVar("T")
 
@@ -55,6 +60,8 @@ class Session:
         self._prepared: dict[str, Prepared] = {}
         self._archives: dict[tuple[str, Device], archive.Archive] = {}
         self._endpoints: dict[str, Endpoint] = {}
+        self._watch: Watch | None = None
+        self._swarm: Swarm | None = None
 
     # -- inputs and server -----------------------------------------------------------------------
 
@@ -68,6 +75,12 @@ class Session:
         return self.server
 
     def _start(self) -> Server:
+        if self.config.attach is not None:
+            raise ServerError(
+                wanted="a TorchServe of our own",
+                found="--ts-url: someone else's is measured, and is left as it is",
+                do="select the tests of traffic (tests/test_load.py), or leave --ts-url out",
+            )
         self._preparations.start(self._expected.models.values())
         with self.ledger.span(Account.SERVER_START):
             server = Server(java.find(), self.config.store, self.config.server)
@@ -144,7 +157,7 @@ class Session:
         server = self.start()
         endpoint = self._endpoints.get(deployment.name)
         if endpoint is None:
-            endpoint = Endpoint(server, deployment, self._archive(deployment), self.ledger)
+            endpoint = Endpoint(server, deployment, self._archive(deployment), self.ledger, self.engine())
             endpoint.register()
             self._endpoints[deployment.name] = endpoint
         if workers is not None and len(endpoint.workers()) != workers:
@@ -173,30 +186,74 @@ class Session:
 
     def _measure(self, cell: Cell, effort: Effort) -> Run:
         deployment = cell.deployment
-        self.start()
+        if self.config.attach is None:
+            self.start()
         self._progress.start(f"{cell.kind} {cell.id}")
-        tell = self._progress.update
+        tell, watch = self._progress.update, self.watch()
         try:
-            prepared = self.prepared(deployment.model)
             if cell.kind == "init":
-                run = measure.measure_init(self.endpoint(deployment), prepared, effort, tell)
+                prepared = self.prepared(deployment.model)
+                run = measure.measure_init(self.endpoint(deployment), prepared, effort, tell, watch)
             elif cell.kind == "handle":
+                prepared = self.prepared(deployment.model)
                 endpoint = self.endpoint(deployment, workers=effort.processes)
-                run = measure.measure_handle(endpoint, prepared, effort, tell)
+                run = measure.measure_handle(endpoint, prepared, effort, tell, watch)
+            elif cell.kind == "load":
+                run = measure.measure_load(*self._target(deployment), cell, tell, watch)
             else:
-                run = measure.measure_pace(self.endpoint(deployment, workers=1), prepared, effort, tell)
+                run = measure.measure_capacity(*self._target(deployment), cell, effort, tell, watch)
         finally:
             self._progress.finish()
         self.journal.write("run", as_record(run))
-        if run.behind:
+        if Failure.UNANSWERED in run.errors:
             self._drop(deployment)  # what it still has queued would run into the next cell
         return run
+
+    def _target(self, deployment: Deployment) -> tuple[Target, Prepared]:
+        """What is put under traffic, and what it is asked."""
+        attach = self.config.attach
+        if attach is None:
+            return self.endpoint(deployment, workers=1), self.prepared(deployment.model)
+        if attach.samples is not None:
+            prepared = prepared_from(attach.samples, attach.model)
+        elif deployment.model.dataset:
+            self._preparations.start([deployment.model])
+            prepared = self.prepared(deployment.model)
+        else:
+            raise InputError(
+                wanted=f"samples for {attach.model}",
+                found="no --ts-samples, and no model of that name in the catalogue",
+                do="name a folder of files to send with --ts-samples",
+            )
+        if any(sample.answer is None for sample in prepared.samples):
+            self.notices.append("answers without a FILE.answer.json are only checked for their status")
+        return AttachedEndpoint(attach.address, attach.management, attach.model, self.ledger, self.engine()), prepared
+
+    def watch(self) -> Watch:
+        """The sampler, started at the first call."""
+        if self._watch is None:
+            self._watch = Watch()
+        return self._watch
+
+    def engine(self) -> Engine:
+        """What sends traffic: this process, or Locust, started at the first call."""
+        if self.config.engine is None:
+            return sender.send
+        if self._swarm is None:
+            from pytest_torchserve.swarm import Swarm  # noqa: PLC0415 - optional
+
+            self._swarm = Swarm(self.config.engine.workers, self.config.engine.master)
+            self._once("swarm", self._swarm.start)
+        return self._swarm
 
     # -- end -------------------------------------------------------------------------------------
 
     def close(self, *, failed: bool) -> None:
         """Stop the server and whatever is still being prepared; a failed session leaves its logs."""
         self._preparations.cancel()
+        for ours in (self._watch, self._swarm):
+            if ours is not None:
+                ours.close()
         if self.server is not None:
             if failed:
                 self.server.keep()

@@ -8,6 +8,7 @@ import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pytest_torchserve import request_log
 from pytest_torchserve.errors import OptionError, PortTakenError
 
 if TYPE_CHECKING:
@@ -24,10 +25,21 @@ _LOG_CONFIG = """<?xml version="1.0" encoding="UTF-8"?>
   <Appenders>
     <File name="model_log" fileName="{logs}/model_log.log"><PatternLayout pattern="%d{{ISO8601}} %t %m%n"/></File>
     <File name="ts_log" fileName="{logs}/ts_log.log"><PatternLayout pattern="%d{{ISO8601}} [%-5p] %t %c - %m%n"/></File>
+    <File name="requests" fileName="{logs}/{file}">
+      <RegexFilter regex="{wanted}" onMatch="ACCEPT" onMismatch="DENY"/><PatternLayout pattern="{pattern}"/>
+    </File>
   </Appenders>
   <Loggers>
     <!-- INFO: a worker's traceback comes through this logger at that level -->
     <Logger name="MODEL_LOG" level="info" additivity="false"><AppenderRef ref="model_log"/></Logger>
+    <!-- a request's way through the frontend: see request_log -->
+    <Logger name="TS_METRICS" level="info" additivity="false"><AppenderRef ref="requests"/></Logger>
+    <Logger name="org.pytorch.serve.wlm.BatchAggregator" level="info" additivity="false">
+      <AppenderRef ref="requests"/><AppenderRef ref="ts_log" level="warn"/>
+    </Logger>
+    <Logger name="org.pytorch.serve.wlm.Model" level="trace" additivity="false">
+      <AppenderRef ref="requests"/><AppenderRef ref="ts_log" level="warn"/>
+    </Logger>
     <Logger name="io.netty" level="error"/>
     <Root level="warn"><AppenderRef ref="ts_log"/></Root>
   </Loggers>
@@ -168,4 +180,4 @@ def properties(
 
 def log_config(logs: Path) -> str:
     """A lean log4j2 configuration that writes files under `logs` and nothing to the console."""
-    return _LOG_CONFIG.format(logs=logs)
+    return _LOG_CONFIG.format(logs=logs, file=request_log.FILE, wanted=request_log.WANTED, pattern=request_log.PATTERN)

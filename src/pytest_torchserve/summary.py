@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -16,21 +17,64 @@ _LARGE = 50
 _FEWEST = 5
 
 
-def percentile(values: Sequence[float], p: float) -> float | None:
-    """The p-quantile (0 < p < 1) by linear interpolation, or None where the sample cannot support it.
+PERCENTILES = (0.5, 0.9, 0.99, 0.999)
+"""The ones that are told, where the sample supports them."""
 
-    A sample of n supports the p-quantile when its largest value is above the true quantile with 95%
-    confidence, that is when 1 - p**n ≥ 0.95 (Conover, Practical Nonparametric Statistics, 3.2): p50 needs
-    5 values, p90 29, p99 299. Below that the "p99" would just be the largest value seen.
+
+@dataclass(frozen=True, slots=True)
+class Quantile:
+    """One percentile with its interval.
+
+    Attributes:
+        p: which, 0.99 for p99.
+        value: the estimate, by linear interpolation.
+        low, high: the order statistics that enclose the true one with 95% confidence, whatever the shape
+            (Conover, Practical Nonparametric Statistics, 3.2).
     """
+
+    p: float
+    value: float
+    low: float
+    high: float
+
+    @property
+    def name(self) -> str:
+        """`p50`, `p99.9`."""
+        return f"p{100 * self.p:g}"
+
+
+def supports(n: int, p: float) -> bool:
+    """Whether n values enclose the p-quantile (p ≥ 1/2) between two of them with 95% confidence.
+
+    The largest must be above it with 97.5%, that is 1 - p**n ≥ 0.975: p50 needs 6 values, p90 36, p99 368,
+    p99.9 3,688. Below that the "p99" would just be the largest value seen.
+    """
+    return n > 0 and 1 - p**n >= 1 - (1 - CONFIDENCE) / 2
+
+
+def percentile(values: Sequence[float], p: float) -> float | None:
+    """The p-quantile by linear interpolation, or None where the sample cannot support it."""
     n = len(values)
-    if n == 0 or 1 - p**n < CONFIDENCE:
+    if not supports(n, p):
         return None
     ordered = sorted(values)
     at = p * (n - 1)
     below = math.floor(at)
     above = min(below + 1, n - 1)
     return ordered[below] + (ordered[above] - ordered[below]) * (at - below)
+
+
+def quantiles(values: Sequence[float], ps: Sequence[float] = PERCENTILES) -> tuple[Quantile, ...]:
+    """Those of the percentiles that the sample supports, with intervals by `scipy.stats.quantile_test`."""
+    from scipy import stats  # noqa: PLC0415 - a second of import, not to be paid when tests are only collected
+
+    found = []
+    for p in ps:
+        value = percentile(values, p)
+        if value is not None:
+            interval = stats.quantile_test(values, p=p).confidence_interval(CONFIDENCE)
+            found.append(Quantile(p, value, float(interval.low), float(interval.high)))
+    return tuple(found)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The two tables at the session's end: init and handle, in milliseconds."""
+"""The tables of init and handle at the session's end, in milliseconds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_torchserve.phase import HANDLE_PHASES, INIT_PHASES, Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from rich.table import Table
 
@@ -42,7 +42,8 @@ def _median(run: Run, phase: Phase) -> str:
     return milliseconds(statistics.median(values)) if values else "–"
 
 
-def _table(title: str, columns: Sequence[str]) -> Table:
+def new_table(title: str, columns: Sequence[str]) -> Table:
+    """An empty table in our style."""
     from rich.table import Table  # noqa: PLC0415 - not needed to collect tests
 
     table = Table(title=title, title_justify="left", title_style="", box=None, pad_edge=False, padding=(0, 1, 0, 0))
@@ -54,7 +55,7 @@ def _table(title: str, columns: Sequence[str]) -> Table:
 def init_table(runs: Sequence[Run]) -> Table:
     """A row for each model × device: medians over workers."""
     names = [_SHORT.get(phase, phase.value) for phase in INIT_PHASES]
-    table = _table("init: ms, median over new workers", ["model", "on", *names, "RSS MiB", "n"])
+    table = new_table("init: ms, median over new workers", ["model", "on", *names, "RSS MiB", "n"])
     for run in runs:
         deployment = run.cell.deployment
         resident = f"{(run.worker_rss_bytes or 0) / 2**20:.0f}"
@@ -67,7 +68,7 @@ def init_table(runs: Sequence[Run]) -> Table:
 def handle_table(runs: Sequence[Run]) -> Table:
     """A row for each model × device × batch: medians over batches, and the processes' spread of `handle`."""
     names = [_SHORT.get(phase, phase.value) for phase in HANDLE_PHASES]
-    table = _table(
+    table = new_table(
         "handle: ms a full batch, median over batches",
         ["model", "on", "batch", *names, "per s", "spread", "n"],
     )
@@ -86,24 +87,15 @@ def handle_table(runs: Sequence[Run]) -> Table:
     return table
 
 
-def remarks(runs: Sequence[Run]) -> list[str]:
-    """What has no column: accuracy, the pace of constant-rate runs, and who did not keep up."""
-    lines = []
-    best: dict[str, Run] = {}
+def accuracy_lines(runs: Iterable[Run]) -> list[str]:
+    """Where all labelled samples were asked: how many were right, once for each model and device."""
+    lines = {}
     for run in runs:
         if run.accuracy is not None:
-            deployment = run.cell.deployment
-            known = best.setdefault(f"{deployment.model.name}-{deployment.device}", run)
-            if known.accuracy is not None and known.accuracy[1] < run.accuracy[1]:
-                best[f"{deployment.model.name}-{deployment.device}"] = run
-        if run.cell.kind == "pace":
-            latency = f"latency {_median(run, Phase.LATENCY)} ms (median)"
-            sizes = ", ".join(f"{count} × {size}" for size, count in sorted(run.batch_sizes.items(), reverse=True))
-            lines.append(f"pace {run.cell.id}: " + (run.behind or f"{latency}; batches: {sizes}"))
-    for name, run in best.items():
-        right, asked = run.accuracy or (0, 0)
-        lines.append(f"accuracy {name}: {right} of {asked} labelled samples")
-    return lines
+            right, asked = run.accuracy
+            name = f"{run.cell.deployment.model.name}-{run.cell.deployment.device}"
+            lines[name] = f"accuracy {name}: {right} of {asked} labelled samples"
+    return list(lines.values())
 
 
 def render(tables: Sequence[Table], *, width: int) -> str:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_torchserve.model import Sample
+from pytest_torchserve.inputs.prepared import Prepared, Served
+from pytest_torchserve.load import ClosedLoop, FullBatches
+from pytest_torchserve.model import Model, Sample
 from pytest_torchserve.response import Response
 
 HERE = Path(__file__).parent
@@ -35,31 +37,118 @@ def _make_response(
     size=1,
     device="cpu",
     sent_s=0.0,
+    scheduled_s=None,
+    failure=None,
+    handle_ns=None,
+    request_id="",
+    probed=True,
     done_s=1.0,
     **phases_ms,
 ):
     """A response as the probe would have made it; `answer` None is the right one of `make_sample`."""
     phases_ms = phases_ms or {"preprocess": 1.0, "inference": 2.0, "postprocess": 1.0, "handle": 4.0}
+    sent_ns, done_ns = round(sent_s * 1e9), round(done_s * 1e9)
+    start_ns, end_ns = handle_ns or (sent_ns, done_ns)
+    timing = ", ".join(f"{name};dur={value}" for name, value in phases_ms.items())
     return Response(
         sample=sample,
-        scheduled_ns=round(sent_s * 1e9),
-        sent_ns=round(sent_s * 1e9),
-        first_byte_ns=round(done_s * 1e9),
-        done_ns=round(done_s * 1e9),
+        scheduled_ns=sent_ns if scheduled_s is None else round(scheduled_s * 1e9),
+        begun_ns=sent_ns,
+        sent_ns=sent_ns,
+        first_byte_ns=done_ns,
+        done_ns=done_ns,
         status=status,
-        headers={
-            "server-timing": ", ".join(f"{name};dur={value}" for name, value in phases_ms.items()),
-            "ts-probe-batch": f"id={batch};size={size};pid={pid};device={device};start=0;end=1;gpu=0",
-            "ts-probe-init": "load_model;dur=5, to_device;dur=1, initialize;dur=7",
-        },
+        head=head(
+            **{
+                "Server-Timing": timing,
+                "TS-Probe-Batch": f"id={batch};size={size};pid={pid};device={device};"
+                f"start={start_ns};end={end_ns};gpu=0",
+                "TS-Probe-Init": "load_model;dur=5, to_device;dur=1, initialize;dur=7",
+                "x-request-id": request_id,
+            }
+        )
+        if probed
+        else head(),
         body=json.dumps({"cat": 0.9} if answer is None else answer).encode(),
         error=error,
+        failure=failure,
     )
+
+
+def head(**headers):
+    """The head of an answer as it comes over the wire."""
+    return "\r\n".join(["HTTP/1.1 200 OK", *(f"{name}: {value}" for name, value in headers.items())]).encode()
 
 
 def _make_sample(name="one", label="cat"):
     """A sample that is a cat with 0.9."""
     return Sample(name=name, body=b"x", answer={"cat": 0.9, "dog": 0.1}, label=label)
+
+
+class _NoWatch:
+    """A sampler that sees nothing."""
+
+    def look_now(self):
+        """Nothing."""
+        return 0
+
+    def since(self, start_ns):
+        """Nothing."""
+
+
+class _Queue:
+    """A worker that takes `service_s` for each request, one after the other; a load is played at once."""
+
+    batch_size = 1
+    worker_count = 1
+    probed = True
+    watch = _NoWatch()
+
+    def __init__(self, make_response, service_s, wrong_above=float("inf")):
+        self._make_response = make_response
+        self._service_s = service_s
+        self._wrong_above = wrong_above
+
+    def send(self, load, samples, more, clock):
+        """Play the load: each request waits for those before it."""
+        if isinstance(load, FullBatches):
+            more([self._answer(0.0, 0.0)])
+            return
+        if isinstance(load, ClosedLoop):
+            due_s = [index * self._service_s for index in range(int(load.duration_s / self._service_s))]
+            wrong = False
+        else:
+            due_s = [at / 1e9 for at in load.departures_ns()]
+            wrong = load.rate_per_s > self._wrong_above
+        free_s = 0.0
+        for at_s in due_s:
+            free_s = max(free_s, at_s) + self._service_s
+            if not more([self._answer(at_s, free_s, wrong=wrong)]):
+                return
+
+    def _answer(self, at_s, done_s, *, wrong=False):
+        return self._make_response(sent_s=at_s, done_s=done_s, answer={"dog": 1.0} if wrong else None)
+
+    def mark(self):
+        """No log."""
+        return 0
+
+    def tickets(self, mark):
+        """No log."""
+        return {}
+
+
+@pytest.fixture
+def make_queue():
+    """`make_queue(service_s, wrong_above=…)`: a server that is played, not run."""
+    return lambda service_s, **more: _Queue(_make_response, service_s, **more)
+
+
+@pytest.fixture
+def prepared():
+    """A model whose one sample is a cat."""
+    model = Model(name="cat", handler="x", reference=None, dataset="cifar10")
+    return Prepared(Served(model, None, None, "seeded"), (_make_sample(),), "synthetic")
 
 
 @pytest.fixture

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import statistics
 
 import pytest
 
-from pytest_torchserve.load import ConstantRate, FullBatches
+from pytest_torchserve.errors import OptionError
+from pytest_torchserve.load import ClosedLoop, ConstantRate, FullBatches, Poisson, parse
 
 
 class World:
     """A clock that jumps to whatever is due, and a server that answers at the next turn of the event loop."""
 
-    def __init__(self, make_response):
+    def __init__(self, make_response, service_ns=0):
         self.now = 0
+        self.service_ns = service_ns
         self.sent = []
         self.in_flight = 0
         self.most_in_flight = 0
@@ -28,14 +32,19 @@ class World:
         await asyncio.sleep(0)
         self.now = max(self.now, due_ns)
 
-    async def send(self, scheduled_ns):
+    def send(self, scheduled_ns):
         """Answer when everything else that leaves now has left."""
         self.sent.append((scheduled_ns, self.now))
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        await asyncio.sleep(0)
+        future = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(self._answer, future)
+        return future
+
+    def _answer(self, future):
         self.in_flight -= 1
-        return self._make_response()
+        self.now += self.service_ns
+        future.set_result(self._make_response())
 
 
 def drive(load, world, more):
@@ -57,22 +66,81 @@ def test_full_batches_keep_exactly_one_batch_in_flight(make_response, size):
     assert world.most_in_flight == size
 
 
-def test_constant_rate_leaves_on_schedule(make_response):
-    """One every 1/rate seconds from the first, whatever the answers take; every answer is seen once."""
+@pytest.mark.parametrize("users", [1, 4, 16])
+def test_closed_loop_keeps_its_users_busy(make_response, users):
+    """Never more in flight than users; each sends again when answered, until the time is up; all are answered."""
+    world, seen = World(make_response, service_ns=1_000_000), []
+    drive(ClosedLoop(users, duration_s=0.2), world, lambda fresh: seen.extend(fresh) or True)
+    assert world.most_in_flight == users
+    assert len(seen) == len(world.sent) >= 200
+    assert all(scheduled < 200_000_000 for scheduled, _ in world.sent)
+
+
+def test_closed_loop_ends_when_told_to(make_response):
+    """After a no every user sends nothing more."""
     world, seen = World(make_response), []
-    drive(ConstantRate(rate_per_s=10, requests=20), world, lambda fresh: seen.extend(fresh) or True)
-    assert [scheduled for scheduled, _ in world.sent] == [index * 100_000_000 for index in range(20)]
+
+    def more(fresh):
+        seen.extend(fresh)
+        return len(seen) < 10
+
+    drive(ClosedLoop(4, duration_s=1e9), world, more)
+    assert 10 <= len(world.sent) == len(seen) < 10 + 4
+
+
+@pytest.mark.parametrize("load", [ConstantRate(10, 2.0), Poisson(10, 2.0)])
+def test_open_loops_leave_on_schedule(make_response, load):
+    """Each request at its own time, whatever the answers take; every answer is seen once."""
+    world, seen = World(make_response), []
+    drive(load, world, lambda fresh: seen.extend(fresh) or True)
+    assert [scheduled for scheduled, _ in world.sent] == list(load.departures_ns())
     assert all(sent == scheduled for scheduled, sent in world.sent)
+    assert len(seen) == len(world.sent)
+
+
+def test_an_open_loop_does_not_wait_for_answers(make_response):
+    """A server that takes ten intervals for an answer is sent the next request all the same: late, not lost."""
+    world, seen = World(make_response, service_ns=1_000_000_000), []
+    load = ConstantRate(10, 2.0)
+    drive(load, world, lambda fresh: seen.extend(fresh) or True)
+    assert [scheduled for scheduled, _ in world.sent] == list(load.departures_ns())
     assert len(seen) == 20
+    assert max(sent - scheduled for scheduled, sent in world.sent) > 100_000_000
 
 
-def test_constant_rate_stops_when_told_to(make_response):
+def test_an_open_loop_stops_when_told_to(make_response):
     """`more` is asked at each departure; after a no nothing more leaves."""
     world = World(make_response)
-    drive(ConstantRate(rate_per_s=10, requests=1000), world, lambda _: len(world.sent) < 7)
+    drive(ConstantRate(10, 100.0), world, lambda _: len(world.sent) < 7)
     assert len(world.sent) == 7
 
 
-def test_due_times_do_not_drift():
+def test_constant_departures_do_not_drift():
     """The thousandth request is due at its own multiple, not at a sum of a thousand rounded steps."""
-    assert ConstantRate(rate_per_s=3, requests=1000).due_ns(999, 5) == 5 + 333_000_000_000
+    assert list(ConstantRate(rate_per_s=3, duration_s=1000 / 3).departures_ns())[999] == 333_000_000_000
+
+
+def test_poisson_is_seeded_and_exponential():
+    """The same seed is the same schedule, another is not; gaps have the mean and the spread of an exponential."""
+    load = Poisson(100, 100.0, seed=3)
+    due = list(load.departures_ns())
+    assert due == list(Poisson(100, 100.0, seed=3).departures_ns())
+    assert due != list(Poisson(100, 100.0, seed=4).departures_ns())
+    gaps = [b - a for a, b in itertools.pairwise(due)]
+    assert statistics.fmean(gaps) == pytest.approx(1e7, rel=0.05)
+    assert statistics.stdev(gaps) == pytest.approx(1e7, rel=0.05)
+    assert all(0 <= at < 100e9 for at in due)
+
+
+def test_loads_are_parsed():
+    """As the option spells them, each once; their names stand in test ids."""
+    loads = parse("closed:4, constant:10,poisson:2.5,closed:4", 8.0, 7)
+    assert loads == (ClosedLoop(4, 8.0), ConstantRate(10.0, 8.0), Poisson(2.5, 8.0, 7))
+    assert [load.name for load in loads] == ["closed4", "constant10", "poisson2.5"]
+
+
+@pytest.mark.parametrize("text", ["", "closed", "closed:0", "closed:1.5", "poisson:-1", "poisson:nan", "burst:4"])
+def test_bad_loads_are_refused(text):
+    """One message that says what was wanted and what was found."""
+    with pytest.raises(OptionError, match="--ts-loads as closed:USERS"):
+        parse(text, 8.0, 7)

@@ -6,12 +6,9 @@ import random
 
 import pytest
 
-from pytest_torchserve.deployment import Batching
 from pytest_torchserve.errors import MeasurementError
-from pytest_torchserve.load import ConstantRate
 from pytest_torchserve.measure.check import ENOUGH_WRONG, Checker
 from pytest_torchserve.measure.handle import MIN_BATCHES, HandleMeter
-from pytest_torchserve.measure.pace import PATIENCE_S, PaceMeter
 from pytest_torchserve.measure.run import Effort
 from pytest_torchserve.phase import Phase
 
@@ -198,66 +195,3 @@ def test_accuracy_counts_distinct_samples(make_sample, make_response):
     checker.check(make_response(1))
     assert checker.accuracy("pretrained") == (1, 2)
     assert checker.accuracy("seeded") is None
-
-
-def full_batch(make_response, first, done_s, handle_s):
-    """The sixteen answers of one full batch of a 10/s run, done at `done_s`."""
-    return [
-        make_response(sent_s=(first + i) / 10, done_s=done_s, batch=first, size=16, handle=handle_s * 1e3)
-        for i in range(16)
-    ]
-
-
-@pytest.mark.parametrize(("handle_s", "behind"), [(3.6, True), (2.7, True), (1.7, True), (1.5, False), (0.08, False)])
-def test_a_short_run_tells_as_well_as_a_long_one(checker, make_response, handle_s, behind):
-    """32 requests in two full batches: the capacity that they show is 4.4, 5.9, 9.4, 10.7 or 200 a second."""
-    meter = pace(checker, requests=32)
-    done_s = 1.5 + handle_s
-    for first in (0, 16):
-        meter.more(full_batch(make_response, first, done_s, handle_s), round(done_s * 1e9))
-        done_s = max(done_s, 3.1) + handle_s
-    meter.conclude(round(done_s * 1e9))
-    assert bool(meter.behind) is behind
-    if behind:
-        assert f"its full batches make {16 / handle_s:.2f}/s" in meter.behind
-
-
-def pace(checker, *, rate=10.0, requests=100):
-    """A pace meter with the classic batching."""
-    return PaceMeter(ConstantRate(rate, requests), Batching(16, 3000), checker, 0, silent)
-
-
-def answered(make_response, index, latency_s, handle_ms=80.0):
-    """The answer to the request of this index of a 10/s run."""
-    return make_response(sent_s=index / 10, done_s=index / 10 + latency_s, handle=handle_ms)
-
-
-def test_a_server_that_keeps_up(checker, make_response):
-    """Latencies of up to the delay and two batches are what batching itself makes."""
-    meter = pace(checker)
-    for index in range(100):
-        assert meter.more([answered(make_response, index, 3.1)], round((index / 10 + 3.1) * 1e9))
-    meter.conclude(round(13e9))
-    assert meter.behind == ""
-
-
-def test_a_server_that_falls_behind_is_given_up_on(checker, make_response):
-    """It answers 4 of 10 a second: from 30 s on the run stops, and says what was achieved."""
-    meter = pace(checker, requests=2000)
-    stopped_s = 0.0
-    for index in range(2000):
-        now_s = index / 4 + 4
-        if not meter.more([answered(make_response, index, now_s - index / 10, 4000)], round(now_s * 1e9)):
-            stopped_s = now_s
-            break
-    assert PATIENCE_S <= stopped_s <= PATIENCE_S + 1
-    assert "does not keep up with 10 requests/s" in meter.behind
-
-
-def test_a_run_that_ends_late_was_behind_too(checker, make_response):
-    """All hundred are answered, but the last only after 20 s: not kept up, though nothing timed out."""
-    meter = pace(checker)
-    for index in range(100):
-        meter.more([answered(make_response, index, index / 5, 1000)], round(index / 10 * 1e9))
-    meter.conclude(round(30e9))
-    assert "does not keep up" in meter.behind

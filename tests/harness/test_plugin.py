@@ -17,6 +17,8 @@ def test_init(init_run, phase, store): pass
 @pytest.mark.parametrize("phase", HANDLE_PHASES)
 def test_handle(handle_run, phase, store): pass
 def test_pace(pace_run, store): pass
+def test_load(load_run, store): pass
+def test_capacity(capacity_run, store): pass
 """
 
 
@@ -32,21 +34,56 @@ def test_ids_are_stable(suite):
     ids = collected(suite)
     assert "test_handle[resnet56-cpu-b16-inference]" in ids
     assert "test_init[resnet56-gpu-load_model]" in ids
-    assert "test_pace[resnet56-cpu-b16]" in ids
+    assert "test_pace[resnet56-cpu-b16-d3000-constant10]" in ids
     assert not any("pace[noop" in test for test in ids)
-    assert len(ids) == 2 * 2 * 5 + 2 * 2 * 3 * 5 + 2
+    assert "test_load[resnet56-cpu-b16-d100-poisson10]" in ids
+    assert "test_capacity[resnet56-gpu-b16-d100]" in ids
+    assert len(ids) == 2 * 2 * 5 + 2 * 2 * 3 * 5 + 2 + 2 * 2 * 3 + 2 * 2
 
 
 def test_one_deployment_after_the_other(suite):
     """Tests of one deployment stand together, its init first: its workers are loaded once."""
     ids = collected(suite, "-m", "cpu", "-k", "resnet56")
-    cells = list(dict.fromkeys(test.rsplit("-", 1)[0] if "pace" not in test else test for test in ids))
+    phases = [test for test in ids if "pace" in test or "load[" in test]
+    cells = list(dict.fromkeys(test if test in phases else test.rsplit("-", 1)[0] for test in ids))
     assert cells == [
         "test_init[resnet56-cpu",
         "test_handle[resnet56-cpu-b1",
         "test_handle[resnet56-cpu-b4",
         "test_handle[resnet56-cpu-b16",
-        "test_pace[resnet56-cpu-b16]",
+        "test_pace[resnet56-cpu-b16-d3000-constant10]",
+        "test_load[resnet56-cpu-b16-d100-closed4]",
+        "test_load[resnet56-cpu-b16-d100-constant10]",
+        "test_load[resnet56-cpu-b16-d100-poisson10]",
+    ]
+
+
+def test_capacity_is_asked_for_by_name(suite):
+    """A search takes minutes: `-m cpu` and `-m gpu` leave it out, `-m capacity` is nothing else."""
+    assert not [test for test in collected(suite, "-m", "cpu or gpu") if "capacity" in test]
+    assert {test.partition("[")[0] for test in collected(suite, "-m", "capacity")} == {"test_capacity"}
+
+
+def test_loads_and_batchings_are_options(suite):
+    """One cell for each load and batching that is asked for, named by both."""
+    ids = collected(
+        suite, "-m", "cpu", "-k", "test_load and resnet56", "--ts-loads=closed:2,poisson:7.5", "--ts-batching=1/0,8/50"
+    )
+    assert ids == [
+        f"test_load[resnet56-cpu-{batching}-{load}]"
+        for batching in ("b1-d0", "b8-d50")
+        for load in ("closed2", "poisson7.5")
+    ]
+
+
+def test_someone_elses_server_is_only_put_under_traffic(suite):
+    """With --ts-url there is nothing to archive, register or scale: those tests are deselected, not failed."""
+    ids = collected(suite, "--ts-url=http://127.0.0.1:1", "--ts-url-model=theirs")
+    assert ids == [
+        "test_load[theirs-attached-closed4]",
+        "test_load[theirs-attached-constant10]",
+        "test_load[theirs-attached-poisson10]",
+        "test_capacity[theirs-attached]",
     ]
 
 
@@ -88,7 +125,7 @@ def test_without_a_gpu_the_gpu_tests_skip_and_say_why(suite):
     suite.makepyfile(test_suite=SUITE)
     result = suite.runpytest_subprocess("-m", "gpu", "-rs")
     outcomes = result.parseoutcomes()
-    assert outcomes["skipped"] == 41
+    assert outcomes["skipped"] == 47
     assert "passed" not in outcomes
     result.stdout.fnmatch_lines(["SKIPPED*no GPU: nvidia-smi was not found on PATH*"])
 
@@ -98,7 +135,7 @@ def test_a_required_gpu_fails(suite):
     """With --ts-require-gpu its absence is a failure: an all-skipped green run is a lie."""
     suite.makepyfile(test_suite=SUITE)
     result = suite.runpytest_subprocess("-m", "gpu", "--ts-require-gpu", "-k", "pace")
-    result.assert_outcomes(errors=1, deselected=81)
+    result.assert_outcomes(errors=1, deselected=97)
     result.stdout.fnmatch_lines(["*no GPU: nvidia-smi was not found on PATH*--ts-require-gpu*"])
 
 

@@ -70,7 +70,8 @@ def serve(tmp_path, monkeypatch):
 
 def trace(context, index=0):
     """What the harness reads from the headers of one answer."""
-    return Trace.of(Response(0, 0, 0, 0, 0, 200, context.headers[index], b"", None))
+    lines = ["HTTP/1.1 200 OK", *(f"{name}: {value}" for name, value in context.headers[index].items())]
+    return Trace.of(Response(0, 0, 0, 0, 0, 0, 200, "\r\n".join(lines).encode(), b""))
 
 
 @pytest.mark.parametrize("source", [CLASS_HANDLER, FUNCTION_HANDLER])

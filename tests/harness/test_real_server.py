@@ -72,21 +72,22 @@ def test_the_delay_counts_from_the_first_job_taken(deploy, prepared, ask):
     assert 1.0 <= waited_s / 0.6 <= 1.5
 
 
-def measured(server, prepared, *, batch_size):
+def measured(session, prepared, *, batch_size):
     """A short handle run of what was prepared, on one worker of its own."""
     deployment = Deployment(prepared.served.model, "cpu", Batching(batch_size, 1000))
+    server = session.start()
     made = archive.build(prepared.served, "cpu", server.store)
     endpoint = Endpoint(server, deployment, made, Ledger())
     endpoint.register()
     try:
         endpoint.scale(1)
-        return measure_handle(endpoint, prepared, Effort(processes=1, cell_seconds=2), silent)
+        return measure_handle(endpoint, prepared, Effort(processes=1, cell_seconds=2), silent, session.watch())
     finally:
         endpoint.close()
 
 
 @pytest.mark.parametrize("mode", ["seeded", "auto"])
-def test_swapped_answers_go_red(ts_session, ts_server, served, mode):
+def test_swapped_answers_go_red(ts_session, served, mode):
     """A handler that swaps two answers of a batch is found out, with seeded weights and with real ones."""
     resnet = served["resnet56"]
     handlers = (resnet.handler, *resnet.extra_files)
@@ -95,7 +96,7 @@ def test_swapped_answers_go_red(ts_session, ts_server, served, mode):
     prepared = preparations.result(model)
     if mode == "seeded":
         assert prepared.served.weights_kind == "seeded"
-    run = measured(ts_server, prepared, batch_size=4)
+    run = measured(ts_session, prepared, batch_size=4)
     assert any("golden" in reason for reason in run.wrong)
     if mode == "seeded":
         # Seeded samples differ pairwise by far more than the tolerance: no swap goes unseen, in no batch.
@@ -128,7 +129,7 @@ def test_real_weights_on_real_images(ts_server, served, ask):
     assert right == 655
 
 
-def test_a_stock_handler_is_timed_untouched(ts_server):
+def test_a_stock_handler_is_timed_untouched(ts_session):
     """TorchServe's image_classifier on a tiny network: the same phases, right answers, no change to it."""
     model = Model(
         name="tiny",
@@ -138,7 +139,7 @@ def test_a_stock_handler_is_timed_untouched(ts_server):
         dataset="imagenet",
     )
     prepared = Preparations("seeded", None).result(model)
-    run = measured(ts_server, prepared, batch_size=2)
+    run = measured(ts_session, prepared, batch_size=2)
     assert run.wrong == ()
     assert set(run.seconds) == set(HANDLE_PHASES)
     assert run.checked == 2 * len(run.pooled(Phase.HANDLE))

@@ -14,7 +14,8 @@ HEADERS = {
 
 def response(headers):
     """An answer with these headers."""
-    return Response(0, 0, 0, 0, 0, 200, headers, b"", None)
+    lines = ["HTTP/1.1 200 OK", *(f"{name}: {value}" for name, value in headers.items())]
+    return Response(0, 0, 0, 0, 0, 0, 200, "\r\n".join(lines).encode(), b"")
 
 
 @pytest.mark.parametrize(

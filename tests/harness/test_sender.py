@@ -5,15 +5,20 @@ from __future__ import annotations
 import itertools
 import json
 import socket
+import ssl
 import threading
 import zlib
+from collections import Counter
 
 import pytest
+import trustme
 
-from pytest_torchserve.load import ConstantRate, FullBatches, MonotonicClock
+from pytest_torchserve.address import Address
+from pytest_torchserve.clock import MonotonicClock
+from pytest_torchserve.load import ClosedLoop, ConstantRate, FullBatches
 from pytest_torchserve.model import Sample
+from pytest_torchserve.response import Failure
 from pytest_torchserve.sender import Sender
-from pytest_torchserve.server import Address
 
 
 def http(body, status="200 OK", extra=""):
@@ -21,11 +26,15 @@ def http(body, status="200 OK", extra=""):
     return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{extra}\r\n{body}".encode()
 
 
+CLOSE = b"<close here>"
+
+
 class Misbehaving:
     """Accepts connections; each request is answered by `answer(headers, body)`: bytes, None to hang, '' to reset."""
 
-    def __init__(self, answer):
+    def __init__(self, answer, tls=None):
         self._answer = answer
+        self._tls = tls
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.connections = 0
@@ -42,6 +51,11 @@ class Misbehaving:
             threading.Thread(target=self._serve, args=[connection], daemon=True).start()
 
     def _serve(self, connection):
+        if self._tls is not None:
+            try:
+                connection = self._tls.wrap_socket(connection, server_side=True)
+            except OSError:
+                return
         with connection, connection.makefile("rb") as file:
             while head := file.readline():
                 headers = {}
@@ -55,8 +69,8 @@ class Misbehaving:
                     threading.Event().wait(60)
                 if not answer:
                     return
-                connection.sendall(answer)
-                if b"Connection: close" in answer:
+                connection.sendall(answer.removesuffix(CLOSE))
+                if b"Connection: close" in answer or answer.endswith(CLOSE):
                     return
 
     def close(self):
@@ -69,8 +83,8 @@ def server():
     """`server(answer)` starts one; all are closed after the test."""
     made = []
 
-    def start(answer):
-        made.append(Misbehaving(answer))
+    def start(answer, tls=None):
+        made.append(Misbehaving(answer, tls))
         return made[-1]
 
     yield start
@@ -135,40 +149,132 @@ def test_closed_connections_are_reopened(server):
     assert closing.connections == 3
 
 
+HALF = http("x" * 1000)[:-500]
+
+BAD = {
+    "resets": (lambda headers, body: b"", "connection lost"),
+    "closes half-way": (lambda headers, body: HALF + CLOSE, "answer cut short"),
+    "hangs half-way": (lambda headers, body: HALF, "timed out"),
+    "hangs": (lambda headers, body: None, "timed out"),
+    "answers garbage": (lambda headers, body: b"\x00\xffgarbage\r\n\r\n", "not HTTP"),
+    "is busy": (lambda headers, body: http("busy", "503 Service Unavailable"), "HTTP 503"),
+    "does not know the key": (lambda headers, body: http("who are you", "400 Bad Request"), "HTTP 400"),
+}
+
+
 @pytest.mark.parametrize(
-    ("answer", "error"),
-    [
-        (lambda headers, body: b"", "connection lost"),
-        (lambda headers, body: b"garbage\r\n\r\n", "not HTTP"),
-        (lambda headers, body: http("12345")[:-3] + b"", "no answer within"),
-        (lambda headers, body: None, "no answer within 0.3 s"),
-        (lambda headers, body: http("busy", "503 Service Unavailable"), "HTTP 503"),
-        (lambda headers, body: http("who are you", "400 Bad Request"), "HTTP 400"),
-    ],
+    "load", [FullBatches(3), ClosedLoop(3, 0.2), ConstantRate(100, 0.2)], ids=lambda load: load.name
 )
-def test_a_bad_server_is_data(server, answer, error):
-    """Reset, garbage, half a body, silence and refusals are responses with an error; nothing raises or hangs."""
-    responses = send(server(answer), 2, timeout_s=0.3)
-    assert len(responses) == 2
-    assert all(error in r.error for r in responses)
+@pytest.mark.parametrize("bad", BAD)
+def test_a_bad_server_is_data(server, bad, load):
+    """Whatever it does: each request is a response of the one kind, none is lost, nothing raises or hangs."""
+    answer, kind = BAD[bad]
+    broken, responses = server(answer), []
+
+    def more(fresh):
+        responses.extend(fresh)
+        return not isinstance(load, FullBatches)
+
+    with Sender(Address("127.0.0.1", broken.port), "/", SAMPLES, timeout_s=0.3) as sender:
+        sender.run(load, more, MonotonicClock())
+    assert Counter(r.kind for r in responses) == {kind: len(responses)}
+    assert len(responses) >= 3
+    assert len(responses) == (20 if isinstance(load, ConstantRate) else len(responses))
+    assert all(r.done_ns >= r.sent_ns >= r.begun_ns >= r.scheduled_ns for r in responses)
+
+
+def test_it_recovers(server):
+    """A server that is bad for a while is asked again on new connections, and then answers."""
+    turns = itertools.count()
+    moody = server(lambda headers, body: b"" if next(turns) < 5 else echo(headers, body))
+    responses = send(moody, 10)
+    assert [r.kind for r in responses] == ["connection lost"] * 5 + [None] * 5
+
+
+def unreachable(host, port, *, tls=False):
+    """What becomes of five requests to nobody."""
+    responses = []
+    with Sender(Address(host, port, tls=tls), "/", SAMPLES, timeout_s=2.0) as sender:
+        sender.run(ConstantRate(50, 0.1), lambda fresh: responses.extend(fresh) or True, MonotonicClock())
+    assert len(responses) == 5
+    assert all(r.status == 0 for r in responses)
+    return {r.kind for r in responses}
 
 
 def test_no_server():
-    """A refused connection is a response with an error too."""
+    """A refused connection is a response too."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    nobody = type("Nobody", (), {"port": port})
-    (response,) = send(nobody, 1)
-    assert "no connection" in response.error
-    assert response.status == 0
+    assert unreachable("127.0.0.1", port) == {Failure.REFUSED}
 
 
-def test_constant_rate_over_sockets(server):
-    """An open loop: every request has its schedule, and none left before it."""
+def test_no_such_name():
+    """A name that does not resolve says so."""
+    assert unreachable("no-such-host.invalid", 80) == {Failure.UNRESOLVED}
+
+
+def test_plain_where_tls_was_wanted():
+    """A handshake with a server that answers in plain text fails as such."""
+
+    def answer(listener):
+        for _ in range(5):
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1)
+                connection.sendall(http("", "400 Bad Request"))
+                connection.recv(65536)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=answer, args=[listener], daemon=True).start()
+        assert unreachable("127.0.0.1", listener.getsockname()[1], tls=True) == {Failure.TLS}
+
+
+def test_tls(server, tmp_path, monkeypatch):
+    """A certificate that SSL_CERT_FILE vouches for is accepted, and the answers are right; any other is refused."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    secure = server(echo, context)
+    assert unreachable("localhost", secure.port, tls=True) == {Failure.TLS}
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    responses = []
+    with Sender(Address("localhost", secure.port, "secret", tls=True), "/", SAMPLES) as sender:
+        sender.run(FullBatches(4), lambda fresh: responses.extend(fresh) or len(responses) < 20, MonotonicClock())
+    assert [json.loads(r.body)["crc32"] for r in responses] == [zlib.crc32(SAMPLES[r.sample].body) for r in responses]
+    assert secure.requests[0][1]["authorization"] == "Bearer secret"
+
+
+def test_what_is_in_flight_at_the_end_is_accounted_for(server):
+    """An end before the answers: every request that left is shown once, as unanswered."""
+    silent, responses = server(lambda headers, body: None), []
+    load = ConstantRate(1000, 0.05)
+
+    def more(fresh):
+        responses.extend(fresh)
+        return len(silent.requests) < 50
+
+    with Sender(Address("127.0.0.1", silent.port), "/", SAMPLES) as sender:
+        sender.run(load, more, MonotonicClock())
+    assert Counter(r.kind for r in responses) == {Failure.UNANSWERED: 50}
+
+
+def test_an_open_loop_over_sockets(server):
+    """Every request has its schedule, none left before it; the edges of each stand in their order."""
     responses = []
     good = server(echo)
     with Sender(Address("127.0.0.1", good.port, ""), "/", SAMPLES) as sender:
-        sender.run(ConstantRate(200, 50), lambda fresh: responses.extend(fresh) or True, MonotonicClock())
+        sender.run(ConstantRate(200, 0.25), lambda fresh: responses.extend(fresh) or True, MonotonicClock())
     scheduled = sorted(r.scheduled_ns for r in responses)
     assert [b - a for a, b in itertools.pairwise(scheduled)] == [5_000_000] * 49
-    assert all(r.sent_ns >= r.scheduled_ns for r in responses)
+    assert all(r.scheduled_ns <= r.begun_ns <= r.sent_ns <= r.first_byte_ns <= r.done_ns for r in responses)
+
+
+def test_headers_are_kept_as_they_came(server):
+    """Names in lower case, values whole; a head that arrives in pieces is one head."""
+    extra = "X-Long: " + "a" * 3000 + "\r\nServer-Timing: a;dur=1\r\n"
+    pieces = server(lambda headers, body: http("{}", extra=extra))
+    (response,) = send(pieces, 1)
+    assert response.headers["x-long"] == "a" * 3000
+    assert response.headers["server-timing"] == "a;dur=1"
+    assert response.body == b"{}"

@@ -10,7 +10,7 @@ import pytest
 from pytest_torchserve import summary
 
 
-@pytest.mark.parametrize(("p", "least"), [(0.5, 5), (0.9, 29), (0.99, 299), (0.999, 2995)])
+@pytest.mark.parametrize(("p", "least"), [(0.5, 6), (0.9, 36), (0.99, 368), (0.999, 3688)])
 def test_a_percentile_needs_its_sample(p, least):
     """With one value fewer than the rule asks for there is no figure; with that many there is."""
     assert summary.percentile(range(least - 1), p) is None

@@ -2,15 +2,17 @@
 
 from pytest_torchserve.measure.handle import measure_handle
 from pytest_torchserve.measure.init import measure_init
-from pytest_torchserve.measure.pace import measure_pace
+from pytest_torchserve.measure.knee import measure_capacity
 from pytest_torchserve.measure.run import Cell, Effort, Kind, Run
+from pytest_torchserve.measure.traffic import measure_load
 
 __all__ = [
     "Cell",
     "Effort",
     "Kind",
     "Run",
+    "measure_capacity",
     "measure_handle",
     "measure_init",
-    "measure_pace",
+    "measure_load",
 ]

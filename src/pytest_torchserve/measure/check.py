@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from pytest_torchserve.model import TOLERANCE, Sample, why_wrong
-from pytest_torchserve.response import Response, Trace
+from pytest_torchserve.response import Failure, Response, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,7 @@ ENOUGH_WRONG = 50
 
 def why_misplaced(trace: Trace, device: Device, *, has_network: bool) -> str | None:
     """The parameters must have been on the device that was asked for; a model without any is anywhere."""
-    if not has_network:
+    if not has_network or device == "unknown":
         return None
     if trace.device == "none":
         return "the probe found no network on the handler, so nobody knows which device it is on"
@@ -33,7 +34,11 @@ class Checker:
     """Checks responses one by one and keeps what it found.
 
     Attributes:
-        wrong: reasons, in words.
+        probed: whether an answer without the probe's headers is wrong; on someone else's server it is not.
+        wrong: reasons in words, of failed requests and of wrong answers; the first 50.
+        errors: failed requests by kind.
+        wrong_answers: how many answers came and were wrong.
+        checked: how many answers were held against a golden one and right.
         unreachable: whether a request got no answer at all: there is no point in waiting for the next.
         hits: sample index → whether its top label was the true one; only of labelled samples.
     """
@@ -41,29 +46,46 @@ class Checker:
     samples: Sequence[Sample]
     device: Device
     has_network: bool = True
+    probed: bool = True
     unreachable: bool = False
     wrong: list[str] = field(default_factory=list)
+    errors: Counter[str] = field(default_factory=Counter)
+    wrong_answers: int = 0
+    checked: int = 0
     hits: dict[int, bool] = field(default_factory=dict)
     devices: set[str] = field(default_factory=set)
 
     @classmethod
-    def for_cell(cls, deployment: Deployment, samples: Sequence[Sample]) -> Self:
+    def for_cell(cls, deployment: Deployment, samples: Sequence[Sample], *, probed: bool = True) -> Self:
         """A checker of what this deployment answers."""
-        return cls(samples, deployment.device, has_network=deployment.model.network is not None)
+        return cls(samples, deployment.device, has_network=deployment.model.network is not None, probed=probed)
 
     def check(self, response: Response) -> Trace | None:
         """The response's trace when its answer is right and came from the right device, else None."""
+        right, trace = self.judge(response)
+        return trace if right else None
+
+    def judge(self, response: Response) -> tuple[bool, Trace | None]:
+        """Whether the answer is right, and its trace where it carries one."""
         sample = self.samples[response.sample]
         trace = Trace.of(response)
         reason = self._why_rejected(response, sample, trace)
-        if reason is not None or trace is None:
-            self.wrong.append(f"{sample.name}: {reason}")
-            return None
-        self.devices.add(trace.device)
+        if reason is not None:
+            # What we gave up ourselves is no fault of an answer; it is counted as an error all the same.
+            if len(self.wrong) < ENOUGH_WRONG and response.failure is not Failure.UNANSWERED:
+                self.wrong.append(f"{sample.name}: {reason}")
+            if response.kind is not None:
+                self.errors[response.kind] += 1
+            else:
+                self.wrong_answers += 1
+            return False, trace
+        if trace is not None:
+            self.devices.add(trace.device)
+        self.checked += sample.answer is not None
         if sample.label is not None:
             # The golden top label is what was answered: the check above has just made sure of it.
             self.hits[response.sample] = sample.top == sample.label
-        return trace
+        return True, trace
 
     def _why_rejected(self, response: Response, sample: Sample, trace: Trace | None) -> str | None:
         if response.error is not None:
@@ -72,6 +94,8 @@ class Checker:
         wrong = why_wrong(response.body, sample, TOLERANCE[self.device])
         if wrong is not None:
             return wrong
+        if trace is None and not self.probed:
+            return None
         if trace is None:
             return "the answer carries no Server-Timing: the probe is not in the archive, or the batch failed"
         return why_misplaced(trace, self.device, has_network=self.has_network)

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_torchserve import summary
+from pytest_torchserve.clock import Clock, MonotonicClock
 from pytest_torchserve.errors import MeasurementError
-from pytest_torchserve.load import Clock, FullBatches, MonotonicClock
+from pytest_torchserve.load import FullBatches
+from pytest_torchserve.measure import validity
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.run import Cell, Effort, Run
 from pytest_torchserve.phase import HANDLE_PHASES, HANDLER_PHASES, Phase
@@ -19,8 +21,9 @@ if TYPE_CHECKING:
     from pytest_torchserve.endpoint import Endpoint
     from pytest_torchserve.inputs.prepared import Prepared
     from pytest_torchserve.response import Response, Trace
+    from pytest_torchserve.telemetry import Telemetry, Watch
 
-MIN_BATCHES = 30
+MIN_BATCHES = 36
 """Of each process, before a cell may end early: enough for a p90."""
 
 WARM_UP_BATCHES = 3
@@ -63,8 +66,9 @@ class HandleMeter:
     in_flight_s: float = 0.0
     gpu_bytes: int = 0
     _warmth: dict[int, _Warmth] = field(default_factory=lambda: defaultdict(_Warmth))
+    done_ns: list[int] = field(default_factory=list)
     _begun_ns: int = 0
-    _started_ns: int = 0
+    started_ns: int = 0
     _looked_ns: int = 0
 
     def more(self, responses: Sequence[Response]) -> bool:
@@ -78,7 +82,7 @@ class HandleMeter:
     def _take(self, responses: Sequence[Response], traces: Sequence[Trace]) -> None:
         latency_s = (max(r.done_ns for r in responses) - min(r.sent_ns for r in responses)) / 1e9
         first = traces[0]
-        if not self._started_ns:
+        if not self.started_ns:
             self._warm_up(first.pid, latency_s)
             return
         if first.pid not in self._warmth:
@@ -92,6 +96,7 @@ class HandleMeter:
         if len({(trace.pid, trace.batch) for trace in traces}) > 1:
             return  # it was split: the achieved sizes say so, and its time is no full batch's
         self.checked += len(responses)
+        self.done_ns.append(max(response.done_ns for response in responses))
         self.in_flight_s += latency_s
         self.gpu_bytes = max(self.gpu_bytes, first.gpu_bytes)
         for phase in (*HANDLER_PHASES, Phase.HANDLE):
@@ -104,7 +109,7 @@ class HandleMeter:
         warmth.batches += 1
         warmth.spent_s += latency_s
         if len(self._warmth) >= self.effort.processes and all(w.warm for w in self._warmth.values()):
-            self._started_ns = self.clock.now_ns()
+            self.started_ns = self.clock.now_ns()
         elif sum(w.batches for w in self._warmth.values()) > _PATIENCE * self.effort.processes:
             raise MeasurementError(
                 wanted=f"batches on {self.effort.processes} worker processes",
@@ -116,9 +121,9 @@ class HandleMeter:
         now_ns = self.clock.now_ns()
         if self.checker.wrong and now_ns - self._begun_ns >= self.effort.cell_seconds * 1e9:
             return True  # it has failed already: it may not take longer than a good one
-        if not self._started_ns:
+        if not self.started_ns:
             return False
-        elapsed_s = (now_ns - self._started_ns) / 1e9
+        elapsed_s = (now_ns - self.started_ns) / 1e9
         if elapsed_s >= self.effort.cell_seconds:
             return bool(self.batch_sizes or self.checker.wrong)  # at least one batch, however slow
         if now_ns - self._looked_ns < _CHECK_EVERY_S * 1e9:
@@ -136,13 +141,15 @@ class HandleMeter:
         return reached is not None and reached <= self.effort.precision
 
 
-def measure_handle(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell: Tell) -> Run:
+def measure_handle(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell: Tell, watch: Watch) -> Run:
     """Time full batches on a deployment that has `effort.processes` workers ready."""
     deployment = endpoint.deployment
     checker = Checker.for_cell(deployment, prepared.samples)
     clock = MonotonicClock()
     meter = HandleMeter(effort, deployment.batching.batch_size, checker, clock, tell)
+    look_ns = watch.look_now()
     endpoint.send(FullBatches(deployment.batching.batch_size), prepared.samples, meter.more, clock)
+    telemetry = watch.since(look_ns)
     pids = [pid for pid in meter.seconds[Phase.HANDLE]]  # noqa: C416 - reads as what it is
     return Run(
         cell=Cell("handle", deployment),
@@ -154,6 +161,9 @@ def measure_handle(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell:
         },
         checked=meter.checked,
         wrong=tuple(checker.wrong),
+        errors=dict(checker.errors),
+        invalid=_why_invalid(meter, telemetry),
+        telemetry=telemetry,
         batch_sizes=dict(meter.batch_sizes),
         throughput=meter.checked / meter.in_flight_s if meter.in_flight_s else None,
         worker_rss_bytes=resident_bytes(pids),
@@ -165,6 +175,18 @@ def measure_handle(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell:
         weights=prepared.served.weights_kind,
         samples=prepared.samples_source,
     )
+
+
+def _why_invalid(meter: HandleMeter, telemetry: Telemetry | None) -> tuple[str, ...]:
+    """Every reason why these figures say something else than they seem to."""
+    checker, asked = meter.checker, meter.checker.checked + len(meter.checker.wrong)
+    reasons = [
+        validity.errors(checker.errors, asked),
+        validity.wrong(checker.wrong_answers, asked),
+        validity.unstable(None, meter.done_ns, meter.started_ns, max(meter.done_ns, default=0), 1),
+        validity.strangers(telemetry),
+    ]
+    return tuple(reason for reason in reasons if reason is not None)
 
 
 def resident_bytes(pids: Sequence[int]) -> int | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from pytest_torchserve.clock import MonotonicClock
 from pytest_torchserve.errors import MeasurementError
-from pytest_torchserve.load import FullBatches, MonotonicClock
+from pytest_torchserve.load import FullBatches
+from pytest_torchserve.measure import validity
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.handle import Tell, resident_bytes
 from pytest_torchserve.measure.run import Cell, Effort, Run
@@ -18,9 +20,10 @@ if TYPE_CHECKING:
     from pytest_torchserve.endpoint import Endpoint
     from pytest_torchserve.inputs.prepared import Prepared
     from pytest_torchserve.response import Response
+    from pytest_torchserve.telemetry import Watch
 
 
-def measure_init(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell: Tell) -> Run:
+def measure_init(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell: Tell, watch: Watch) -> Run:
     """Start `effort.init_rounds` workers, each a new process, each alone. The last one stays.
 
     `total` runs from the scale request to its answer, which TorchServe gives when the worker is ready;
@@ -31,6 +34,7 @@ def measure_init(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell: T
     checker = Checker.for_cell(endpoint.deployment, prepared.samples)
     seconds: dict[Phase, dict[int, tuple[float, ...]]] = {phase: {} for phase in INIT_PHASES}
     resident, gpu_bytes = None, 0
+    look_ns = watch.look_now()
     for round_ in range(effort.init_rounds):
         tell(f"round {round_ + 1} of {effort.init_rounds}", round_ / effort.init_rounds)
         if endpoint.workers():
@@ -65,12 +69,22 @@ def measure_init(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell: T
             seconds[phase][trace.pid] = (value,)
         resident = max(resident or 0, resident_bytes([trace.pid]) or 0)
         gpu_bytes = max(gpu_bytes, trace.gpu_bytes)
+    telemetry = watch.since(look_ns)
+    asked = checker.checked + len(checker.wrong)
+    reasons = (
+        validity.errors(checker.errors, asked),
+        validity.wrong(checker.wrong_answers, asked),
+        validity.strangers(telemetry),
+    )
     return Run(
         cell=Cell("init", endpoint.deployment),
         workers=1,
         seconds=seconds,
         checked=len(seconds[Phase.TOTAL]),
         wrong=tuple(checker.wrong),
+        errors=dict(checker.errors),
+        invalid=tuple(reason for reason in reasons if reason is not None),
+        telemetry=telemetry,
         worker_rss_bytes=resident,
         gpu_bytes=gpu_bytes,
         devices=tuple(sorted(checker.devices)),

@@ -5,13 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from pytest_torchserve.deployment import UNKNOWN_BATCHING, Deployment
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_torchserve.deployment import Deployment
+    from pytest_torchserve.load import TimedLoad
+    from pytest_torchserve.measure.batches import Batches
+    from pytest_torchserve.measure.capacity import Capacity
+    from pytest_torchserve.measure.waterfall import Waterfall
     from pytest_torchserve.phase import Phase
+    from pytest_torchserve.summary import Quantile
+    from pytest_torchserve.telemetry import Telemetry
 
-Kind = Literal["init", "handle", "pace"]
+Kind = Literal["init", "handle", "load", "capacity"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +27,22 @@ class Cell:
 
     kind: Kind
     deployment: Deployment
+    load: TimedLoad | None = None
 
     @property
     def id(self) -> str:
-        """As in test ids: an init does not depend on the batch size."""
-        deployment = self.deployment
+        """As in test ids: an init does not depend on the batch size, and only traffic on the delay."""
+        deployment, batching = self.deployment, self.deployment.batching
         name = f"{deployment.model.name}-{deployment.device}"
-        return name if self.kind == "init" else f"{name}-b{deployment.batching.batch_size}"
+        if self.kind == "init":
+            return name
+        if batching == UNKNOWN_BATCHING:
+            name = f"{deployment.model.name}-attached"
+        elif self.kind == "handle":
+            return f"{name}-b{batching.batch_size}"
+        else:
+            name += f"-b{batching.batch_size}-d{batching.max_batch_delay_ms}"
+        return f"{name}-{self.load.name}" if self.load else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +53,40 @@ class Effort:
         processes: worker processes of a deployment whose `handle` is timed. One is a sample of one.
         cell_seconds: the budget of one handle cell, warm-up not counted.
         init_rounds: workers started one after the other for an init cell.
-        pace_requests: requests of a pace cell.
-        pace_rate_per_s: how many of them leave in a second.
+        capacity_seconds: the budget of one probed rate of a capacity cell.
+        slo_s: the latency goal of a capacity cell.
+        seed: of its random arrivals.
         precision: a handle cell ends early when every process's median is known to this fraction.
     """
 
     processes: int = 3
     cell_seconds: float = 20.0
     init_rounds: int = 3
-    pace_requests: int = 100
-    pace_rate_per_s: float = 10.0
     precision: float = 0.05
+    capacity_seconds: float = 30.0
+    slo_s: float = 0.25
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What a run under traffic has to say besides its latencies.
+
+    Attributes:
+        asked: how many requests left.
+        offered_per_s: the rate of an open loop; None for a closed one.
+        lateness: percentiles of how late the sender was, in seconds.
+        latency: percentiles of latency, in seconds, from when a request should have left.
+        waterfall: where the latency went; None where no request was answered.
+        batches: what the frontend's batcher made of it.
+    """
+
+    asked: int
+    offered_per_s: float | None
+    lateness: tuple[Quantile, ...]
+    latency: tuple[Quantile, ...]
+    waterfall: Waterfall | None
+    batches: Batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +109,11 @@ class Run:
         accuracy: (right, asked) over the labelled samples, where the weights are real and all were asked.
         weights, samples: where they came from.
         devices: where the parameters were, as torch spells it.
-        behind: why the server did not keep up, in words; only of a pace run.
+        errors: failed requests by kind.
+        invalid: why the figures say something else than they seem to; empty for a VALID run.
+        telemetry: CPU, memory and GPU meanwhile.
+        traffic: what only a run under traffic has.
+        capacity: what only a search for the highest rate has.
     """
 
     cell: Cell
@@ -88,7 +131,16 @@ class Run:
     weights: str = ""
     samples: str = ""
     devices: tuple[str, ...] = ()
-    behind: str = ""
+    errors: Mapping[str, int] = field(default_factory=dict)
+    invalid: tuple[str, ...] = ()
+    telemetry: Telemetry | None = None
+    traffic: Traffic | None = None
+    capacity: Capacity | None = None
+
+    @property
+    def stamp(self) -> str:
+        """`VALID`, or `INVALID` with its reasons."""
+        return f"INVALID: {'; '.join(self.invalid)}" if self.invalid else "VALID"
 
     def pooled(self, phase: Phase) -> list[float]:
         """All samples of a phase, process after process."""

@@ -1,0 +1,74 @@
+"""Monotonic time, and waiting for it to the tenth of a millisecond."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import time
+from typing import Protocol
+
+_TIMER_ABSTIME = 1
+_NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Clock(Protocol):
+    """Monotonic time."""
+
+    def now_ns(self) -> int:
+        """Nanoseconds since some beginning."""
+
+    async def wait_until(self, due_ns: int) -> None:
+        """Return at `due_ns`, or when that has passed at the event loop's next turn."""
+
+
+class _Interval(ctypes.Structure):
+    """`struct itimerspec` of timerfd_settime(2)."""
+
+    _fields_ = [
+        ("every_s", ctypes.c_long),
+        ("every_ns", ctypes.c_long),
+        ("at_s", ctypes.c_long),
+        ("at_ns", ctypes.c_long),
+    ]
+
+
+class MonotonicClock:
+    """The real one: `CLOCK_MONOTONIC`, and the kernel's timer on it.
+
+    An event loop's own timer counts whole milliseconds (epoll, and so asyncio and uvloop): a request at
+    500/s would leave up to one late, or its sender would have to spin. timerfd(2) is exact to some ten
+    microseconds; Python has it from 3.13 on, hence the C library's. One waiter at a time.
+    """
+
+    def __init__(self) -> None:
+        self._timer = -1
+        self._libc = ctypes.CDLL(None, use_errno=True)
+
+    def now_ns(self) -> int:
+        """Nanoseconds since boot, on Linux."""
+        return time.monotonic_ns()
+
+    async def wait_until(self, due_ns: int) -> None:
+        """Sleep until then."""
+        if due_ns <= time.monotonic_ns():
+            await asyncio.sleep(0)  # a sender that is late must still read its answers
+            return
+        if self._timer < 0:
+            self._timer = self._libc.timerfd_create(time.CLOCK_MONOTONIC, _NONBLOCK_CLOEXEC)
+        if self._timer < 0:
+            raise OSError(ctypes.get_errno(), "timerfd_create")
+        at_s, at_ns = divmod(due_ns, 1_000_000_000)
+        self._libc.timerfd_settime(self._timer, _TIMER_ABSTIME, ctypes.byref(_Interval(0, 0, at_s, at_ns)), None)
+        loop = asyncio.get_running_loop()
+        woken = loop.create_future()
+        loop.add_reader(self._timer, woken.set_result, None)
+        try:
+            await woken
+        finally:
+            loop.remove_reader(self._timer)
+            self._libc.timerfd_settime(self._timer, 0, ctypes.byref(_Interval()), None)
+
+    def __del__(self) -> None:
+        if self._timer >= 0:
+            os.close(self._timer)

@@ -1,0 +1,151 @@
+"""One keep-alive connection: asyncio's protocol around httptools' parser."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+from typing import TYPE_CHECKING
+
+import httptools
+
+from pytest_torchserve.response import Failure, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_ERROR_STATUS = 400
+_now_ns = time.monotonic_ns
+
+
+class Connection(asyncio.Protocol):
+    """One request at a time. Also the callback object of its parser: the `on_…` methods are called by httptools.
+
+    Args:
+        idle: told when the connection can take the next request.
+
+    Attributes:
+        transport: asyncio's; None once the connection is gone.
+        waiting: the future of the response that is waited for; None while none is.
+        deadline_ns: when its request is to be given up.
+    """
+
+    def __init__(self, idle: Callable[[Connection], None]) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.deadline_ns = 0
+        self._idle = idle
+        self.waiting: asyncio.Future[Response] | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._sample = self._scheduled_ns = self._begun_ns = self._sent_ns = self._first_byte_ns = 0
+        self._head = b""
+        self._body = b""
+        self._headless = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Asyncio's callback."""
+        self.transport = transport  # type: ignore[assignment]
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is open."""
+        return self.transport is not None and not self.transport.is_closing()
+
+    def request(
+        self,
+        data: bytes,
+        sample: int,
+        scheduled_ns: int,
+        begun_ns: int,
+        waiting: asyncio.Future[Response],
+    ) -> None:
+        """Write one request; `waiting` gets its response and never an exception."""
+        assert self.transport is not None  # noqa: S101 - the caller has asked whether it is usable
+        self._sample, self._scheduled_ns, self._begun_ns = sample, scheduled_ns, begun_ns
+        self._first_byte_ns = 0
+        self._head = self._body = b""
+        self._headless = True
+        self.waiting = waiting
+        self.transport.write(data)
+        self._sent_ns = _now_ns()
+
+    def data_received(self, data: bytes) -> None:
+        """Asyncio's callback."""
+        if not self._first_byte_ns:
+            self._first_byte_ns = _now_ns()
+        if self._headless:
+            self._take_head(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self.fail(Failure.MALFORMED, f"not HTTP: {error!r}")
+
+    def _take_head(self, data: bytes) -> None:
+        """Keep the headers as they are: taking them apart can wait until nobody waits."""
+        self._head += data
+        end = self._head.find(b"\r\n\r\n")
+        if end >= 0:
+            self._head = self._head[:end]
+            self._headless = False
+
+    def on_body(self, body: bytes) -> None:
+        """Keep one piece of the body."""
+        self._body = self._body + body if self._body else body
+
+    def on_message_complete(self) -> None:
+        """The answer is whole."""
+        status = self._parser.get_status_code()
+        failure = Failure.HTTP if status >= _ERROR_STATUS else None
+        self._settle(status, failure, None if failure is None else f"HTTP {status}")
+        if not self._parser.should_keep_alive():
+            self.close()
+        elif self.transport is not None:
+            self._idle(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Asyncio's callback."""
+        self.transport = None
+        failure = Failure.TRUNCATED if self._first_byte_ns else Failure.RESET
+        self._settle(0, failure, f"{failure}: {exc or 'closed by the server before the answer was whole'}")
+
+    def fail(self, failure: Failure, words: str) -> None:
+        """Give up the request, and the connection with it."""
+        self._settle(0, failure, words)
+        self.close()
+
+    def _settle(self, status: int, failure: Failure | None, words: str | None) -> None:
+        waiting, self.waiting = self.waiting, None
+        if waiting is None or waiting.done():
+            return
+        waiting.set_result(
+            Response(
+                self._sample,
+                self._scheduled_ns,
+                self._begun_ns,
+                self._sent_ns,
+                self._first_byte_ns,
+                _now_ns(),
+                status,
+                self._head,
+                self._body,
+                words,
+                failure,
+            )
+        )
+
+    def close(self) -> None:
+        """Drop the connection; another is opened when one is needed."""
+        if self.transport is not None:
+            self.transport.abort()
+            self.transport = None
+
+
+def why_unconnected(error: Exception) -> Failure:
+    """The kind of failure that kept a connection from being opened."""
+    kinds: tuple[tuple[type[Exception], Failure], ...] = (
+        (socket.gaierror, Failure.UNRESOLVED),
+        (ConnectionRefusedError, Failure.REFUSED),
+        (ssl.SSLError, Failure.TLS),
+        (TimeoutError, Failure.TIMEOUT),
+    )
+    return next((failure for kind, failure in kinds if isinstance(error, kind)), Failure.NO_CONNECTION)

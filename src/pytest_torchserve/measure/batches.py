@@ -1,0 +1,57 @@
+"""What the frontend's batcher did under a load."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_torchserve.request_log import Ticket
+    from pytest_torchserve.response import Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """The batches of one run.
+
+    Attributes:
+        configured: batch_size as it was asked for; None where nobody knows it.
+        sizes: achieved size → number of batches.
+        fill_wait_s: of each batch, how long a worker that could have begun waited for it to fill; empty where
+            the server's log is out of reach.
+    """
+
+    configured: int | None
+    sizes: Mapping[int, int]
+    fill_wait_s: tuple[float, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """How many batches."""
+        return sum(self.sizes.values())
+
+    @property
+    def cut(self) -> int:
+        """Batches that left before they were full: TorchServe sends one only for max_batch_delay."""
+        return sum(count for size, count in self.sizes.items() if self.configured and size < self.configured)
+
+    @property
+    def mean_size(self) -> float | None:
+        """The mean achieved size; None for no batch."""
+        return sum(size * count for size, count in self.sizes.items()) / self.count if self.count else None
+
+
+def batches(traces: Sequence[Trace], tickets: Mapping[str, Ticket], configured: int | None) -> Batches:
+    """The batches that these requests travelled in."""
+    size: dict[tuple[int, int], int] = {}
+    fill_s: dict[tuple[int, int], float] = {}
+    for trace in traces:
+        batch = (trace.pid, trace.batch)
+        size[batch] = trace.batch_size
+        ticket = tickets.get(trace.request_id)
+        if ticket is not None:
+            fill_s[batch] = max(0, ticket.left_ns - ticket.taken_ns) / 1e9
+    return Batches(configured, dict(sorted(Counter(size.values()).items())), tuple(fill_s.values()))

@@ -1,0 +1,148 @@
+"""Probing one deployment, rate by rate, for its capacity."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_torchserve import summary
+from pytest_torchserve.load import ClosedLoop, Poisson
+from pytest_torchserve.measure import traffic, validity
+from pytest_torchserve.measure.batches import batches
+from pytest_torchserve.measure.capacity import (
+    CONFIDENCE,
+    SPARE,
+    Capacity,
+    Outcome,
+    Step,
+    decidable_goal,
+    decide,
+    least_sample,
+    search,
+)
+from pytest_torchserve.measure.run import Run
+from pytest_torchserve.phase import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_torchserve.endpoint import Target
+    from pytest_torchserve.inputs.prepared import Prepared
+    from pytest_torchserve.measure.handle import Tell
+    from pytest_torchserve.measure.run import Cell, Effort
+    from pytest_torchserve.measure.traffic import Sent
+    from pytest_torchserve.response import Response
+    from pytest_torchserve.telemetry import Telemetry, Watch
+
+_GUESS_S = 3.0
+_GUESS_SHARE = 0.5
+"""Of a closed loop's throughput: where the search begins. A queue of random arrivals cannot use all of it."""
+
+_SHORTEST_S = 5.0
+
+
+class Knee:
+    """Tries rates on one deployment and remembers what each showed."""
+
+    def __init__(
+        self, target: Target, prepared: Prepared, cell: Cell, effort: Effort, watch: Watch, tell: Tell
+    ) -> None:
+        self._target = target
+        self._prepared = prepared
+        self._cell = cell
+        self._effort = effort
+        self._watch = watch
+        self._tell = tell
+        self.goal = 0.0
+        self.steps: list[Step] = []
+        self.best: Sent | None = None
+        self.reasons: list[str] = []
+        self.telemetry: Telemetry | None = None
+
+    def guess(self) -> float:
+        """Half of what users who wait for their answers get; also decides which percentile can be judged."""
+        users = 2 * (self._target.batch_size or 1) * max(1, self._target.worker_count)
+        sent = traffic.send(self._target, self._prepared, self._cell, ClosedLoop(users, _GUESS_S), self._quietly)
+        rate = max(1.0, _GUESS_SHARE * (traffic.throughput(sent) or 0.0))
+        self.goal = decidable_goal(rate * self._effort.capacity_seconds)
+        return rate
+
+    def _quietly(self, what: str, share: float) -> None:
+        """A guess is no progress."""
+
+    def probe(self, rate_per_s: float) -> Outcome:
+        """Poisson arrivals at this rate, until the goal can be decided or the budget of one rate is spent."""
+        effort = self._effort
+        wanted_s = SPARE * least_sample(self.goal) / rate_per_s
+        load = Poisson(rate_per_s, min(max(wanted_s, _SHORTEST_S), effort.capacity_seconds), effort.seed)
+        traffic.warm_up(self._target, self._prepared)  # and what a rate too high left in the queue is worked off
+        mark, look_ns = self._target.mark(), self._watch.look_now()
+        hopeless = _Hopeless(effort.slo_s, self.goal, sum(1 for _ in load.departures_ns()))
+        self._tell(f"{rate_per_s:.3g}/s", len(self.steps) / 10)
+        sent = traffic.send(self._target, self._prepared, self._cell, load, self._quietly, hopeless)
+        self.telemetry = self._watch.since(look_ns)
+        over = len(sent.responses) - sum(response.latency_s <= effort.slo_s for response, _ in sent.timed)
+        outcome = decide(len(sent.responses), over, self.goal)
+        latencies = [response.latency_s for response, _ in sent.timed]
+        reasons = (validity.lateness(sent.responses), validity.strangers(self.telemetry))
+        step = Step(
+            rate_per_s=rate_per_s,
+            requests=len(sent.responses),
+            over=over,
+            outcome=outcome,
+            p50_s=summary.percentile(latencies, 0.5),
+            p99_s=summary.percentile(latencies, 0.99),
+            mean_batch=batches(sent.traces, self._target.tickets(mark), self._target.batch_size).mean_size,
+            invalid=tuple(reason for reason in reasons if reason is not None),
+        )
+        self.steps.append(step)
+        if outcome is Outcome.MEETS:
+            self.best = sent
+        self.reasons += [f"at {rate_per_s:.3g}/s {reason}" for reason in step.invalid]
+        if sent.checker.wrong_answers:
+            self.reasons.append(f"at {rate_per_s:.3g}/s {sent.checker.wrong_answers} answers were wrong")
+        return outcome
+
+
+class _Hopeless:
+    """Whether so many are over the goal already that the whole probe would have missed."""
+
+    def __init__(self, slo_s: float, goal: float, planned: int) -> None:
+        from scipy import stats  # noqa: PLC0415 - as in `capacity`
+
+        self._slo_s = slo_s
+        self._most = int(stats.binom(planned, 1 - goal).isf((1 - CONFIDENCE) / 10))
+        self._over = 0
+
+    def __call__(self, fresh: Sequence[Response]) -> bool:
+        self._over += sum(response.error is not None or response.latency_s > self._slo_s for response in fresh)
+        return self._over > self._most
+
+
+def measure_capacity(target: Target, prepared: Prepared, cell: Cell, effort: Effort, tell: Tell, watch: Watch) -> Run:
+    """Search for the highest rate that meets `effort.slo_s`; the samples are the latencies at that rate."""
+    knee = Knee(target, prepared, cell, effort, watch, tell)
+    traffic.warm_up(target, prepared)
+    guess = knee.guess()
+    meets, misses = search(knee.probe, guess, least_sample(knee.goal) / effort.capacity_seconds)
+    best = knee.best
+    by_process = traffic.by_process(best.timed if best else [])
+    return Run(
+        cell=cell,
+        workers=target.worker_count,
+        seconds={Phase.LATENCY: by_process} if by_process else {},
+        checked=best.checker.checked if best else 0,
+        wrong=tuple(best.checker.wrong) if best else (),
+        invalid=tuple(knee.reasons),
+        throughput=meets,
+        devices=tuple(sorted(best.checker.devices)) if best else (),
+        weights=prepared.served.weights_kind,
+        samples=prepared.samples_source,
+        telemetry=knee.telemetry,
+        capacity=Capacity(
+            slo_s=effort.slo_s,
+            goal=knee.goal,
+            rate_per_s=meets,
+            missed_per_s=misses,
+            steps=tuple(sorted(knee.steps, key=lambda step: step.rate_per_s)),
+        ),
+    )

@@ -1,0 +1,201 @@
+"""One deployment under traffic: open or closed loops, every request accounted for."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pytest_torchserve import summary
+from pytest_torchserve.clock import MonotonicClock
+from pytest_torchserve.load import ConstantRate, FullBatches, Poisson
+from pytest_torchserve.measure import validity
+from pytest_torchserve.measure.batches import batches
+from pytest_torchserve.measure.check import Checker
+from pytest_torchserve.measure.run import Cell, Run, Traffic
+from pytest_torchserve.measure.waterfall import waterfall
+from pytest_torchserve.phase import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pytest_torchserve.clock import Clock
+    from pytest_torchserve.endpoint import Target
+    from pytest_torchserve.inputs.prepared import Prepared
+    from pytest_torchserve.load import TimedLoad
+    from pytest_torchserve.measure.batches import Batches
+    from pytest_torchserve.measure.handle import Tell
+    from pytest_torchserve.response import Response, Trace
+    from pytest_torchserve.telemetry import Telemetry, Watch
+
+DRAIN_S = 30.0
+"""So long after the last departure answers are waited for; what is missing then counts as unanswered."""
+
+WARM_UP_BATCHES = 3
+WARM_UP_S = 1.0
+
+
+@dataclass(slots=True)
+class Collector:
+    """Keeps every response and says when enough has been waited.
+
+    Checking comes when nothing is in flight any more: done in between it would make the sender late.
+    """
+
+    duration_s: float
+    clock: Clock
+    tell: Tell
+    hopeless: Callable[[Sequence[Response]], bool] = lambda _: False
+    responses: list[Response] = field(default_factory=list)
+    _start_ns: int = 0
+
+    def more(self, fresh: Sequence[Response]) -> bool:
+        """Keep them; False once the load is over and the drain too."""
+        now_ns = self.clock.now_ns()
+        self._start_ns = self._start_ns or now_ns
+        self.responses.extend(fresh)
+        elapsed_s = (now_ns - self._start_ns) / 1e9
+        self.tell(f"{len(self.responses)} answered", elapsed_s / self.duration_s)
+        return elapsed_s < self.duration_s + DRAIN_S and not self.hopeless(fresh)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One load's traffic, judged.
+
+    Attributes:
+        start_ns: when the first request could leave.
+        responses: all of them.
+        timed: those with a right answer, and what the probe said of each.
+        checker: what was found wrong.
+    """
+
+    start_ns: int
+    responses: list[Response]
+    timed: list[tuple[Response, Trace | None]]
+    checker: Checker
+
+    @property
+    def traces(self) -> list[Trace]:
+        """What the probe said, where it said anything."""
+        return [trace for _, trace in self.timed if trace is not None]
+
+
+def warm_up(target: Target, prepared: Prepared) -> None:
+    """Full batches, at least three and a second long: a worker's first are slow, and the JVM's too."""
+    clock = MonotonicClock()
+    start_ns, sent = clock.now_ns(), 0
+
+    def more(responses: Sequence[Response]) -> bool:
+        nonlocal sent
+        sent += 1
+        cold = sent < WARM_UP_BATCHES or clock.now_ns() - start_ns < WARM_UP_S * 1e9
+        return cold and not any(response.status == 0 for response in responses)
+
+    target.send(FullBatches(target.batch_size or 1), prepared.samples, more, clock)
+
+
+def send(
+    target: Target,
+    prepared: Prepared,
+    cell: Cell,
+    load: TimedLoad,
+    tell: Tell,
+    hopeless: Callable[[Sequence[Response]], bool] = lambda _: False,
+) -> Sent:
+    """Put the deployment under a load and judge every answer.
+
+    Args:
+        hopeless: shown the responses as they come; once it says yes, nothing more is sent or waited for.
+    """
+    clock = MonotonicClock()
+    collector = Collector(load.duration_s, clock, tell, hopeless)
+    start_ns = clock.now_ns()
+    target.send(load, prepared.samples, collector.more, clock)
+    checker = Checker.for_cell(cell.deployment, prepared.samples, probed=target.probed)
+    judged = [(response, *checker.judge(response)) for response in collector.responses]
+    timed = [(response, trace) for response, right, trace in judged if right]
+    return Sent(start_ns, collector.responses, timed, checker)
+
+
+def by_process(timed: Sequence[tuple[Response, Trace | None]]) -> dict[int, tuple[float, ...]]:
+    """Latencies in seconds by worker process; 0 where nobody tells."""
+    seconds: dict[int, list[float]] = defaultdict(list)
+    for response, trace in timed:
+        seconds[trace.pid if trace else 0].append(response.latency_s)
+    return {pid: tuple(values) for pid, values in seconds.items()}
+
+
+def measure_load(target: Target, prepared: Prepared, cell: Cell, tell: Tell, watch: Watch) -> Run:
+    """Put the deployment under the cell's load and account for every request."""
+    assert cell.load is not None  # noqa: S101 - this kind of cell has one
+    warm_up(target, prepared)
+    mark, look_ns = target.mark(), watch.look_now()
+    sent = send(target, prepared, cell, cell.load, tell)
+    telemetry = watch.since(look_ns)
+    tickets = target.tickets(mark)
+    gathered = batches(sent.traces, tickets, target.batch_size)
+    seconds = by_process(sent.timed)
+    return Run(
+        cell=cell,
+        workers=target.worker_count,
+        seconds={Phase.LATENCY: seconds} if seconds else {},
+        checked=sent.checker.checked,
+        wrong=tuple(sent.checker.wrong),
+        errors=dict(sent.checker.errors),
+        invalid=why_invalid(cell.load, sent, gathered, target.worker_count, telemetry),
+        batch_sizes=gathered.sizes,
+        throughput=throughput(sent),
+        worker_rss_bytes=telemetry.rss_bytes.get("worker") if telemetry else None,
+        gpu_bytes=max((trace.gpu_bytes for trace in sent.traces), default=0),
+        process_spread={Phase.LATENCY: summary.process_spread(seconds)},
+        accuracy=sent.checker.accuracy(prepared.served.weights_kind),
+        devices=tuple(sorted(sent.checker.devices)),
+        weights=prepared.served.weights_kind,
+        samples=prepared.samples_source,
+        telemetry=telemetry,
+        traffic=Traffic(
+            asked=len(sent.responses),
+            offered_per_s=cell.load.rate_per_s if isinstance(cell.load, ConstantRate | Poisson) else None,
+            lateness=summary.quantiles([(r.sent_ns - r.scheduled_ns) / 1e9 for r in sent.responses]),
+            latency=summary.quantiles([r.latency_s for r, _ in sent.timed]),
+            waterfall=waterfall(sent.timed, tickets),
+            batches=gathered,
+        ),
+    )
+
+
+def why_invalid(
+    load: TimedLoad, sent: Sent, gathered: Batches, workers: int, telemetry: Telemetry | None
+) -> tuple[str, ...]:
+    """Every reason why these figures say something else than they seem to."""
+    responses, checker = sent.responses, sent.checker
+    end_ns = sent.start_ns + round(load.duration_s * 1e9)
+    done_ns = [r.done_ns for r, _ in sent.timed]
+    grain = (gathered.configured or 1) * max(1, workers)
+    reasons = [
+        validity.errors(checker.errors, len(responses)),
+        validity.wrong(checker.wrong_answers, len(responses)),
+        validity.too_few(len(sent.timed)),
+        validity.strangers(telemetry),
+    ]
+    if isinstance(load, ConstantRate | Poisson):
+        full = {(t.pid, t.batch): t.phases_s["handle"] for t in sent.traces if t.batch_size == gathered.configured}
+        overloaded = validity.overload(load, responses, gathered, list(full.values()), workers)
+        due_ns = [r.scheduled_ns for r in responses]
+        reasons += [
+            validity.lateness(responses),
+            validity.rate(load, responses),
+            overloaded or validity.unstable(due_ns, done_ns, sent.start_ns, end_ns, grain),
+        ]
+    else:
+        reasons.append(validity.unstable(None, done_ns, sent.start_ns, end_ns, grain))
+    return tuple(reason for reason in reasons if reason is not None)
+
+
+def throughput(sent: Sent) -> float | None:
+    """Right answers a second, from the first departure to the last answer."""
+    if not sent.timed:
+        return None
+    spent_ns = max(r.done_ns for r, _ in sent.timed) - min(r.sent_ns for r, _ in sent.timed)
+    return len(sent.timed) * 1e9 / spent_ns if spent_ns else None

@@ -1,0 +1,151 @@
+"""VALID, or why not: what makes the figures of a run say something else than they seem to.
+
+Each rule is a function of its own that returns a reason in words, or None. (MLPerf LoadGen stamps its runs so.)
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from pytest_torchserve import summary
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_torchserve.load import OpenLoop
+    from pytest_torchserve.measure.batches import Batches
+    from pytest_torchserve.response import Response
+    from pytest_torchserve.telemetry import Telemetry
+
+LATE_SHARE = 0.05
+"""p99 lateness over this share of the median latency."""
+
+RATE_SHARE = 0.95
+"""Of the rate that was asked for must have left."""
+
+STRANGERS_SHARE = 0.1
+"""Of the machine's CPU may others have used, the hypervisor included."""
+
+UNSTABLE_SHARE = 0.3
+"""How far a window's throughput may be from what it should be, beyond chance and one batch."""
+
+WINDOWS = 5
+_SIGMAS = 3
+
+
+def lateness(responses: Sequence[Response]) -> str | None:
+    """An open loop's sender must not add to what it measures."""
+    late_ns = sorted(r.sent_ns - r.scheduled_ns for r in responses)
+    if not late_ns:
+        return None
+    p99_ms = late_ns[min(len(late_ns) - 1, math.ceil(0.99 * len(late_ns)) - 1)] / 1e6
+    median_ms = statistics.median(r.latency_s for r in responses) * 1e3
+    if p99_ms <= LATE_SHARE * median_ms:
+        return None
+    return f"the sender was late: p99 {p99_ms:.3g} ms, {p99_ms / median_ms:.0%} of the median latency"
+
+
+def rate(load: OpenLoop, responses: Sequence[Response]) -> str | None:
+    """As many requests a second must have left as the load says."""
+    if not responses:
+        return "no request left"
+    first_ns = min(r.scheduled_ns for r in responses)
+    overrun_s = (max(r.sent_ns for r in responses) - max(r.scheduled_ns for r in responses)) / 1e9
+    planned_s = max(r.scheduled_ns - first_ns for r in responses) / 1e9
+    reached = planned_s / (planned_s + overrun_s) if planned_s else 1.0
+    if reached >= RATE_SHARE:
+        return None
+    return f"the rate was not reached: {reached * load.rate_per_s:.3g}/s left of {load.rate_per_s:g}/s"
+
+
+def errors(kinds: Mapping[str, int], asked: int) -> str | None:
+    """Every request must be answered."""
+    if not kinds:
+        return None
+    listed = ", ".join(f"{kind} × {count}" for kind, count in sorted(kinds.items()))
+    return f"{sum(kinds.values())} of {asked} requests failed: {listed}"
+
+
+def wrong(count: int, asked: int) -> str | None:
+    """Every answer must be right."""
+    return f"{count} of {asked} answers were wrong" if count else None
+
+
+def unstable(
+    due_ns: Sequence[int] | None, done_ns: Sequence[int], start_ns: int, end_ns: int, grain: int
+) -> str | None:
+    """Throughput must be the same in five equal windows, beyond chance, one batch (`grain`) and 30%.
+
+    What "the same" is: of an open loop what was due in the window, of a closed one the windows' median.
+    """
+    if end_ns <= start_ns or len(done_ns) < WINDOWS:
+        return None
+    done = _windows(done_ns, start_ns, end_ns)
+    middle = statistics.median(done)
+    expected: Sequence[float] = [middle] * WINDOWS if due_ns is None else _windows(due_ns, start_ns, end_ns)
+    for index, (got, wanted) in enumerate(zip(done, expected, strict=True)):
+        if abs(got - wanted) > UNSTABLE_SHARE * wanted + _SIGMAS * math.sqrt(wanted) + grain:
+            window_s = (end_ns - start_ns) / WINDOWS / 1e9
+            return (
+                f"throughput was not stable: {got / window_s:.3g}/s in window {index + 1} of {WINDOWS}, "
+                f"where {wanted / window_s:.3g}/s {'is usual' if due_ns is None else 'were due'}"
+            )
+    return None
+
+
+def _windows(times_ns: Sequence[int], start_ns: int, end_ns: int) -> list[int]:
+    """How many of these times fall into each window."""
+    width = (end_ns - start_ns) / WINDOWS
+    counts = Counter(math.floor((time_ns - start_ns) / width) for time_ns in times_ns)
+    return [counts[index] for index in range(WINDOWS)]
+
+
+def overload(
+    load: OpenLoop, responses: Sequence[Response], batches: Batches, handle_s: Sequence[float], workers: int
+) -> str | None:
+    """The queue must not have grown without bound.
+
+    It has where full batches show less capacity (batch_size over their median `handle`, for each worker) than
+    requests came, or where in the second half of the departures more requests came than went, by more than a
+    batch for each worker and chance (3√n) explain.
+
+    Args:
+        handle_s: `handle` of each *full* batch.
+    """
+    size = batches.configured or 1
+    if handle_s:
+        capacity = workers * size / statistics.median(handle_s)
+        if capacity < load.rate_per_s:
+            return f"overload: {load.rate_per_s:g}/s came, full batches make {capacity:.3g}/s"
+    due = sorted(r.scheduled_ns for r in responses)
+    if len(due) < 2 * WINDOWS:
+        return None
+    half_ns, end_ns = due[len(due) // 2], due[-1]
+    came = len(due) - len(due) // 2
+    went = sum(half_ns <= r.done_ns < end_ns for r in responses)
+    slack = size * workers + _SIGMAS * math.sqrt(came)
+    if came - went <= slack:
+        return None
+    return f"overload: in the second half {came} requests came and {went} were answered; the queue grew"
+
+
+def strangers(telemetry: Telemetry | None) -> str | None:
+    """Nobody else may have used the machine."""
+    if telemetry is None:
+        return None
+    if telemetry.gpu_strangers:
+        return f"another process computed on the GPU: {', '.join(map(str, telemetry.gpu_strangers))}"
+    taken = telemetry.foreign_cpu + telemetry.stolen_cpu
+    if taken <= STRANGERS_SHARE:
+        return None
+    percent = round(100 * telemetry.stolen_cpu)
+    stolen = f", {percent}% was taken by the hypervisor" if percent else ""
+    return f"other processes used {telemetry.foreign_cpu:.0%} of the CPU{stolen}"
+
+
+def too_few(latencies: int) -> str | None:
+    """A median needs its sample."""
+    return None if summary.supports(latencies, 0.5) else f"only {latencies} answers: not even a median"

@@ -1,0 +1,154 @@
+"""Where the latency of a request went: late → send → frontend and queue → the handler's phases → return."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from pytest_torchserve import summary
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_torchserve.request_log import Ticket
+    from pytest_torchserve.response import Response, Trace
+
+
+class Stage(StrEnum):
+    """One stretch of a request's way, in their order."""
+
+    LATE = "late"
+    """From when it should have left to when the sender took it up."""
+    SEND = "send"
+    """Until its bytes were written; where no connection was idle, one was opened first."""
+    FRONTEND = "frontend+queue"
+    """Until `handle` began, where nobody tells the frontend's own stages."""
+    RECEIVE = "receive"
+    """Until the frontend had read it and queued a job."""
+    QUEUE = "queue"
+    """Until an idle worker began to gather the batch that it went with."""
+    FILL = "fill wait"
+    """Until that batch was full, or had waited for max_batch_delay."""
+    DISPATCH = "dispatch"
+    """Until `handle` began: over the socket to the worker, and decoded there."""
+    PREPROCESS = "preprocess"
+    INFERENCE = "inference"
+    POSTPROCESS = "postprocess"
+    UNATTRIBUTED = "unattributed"
+    """What nobody observed at both ends."""
+    RETURN = "return"
+    """From the end of `handle` to the last byte of the answer."""
+
+
+_PHASES = (Stage.PREPROCESS, Stage.INFERENCE, Stage.POSTPROCESS)
+
+
+def share_a_clock(pairs: Sequence[tuple[Response, Trace]]) -> bool:
+    """Whether the worker's times can be laid beside the sender's: each `handle` lies within its request.
+
+    Clocks of two hosts count from their own boots; they would have to agree to the millisecond, every time.
+    """
+    return all(r.sent_ns <= t.start_ns <= t.end_ns <= r.done_ns for r, t in pairs)
+
+
+def stages(
+    response: Response, trace: Trace | None, ticket: Ticket | None, *, one_clock: bool = True
+) -> dict[Stage, float]:
+    """One request's latency in seconds, stage by stage; they add up to it.
+
+    Only what was observed at both ends is attributed. Without a common clock that is what the sender did
+    and how long each phase took; without a probe only the former.
+    """
+    found = {
+        Stage.LATE: response.begun_ns - response.scheduled_ns,
+        Stage.SEND: response.sent_ns - response.begun_ns,
+    }
+    if trace is not None and one_clock:
+        found |= _frontend(response, trace, ticket)
+        found[Stage.RETURN] = response.done_ns - trace.end_ns
+    in_s = {stage: ns / 1e9 for stage, ns in found.items()}
+    if trace is not None:
+        in_s |= {stage: trace.phases_s[stage] for stage in _PHASES if stage in trace.phases_s}
+    in_s[Stage.UNATTRIBUTED] = response.latency_s - sum(in_s.values())
+    return {stage: in_s[stage] for stage in Stage if stage in in_s}
+
+
+def _frontend(response: Response, trace: Trace, ticket: Ticket | None) -> dict[Stage, int]:
+    """From the sender to the handler. The frontend writes its lines some microseconds late: kept in order."""
+    if ticket is None:
+        return {Stage.FRONTEND: trace.start_ns - response.sent_ns}
+    arrived_ns = min(max(ticket.arrived_ns, response.sent_ns), trace.start_ns)
+    left_ns = min(max(ticket.left_ns, arrived_ns), trace.start_ns)
+    taken_ns = min(max(ticket.taken_ns, arrived_ns), left_ns)
+    return {
+        Stage.RECEIVE: arrived_ns - response.sent_ns,
+        Stage.QUEUE: taken_ns - arrived_ns,
+        Stage.FILL: left_ns - taken_ns,
+        Stage.DISPATCH: trace.start_ns - left_ns,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Waterfall:
+    """Many requests' stages.
+
+    Attributes:
+        requests: how many.
+        mean_s: by stage, seconds, over all requests; they add up to the mean latency.
+        slow_s: the same over the slowest `slow_share` of the requests; empty where there are too few to tell.
+        slow_share: 0.01 where the sample supports a p99, else 0.1.
+        attributed_p50: the median share of a request's latency that was observed at both ends.
+        one_clock: whether the worker's clock is the sender's; if not, only durations were used.
+        probed: whether the answers carried phases at all.
+        queue_told: whether the server's own log told the wait in its queue apart.
+    """
+
+    requests: int
+    mean_s: Mapping[str, float]
+    slow_s: Mapping[str, float]
+    slow_share: float
+    attributed_p50: float
+    one_clock: bool
+    probed: bool
+    queue_told: bool
+
+    @property
+    def caveat(self) -> str:
+        """What could not be observed, in words; empty for nothing."""
+        if not self.probed:
+            return "the answers carry no Server-Timing: latency only"
+        if not self.one_clock:
+            return "the worker's clock is not the sender's: durations only"
+        return "" if self.queue_told else "the server's own log is out of reach: its queue is not told apart"
+
+
+def waterfall(timed: Sequence[tuple[Response, Trace | None]], tickets: Mapping[str, Ticket]) -> Waterfall | None:
+    """The waterfall of these requests; None for none."""
+    if not timed:
+        return None
+    pairs = [(response, trace) for response, trace in timed if trace is not None]
+    one_clock = share_a_clock(pairs)
+    rows = [
+        stages(response, trace, tickets.get(trace.request_id) if trace else None, one_clock=one_clock)
+        for response, trace in timed
+    ]
+    rows.sort(key=lambda row: sum(row.values()))
+    slow_share = 0.01 if summary.supports(len(rows), 0.99) else 0.1
+    slowest = rows[-round(len(rows) * slow_share) :] if summary.supports(len(rows), 1 - slow_share) else []
+    return Waterfall(
+        requests=len(rows),
+        mean_s=_means(rows),
+        slow_s=_means(slowest),
+        slow_share=slow_share,
+        attributed_p50=statistics.median(1 - row[Stage.UNATTRIBUTED] / sum(row.values()) for row in rows),
+        one_clock=one_clock,
+        probed=bool(pairs),
+        queue_told=any(Stage.QUEUE in row for row in rows),
+    )
+
+
+def _means(rows: Sequence[Mapping[Stage, float]]) -> dict[str, float]:
+    present = [stage for stage in Stage if any(stage in row for row in rows)]
+    return {stage.value: statistics.fmean(row.get(stage, 0.0) for row in rows) for stage in present}

@@ -1,0 +1,80 @@
+"""What TorchServe's frontend says about each request, from its own log, joined by request id.
+
+A worker's thread in the frontend writes, in this order and one batch after the other (BatchAggregator, Model
+and RestJob of TorchServe 0.12; the level of each is set in `settings`):
+
+    get first job: ID                          the idle worker has taken the first request of a batch
+    Sending response for jobId ID              the worker's answer is there; for each request of the batch,
+    ts_inference_latency_microseconds…:VALUE   and how long ago the request had arrived,
+    ts_queue_latency_microseconds…:VALUE       and how long it took from its arrival to its batch's departure
+
+log4j2 stamps each line with `System.nanoTime()`, which is `CLOCK_MONOTONIC` on Linux: the sender's clock.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILE = "requests.log"
+PATTERN = "%nano %t %m%n"
+WANTED = "(get first job|Sending response for jobId|ts_inference_latency_mic|ts_queue_latency_mic).*"
+
+_VALUE = re.compile(r"Microseconds:([0-9.E+-]+)")
+
+
+@dataclass(slots=True)
+class Ticket:
+    """One request's way through the frontend, in monotonic nanoseconds.
+
+    Attributes:
+        arrived_ns: when the frontend had read it and made a job of it.
+        taken_ns: when an idle worker took the first request of its batch; the batch began to fill.
+        left_ns: when its batch was full, or had waited for max_batch_delay, and left for the worker.
+    """
+
+    arrived_ns: int
+    taken_ns: int
+    left_ns: int
+
+
+def parse(text: str) -> dict[str, Ticket]:
+    """Tickets by request id. A request whose lines are not all there (yet) has none."""
+    found: dict[str, Ticket] = {}
+    taken_ns: dict[str, int] = {}
+    answering: dict[str, tuple[str, int]] = {}
+    arrived_ns: dict[str, int] = {}
+    for line in text.splitlines():
+        stamp, _, rest = line.partition(" ")
+        thread, _, said = rest.partition(" ")
+        if not stamp.isdigit():
+            continue
+        if said.startswith("get first job: "):
+            taken_ns[thread] = int(stamp)
+        elif said.startswith("Sending response for jobId "):
+            answering[thread] = (said.rpartition(" ")[2], int(stamp))
+            arrived_ns.pop(thread, None)
+        elif thread in answering and (value := _VALUE.search(said)) is not None:
+            request_id, answered_ns = answering[thread]
+            ns = round(float(value[1]) * 1e3)
+            if said.startswith("ts_inference"):
+                arrived_ns[thread] = answered_ns - ns
+            elif thread in arrived_ns:
+                arrived = arrived_ns[thread]
+                found[request_id] = Ticket(arrived, taken_ns.get(thread, arrived), arrived + ns)
+                del answering[thread]
+    return found
+
+
+def read(path: Path, start: int = 0) -> dict[str, Ticket]:
+    """Tickets from byte `start` of a log on; none where there is no such file."""
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            return parse(file.read().decode(errors="replace"))
+    except OSError:
+        return {}

@@ -1,0 +1,117 @@
+"""The search for the highest rate: the rule, the bracketing, and a queue whose capacity is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import optimize
+
+from pytest_torchserve.deployment import Batching, Deployment
+from pytest_torchserve.measure import Cell, Effort, knee, measure_capacity
+from pytest_torchserve.measure.capacity import CLOSE_ENOUGH, Outcome, decidable_goal, decide, least_sample, search
+
+
+@pytest.mark.parametrize(("p", "least"), [(0.99, 459), (0.95, 90), (0.9, 44), (0.5, 7)])
+def test_the_least_sample(p, least):
+    """LoadGen's figures: so many without one over, and the rule says yes; one fewer, and it does not."""
+    assert least_sample(p) == least
+    assert decide(least, 0, p) is Outcome.MEETS
+    assert decide(least - 1, 0, p) is Outcome.UNDECIDED
+
+
+def test_the_rule_both_ways():
+    """A share well below what the percentile allows meets, well above misses, at it nobody can say."""
+    assert decide(2000, 8, 0.99) is Outcome.MEETS
+    assert decide(2000, 20, 0.99) is Outcome.UNDECIDED
+    assert decide(2000, 40, 0.99) is Outcome.MISSES
+    assert decide(0, 0, 0.99) is Outcome.UNDECIDED
+
+
+def test_a_small_budget_judges_a_lower_percentile():
+    """p99 where its sample can be had with something to spare, else p95, p90 or the median."""
+    assert [decidable_goal(n) for n in (1377, 1376, 270, 132, 10)] == [0.99, 0.95, 0.95, 0.9, 0.5]
+
+
+@pytest.mark.parametrize("capacity", [3.0, 47.0, 50.0, 311.0])
+@pytest.mark.parametrize("guess", [1.0, 50.0, 1000.0])
+def test_the_search_closes_in(capacity, guess):
+    """From below, from above and from far off: the last two rates enclose the capacity within a tenth."""
+    probed = []
+
+    def probe(rate):
+        probed.append(rate)
+        return Outcome.MEETS if rate <= capacity else Outcome.MISSES
+
+    meets, misses = search(probe, guess)
+    assert meets <= capacity < misses
+    if len(probed) < 12:
+        assert misses / meets <= CLOSE_ENOUGH
+    assert len(set(probed)) == len(probed)
+
+
+def test_nothing_meets():
+    """A goal that no rate meets ends, and says so."""
+    probed = []
+    meets, misses = search(lambda rate: probed.append(rate) or Outcome.UNDECIDED, 100.0, lowest_per_s=5.0)
+    assert meets is None
+    assert misses == min(probed)
+    assert 5.0 <= misses < 50.0
+
+
+def found(queue, prepared, **effort):
+    """What is measured on the queue."""
+    cell = Cell("capacity", Deployment(prepared.served.model, "cpu", Batching(1, 0)))
+    told = {"slo_s": 0.1, "capacity_seconds": 60.0} | effort
+    return measure_capacity(queue, prepared, cell, Effort(**told), lambda what, share: None, queue.watch)
+
+
+def true_capacity(service_s, slo_s, p):
+    """The rate at which the p-quantile of this queue's latency is the goal: Lindley's recursion, played for long."""
+    gaps = np.random.default_rng(1).exponential(1.0, 1_000_000)
+
+    def over(rate):
+        walk = np.cumsum(service_s - gaps / rate)
+        waits = walk - np.minimum.accumulate(np.minimum(walk, 0.0))
+        return (waits + service_s > slo_s).mean()
+
+    return optimize.brentq(lambda rate: over(rate) - (1 - p), 0.1 / service_s, 0.99 / service_s)
+
+
+def test_the_capacity_of_a_known_queue(make_queue, prepared):
+    """Service of 10 ms, Poisson arrivals, p99 of 100 ms: the search ends near the true rate of such a queue.
+
+    Not above it by more than its own step, nor below by more than a quarter: the rule is cautious, and a queue's
+    requests are no independent ones.
+    """
+    truth = true_capacity(0.01, 0.1, 0.99)
+    run = found(make_queue(0.01), prepared)
+    capacity = run.capacity
+    assert capacity.goal == 0.99
+    assert 0.75 <= capacity.rate_per_s / truth <= CLOSE_ENOUGH
+    assert capacity.rate_per_s < capacity.missed_per_s
+    rates = [step.rate_per_s for step in capacity.steps]
+    assert rates == sorted(rates)
+    p50 = [step.p50_s for step in capacity.steps if step.p50_s]
+    assert p50[0] < p50[-1]  # the knee
+
+
+def test_a_goal_below_the_service_time_has_no_capacity(make_queue, prepared):
+    """10 ms of work never meet 5 ms."""
+    run = found(make_queue(0.01), prepared, slo_s=0.005)
+    assert run.capacity.rate_per_s is None
+    assert all(step.outcome is not Outcome.MEETS for step in run.capacity.steps)
+
+
+def test_wrong_answers_do_not_meet(make_queue, prepared):
+    """An answer in time that is wrong is not one: the rates at which the queue lies are missed, and named."""
+    run = found(make_queue(0.001, wrong_above=200.0), prepared)
+    assert run.capacity.rate_per_s <= 200.0
+    assert any("answers were wrong" in reason for reason in run.invalid)
+
+
+def test_a_probe_ends_when_it_is_lost(make_response):
+    """Once more are over than the whole probe may have, nothing more is sent or waited for."""
+    hopeless = knee._Hopeless(0.1, 0.99, 1000)
+    slow = make_response(sent_s=0.0, done_s=0.2)
+    fed = next(count for count in range(1, 1000) if hopeless([slow]))
+    assert 10 < fed < 30

@@ -1,0 +1,175 @@
+"""Traffic through a real TorchServe: the waterfall tells the truth, and someone else's server is left as it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pytest_torchserve import Model
+from pytest_torchserve.clock import MonotonicClock
+from pytest_torchserve.load import ConstantRate, FullBatches
+from pytest_torchserve.measure.batches import batches
+from pytest_torchserve.measure.waterfall import Stage, stages, waterfall
+from pytest_torchserve.process import wait_until
+from pytest_torchserve.response import Trace
+
+SERVED = Path(__file__).parent / "served"
+ROOT = Path(__file__).parent.parent.parent
+SLEPT_S = {Stage.PREPROCESS: 0.003, Stage.INFERENCE: 0.020, Stage.POSTPROCESS: 0.001}
+
+LOAD = """
+from pytest_torchserve.phase import Phase
+def test_load(load_run, store):
+    assert load_run.wrong == ()
+    store(load_run, Phase.LATENCY)
+"""
+
+
+def plain(name):
+    """A model without a network, from this folder's handlers."""
+    return Model(name=name, handler=SERVED / f"{name}.py", reference=SERVED / "nothing.py", dataset="cifar10")
+
+
+def put(endpoint, load, samples):
+    """All responses with their traces, and the tickets that the server wrote of them."""
+    responses = []
+
+    def more(fresh):
+        responses.extend(fresh)
+        return not isinstance(load, FullBatches)
+
+    mark = endpoint.mark()
+    endpoint.send(load, samples, more, MonotonicClock())
+    pairs = [(response, Trace.of(response)) for response in responses]
+    wanted = {trace.request_id for _, trace in pairs}
+    # The last line is written just after the answer has left.
+    assert wait_until(lambda: wanted <= endpoint.tickets(mark).keys(), timeout_s=10)
+    return pairs, endpoint.tickets(mark)
+
+
+def test_the_waterfall_of_a_sleeper(deploy, prepared):
+    """Every request has its ticket; the stages are those that were slept, and next to nothing is unattributed."""
+    model = plain("sleeper")
+    endpoint = deploy(model)
+    samples = prepared(model).samples
+    put(endpoint, FullBatches(1), samples)
+    pairs, tickets = put(endpoint, ConstantRate(20, 2.0), samples)
+    assert len(pairs) == len(tickets) == 40
+    fall = waterfall(pairs, tickets)
+    assert fall.caveat == ""
+    assert fall.attributed_p50 > 0.99
+    rows = [stages(response, trace, tickets[trace.request_id]) for response, trace in pairs]
+    for stage, slept_s in SLEPT_S.items():
+        assert 1.0 <= statistics.median(row[stage] for row in rows) / slept_s <= 1.5
+    assert all(value >= 0 for row in rows for stage, value in row.items() if stage is not Stage.UNATTRIBUTED)
+
+
+def test_a_queue_is_told_apart_from_a_batch_that_fills(deploy, prepared):
+    """Three requests at a batch of two, a second of work: two go at once, the third queues, then waits to fill."""
+    model = plain("napper")
+    endpoint = deploy(model, batch_size=2, max_batch_delay_ms=600)
+    samples = prepared(model).samples[:3]
+    pairs, tickets = put(endpoint, FullBatches(3), samples)
+    third = max(pairs, key=lambda pair: pair[1].batch)
+    row = stages(*third, tickets[third[1].request_id])
+    assert 0.8 <= row[Stage.QUEUE] / third[1].phases_s["handle"] <= 1.5
+    assert 1.0 <= row[Stage.FILL] / 0.6 <= 1.5
+    found = batches([trace for _, trace in pairs], tickets, 2)
+    assert found.sizes == {1: 1, 2: 1}
+    assert found.cut == 1
+    assert max(found.fill_wait_s) == pytest.approx(row[Stage.FILL])
+
+
+def attached(suite, endpoint, tmp_path, *args, key=None, management=True):
+    """A session of its own that measures this endpoint as someone else's server; its runs from the journal."""
+    suite.makepyfile(test_suite=LOAD)
+    server = endpoint.server
+    os.environ["TS_INFERENCE_KEY"] = server.address.key if key is None else key
+    os.environ["TS_MANAGEMENT_KEY"] = server.management._session.headers["Authorization"].removeprefix("Bearer ")
+    samples = tmp_path / "samples"
+    samples.mkdir(exist_ok=True)
+    for index in range(3):
+        (samples / f"{index}.bin").write_bytes(bytes([index]) * 100)
+    told = [f"--ts-url={server.address.url}", f"--ts-url-model={endpoint.name}", f"--ts-samples={samples}"]
+    told += [f"--ts-management-url={server.management.url}"] if management else []
+    journal = suite.path / "journal"
+    journal.unlink(missing_ok=True)
+    result = suite.runpytest_subprocess(
+        *told, f"--ts-journal={journal}", "--ts-loads=closed:2,constant:20", "--ts-load-seconds=1", *args
+    )
+    lines = journal.read_text().splitlines() if journal.exists() else []
+    return result, [json.loads(line) for line in lines if '"line": "run"' in line]
+
+
+@pytest.fixture
+def keys_aside(monkeypatch):
+    """The environment's keys, put back after the test."""
+    for name in ("TS_INFERENCE_KEY", "TS_MANAGEMENT_KEY"):
+        monkeypatch.setenv(name, "")
+
+
+@pytest.mark.usefixtures("keys_aside")
+def test_someone_elses_server(suite, deploy, tmp_path):
+    """Traffic, phases and batch size of a model that is not ours; it is not scaled, registered, or stopped."""
+    endpoint = deploy(plain("sleeper"), batch_size=2, max_batch_delay_ms=50)
+    before, models = endpoint.describe(), endpoint.server.management.models()
+    result, runs = attached(suite, endpoint, tmp_path)
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["*answers without a FILE.answer.json are only checked for their status*"])
+    assert [run["load"] for run in runs] == ["closed2", "constant20"]
+    assert all(run["traffic"]["batches"]["configured"] == 2 and run["traffic"]["asked"] for run in runs)
+    assert all(run["traffic"]["waterfall"]["one_clock"] for run in runs)
+    assert all(not run["traffic"]["waterfall"]["queue_told"] for run in runs)
+    after = endpoint.describe()
+    assert endpoint.server.management.models() == models
+    assert [w["pid"] for w in after["workers"]] == [w["pid"] for w in before["workers"]]
+
+
+@pytest.mark.usefixtures("keys_aside")
+def test_wrong_key(suite, deploy, tmp_path):
+    """Every request is a counted HTTP 400; the run is INVALID and fails; nothing is stored."""
+    endpoint = deploy(plain("sleeper"), batch_size=2, max_batch_delay_ms=50)
+    result, runs = attached(suite, endpoint, tmp_path, "--ts-loads=constant:20", key="nonsense", management=False)
+    result.assert_outcomes(failed=1)
+    assert runs[0]["errors"] == {"HTTP 400": 20}
+    assert runs[0]["validity"] == "INVALID"
+    assert "20 of 20 requests failed: HTTP 400 × 20" in runs[0]["invalid"]
+
+
+@pytest.mark.usefixtures("keys_aside")
+def test_an_archive_without_the_probe(suite, deploy, tmp_path):
+    """A stranger's archive, as torch-model-archiver makes it: latency only, and it says so."""
+    ours = deploy(plain("sleeper"), batch_size=2, max_batch_delay_ms=50)
+    store, management = ours.server.store, ours.server.management
+    archiver = [sys.executable, "-m", "model_archiver.model_packaging", "--model-name", "stranger", "--version", "1.0"]
+    archiver += ["--handler", str(ROOT / "handlers" / "noop.py"), "--export-path", str(store), "--force"]
+    subprocess.run(archiver, check=True, capture_output=True)
+    try:
+        management.register("stranger", "stranger.mar", ours.deployment.batching, response_timeout_s=60)
+        management.scale("stranger", 1, timeout_s=60)
+        ours.name = "stranger"
+        result, runs = attached(suite, ours, tmp_path, "--ts-loads=closed:2")
+        result.assert_outcomes(passed=1)
+        result.stdout.fnmatch_lines(["*the answers carry no Server-Timing: latency only*"])
+        assert runs[0]["traffic"]["waterfall"]["probed"] is False
+        assert runs[0]["traffic"]["asked"] == runs[0]["traffic"]["waterfall"]["requests"]
+    finally:
+        ours.name = ours.deployment.name
+        management.unregister("stranger")
+        (store / "stranger.mar").unlink()
+
+
+@pytest.mark.usefixtures("keys_aside")
+def test_a_model_that_is_not_there(suite, deploy, tmp_path):
+    """The management API does not know it: one message, no traffic."""
+    endpoint = deploy(plain("sleeper"), batch_size=2, max_batch_delay_ms=50)
+    result, runs = attached(suite, endpoint, tmp_path, "--ts-url-model=nobody")
+    result.assert_outcomes(errors=2)
+    assert runs == []
+    result.stdout.fnmatch_lines(["*wanted: describing nobody*"])

@@ -1,0 +1,125 @@
+"""What the machine did meanwhile: made-up looks, and the real sampler."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from pytest_torchserve.process import wait_until
+from pytest_torchserve.telemetry import Watch, aggregate
+
+BURN = "while True: pass"
+
+
+def look(at_s, used_s, processes, *, stolen_s=0.0, gpus=()):
+    """One look at a machine of two processors."""
+    return {
+        "at_ns": round(at_s * 1e9),
+        "machine": {"used_s": used_s, "stolen_s": stolen_s, "processors": 2},
+        "processes": processes,
+        "gpus": list(gpus),
+    }
+
+
+def test_cpu_by_role_and_what_is_left_is_others():
+    """10 s on two processors: 8 s of workers, 1 of the frontend, 3 of strangers; a worker ends, another comes."""
+    looks = [
+        look(0, 100, {"1": ["frontend", 50, 10], "2": ["worker", 5, 100]}),
+        look(5, 106, {"1": ["frontend", 50.5, 10], "2": ["worker", 9, 120]}),
+        look(10, 112, {"1": ["frontend", 51, 30], "3": ["worker", 4, 90]}),
+    ]
+    found = aggregate(looks)
+    assert found.cores == pytest.approx({"frontend": 0.1, "worker": 0.8})
+    assert found.foreign_cpu == pytest.approx(3 / 20)
+    assert found.rss_bytes == {"frontend": 30, "worker": 120}
+    assert found.stolen_cpu == 0
+
+
+def test_the_hypervisor_is_told_apart():
+    """Stolen time is nobody's of this machine."""
+    found = aggregate([look(0, 10, {}), look(10, 10, {}, stolen_s=4)])
+    assert found.stolen_cpu == pytest.approx(0.2)
+    assert found.foreign_cpu == 0
+
+
+def test_gpus_are_averaged_and_strangers_named():
+    """Means and peaks of what NVML told; a pid that is not ours counts only where ours is named too."""
+    gpus = [
+        [{"utilisation": 0.5, "power_w": 100, "pids": [2, 77]}],
+        [{"utilisation": 1.0, "power_w": 300, "pids": [2]}],
+    ]
+    found = aggregate([look(at, at, {"2": ["worker", 0, 0]}, gpus=gpu) for at, gpu in enumerate(gpus)])
+    assert found.gpus[0]["utilisation_mean"] == pytest.approx(0.75)
+    assert found.gpus[0]["power_w_max"] == 300
+    assert "memory_bytes_mean" not in found.gpus[0]
+    assert found.gpu_strangers == (77,)
+    elsewhere = aggregate([look(at, at, {}, gpus=[{"pids": [4000]}]) for at in (0, 1)])
+    assert elsewhere.gpu_strangers == ()
+
+
+def test_one_look_is_no_window():
+    """Nor are two of the same moment."""
+    assert aggregate([look(0, 0, {})]) is None
+    assert aggregate([look(0, 0, {}), look(0, 0, {})]) is None
+
+
+@pytest.fixture
+def watch():
+    """The real sampler."""
+    made = Watch()
+    yield made
+    made.close()
+
+
+def test_the_sampler_tells_ours_from_others(watch):
+    """Of two that burn a processor, the one below this process is ours, the one that left it is not."""
+    start_ns = watch.look_now()
+    spawn = (
+        "import subprocess, sys\n"
+        f"burn = [sys.executable, '-c', {BURN!r}]\n"
+        "child = subprocess.Popen(burn, start_new_session=True, stdout=subprocess.DEVNULL)\n"
+        "print(child.pid)"
+    )
+    stranger = int(subprocess.run([sys.executable, "-c", spawn], stdout=subprocess.PIPE, text=True, check=True).stdout)
+    ours = subprocess.Popen([sys.executable, "-c", BURN])
+    try:
+        burnt = psutil.Process(stranger), psutil.Process(ours.pid)
+        assert wait_until(lambda: min(sum(p.cpu_times()[:2]) for p in burnt) > 0.5, timeout_s=60)
+        found = watch.since(start_ns)
+    finally:
+        psutil.Process(stranger).kill()
+        ours.kill()
+        ours.wait()
+    assert found.cores["sender"] * found.window_s >= 0.4
+    assert found.foreign_cpu * found.processors * found.window_s >= 0.4
+
+
+def test_the_sampler_ends_with_its_session():
+    """Closed, or its session killed: it is gone."""
+    made = Watch()
+    made.look_now()
+    pid = made._process.pid
+    made.close()
+    assert not psutil.pid_exists(pid)
+    script = (
+        "import os, signal\n"
+        "from pytest_torchserve.telemetry import Watch\n"
+        "watch = Watch(); watch.look_now(); print(watch._process.pid, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    pid = int(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False).stdout)
+    assert wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie", timeout_s=10)
+
+
+def test_a_dead_sampler_stops_nothing():
+    """It is asked, does not answer, and the run goes on without telemetry."""
+    made = Watch()
+    start_ns = made.look_now()
+    os.kill(made._process.pid, 9)
+    made._process.wait()
+    assert made.since(start_ns) is None
+    made.close()

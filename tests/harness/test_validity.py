@@ -1,0 +1,127 @@
+"""VALID or not: each rule on made-up responses, on both sides of its edge."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_torchserve.load import ConstantRate, Poisson
+from pytest_torchserve.measure import validity
+from pytest_torchserve.measure.batches import Batches
+from pytest_torchserve.telemetry import Telemetry
+
+
+@pytest.fixture
+def answered(make_response):
+    """`answered(rate, n, latency_s, late_s)`: an open loop's responses; the two may be functions of the index."""
+
+    def answered_(rate, n, latency_s, late_s=0.0):
+        latency = latency_s if callable(latency_s) else lambda index: latency_s
+        late = late_s if callable(late_s) else lambda index: late_s
+        return [
+            make_response(
+                scheduled_s=index / rate, sent_s=index / rate + late(index), done_s=index / rate + latency(index)
+            )
+            for index in range(n)
+        ]
+
+    return answered_
+
+
+@pytest.mark.parametrize(("late_s", "valid"), [(0.0, True), (0.004, True), (0.006, False)])
+def test_a_late_sender(answered, late_s, valid):
+    """A p99 lateness of up to 5% of the median latency is allowed, more is not."""
+    found = validity.lateness(answered(10, 200, 0.1, late_s))
+    assert (found is None) is valid
+    if not valid:
+        assert "the sender was late: p99 6 ms, 6% of the median" in found
+
+
+def test_one_late_request_of_a_hundred_is_no_lateness(answered):
+    """The p99 is what counts, not the worst."""
+    assert validity.lateness(answered(10, 200, 0.1, lambda index: 0.05 * (index == 7))) is None
+
+
+def test_a_rate_that_was_not_reached(answered):
+    """A sender that needs 12 s for what should leave in 10 made another load."""
+    assert validity.rate(ConstantRate(10, 10), answered(10, 100, 0.1)) is None
+    slower = answered(10, 100, 5.0, lambda index: index / 50)
+    assert "the rate was not reached: 8.33/s left of 10/s" in validity.rate(ConstantRate(10, 10), slower)
+    assert validity.rate(ConstantRate(10, 10), []) is not None
+
+
+def test_errors_are_listed_by_kind():
+    """Each kind with its count; none is fine."""
+    assert validity.errors({}, 10) is None
+    assert (
+        validity.errors({"HTTP 503": 2, "timed out": 1}, 10) == "3 of 10 requests failed: HTTP 503 × 2, timed out × 1"
+    )
+    assert validity.wrong(0, 10) is None
+    assert validity.wrong(2, 10) == "2 of 10 answers were wrong"
+
+
+def even(n, seconds=10.0):
+    """N times, evenly over a window."""
+    return [round(index * seconds / n * 1e9) for index in range(n)]
+
+
+def test_steady_throughput():
+    """The same in every window; a hole of one window is seen, in a closed loop and in an open one."""
+    window = (0, round(10e9))
+    assert validity.unstable(None, even(1000), *window, 1) is None
+    hole = [at for at in even(1000) if not 4e9 <= at < 5.8e9]
+    found = validity.unstable(None, hole, *window, 1)
+    assert "throughput was not stable: 10/s in window 3 of 5, where 100/s is usual" in found
+    assert "were due" in validity.unstable(even(1000), hole, *window, 1)
+
+
+def test_chance_and_a_batch_are_no_instability():
+    """Five windows of Poisson counts differ; so do those that a batch more or less falls into."""
+    load = Poisson(10, 100.0, seed=5)
+    due = list(load.departures_ns())
+    assert validity.unstable(None, due, 0, round(100e9), 1) is None
+    batches_of_16 = [at for at in even(10) for _ in range(16)]
+    assert validity.unstable(None, batches_of_16, 0, round(10e9), 16) is None
+
+
+@pytest.mark.parametrize(("handle_s", "behind"), [(3.6, True), (2.7, True), (1.7, True), (1.5, False), (0.08, False)])
+def test_full_batches_tell_an_overload_at_once(answered, handle_s, behind):
+    """Two full batches of 16 at 10/s are enough: the capacity that they show is 4.4, 5.9, 9.4, 10.7 or 200/s."""
+    found = validity.overload(
+        ConstantRate(10, 3.2), answered(10, 32, handle_s), Batches(16, {16: 2}), [handle_s] * 2, workers=1
+    )
+    assert (found is not None) is behind
+    if behind:
+        assert f"10/s came, full batches make {16 / handle_s:.3g}/s" in found
+    twice = validity.overload(ConstantRate(10, 3.2), answered(10, 32, 1.0), Batches(16, {16: 2}), [1.7] * 2, workers=2)
+    assert twice is None
+
+
+def test_a_growing_queue_is_an_overload(answered):
+    """Four of ten a second are answered: the queue grows, whatever the batches say."""
+    load = ConstantRate(10, 40)
+    growing = answered(10, 400, lambda index: 0.25 * (index + 1) - index / 10)
+    assert "in the second half 200 requests came and 80 were answered" in validity.overload(
+        load, growing, Batches(None, {}), [], workers=0
+    )
+    assert validity.overload(load, answered(10, 400, 3.1), Batches(16, {16: 25}), [0.08], workers=1) is None
+
+
+def telemetry(**changes):
+    """A machine of our own."""
+    told = {"window_s": 10.0, "processors": 2, "cores": {}, "rss_bytes": {}, "foreign_cpu": 0.01, "stolen_cpu": 0.0}
+    return Telemetry(**told | changes)
+
+
+def test_others_on_the_machine():
+    """A tenth of the CPU may go to others; a stranger on the GPU is one too many; unknown is not invalid."""
+    assert validity.strangers(None) is None
+    assert validity.strangers(telemetry()) is None
+    assert validity.strangers(telemetry(foreign_cpu=0.3)) == "other processes used 30% of the CPU"
+    assert "8% was taken by the hypervisor" in validity.strangers(telemetry(foreign_cpu=0.05, stolen_cpu=0.08))
+    assert "another process computed on the GPU: 42" in validity.strangers(telemetry(gpu_strangers=(42,)))
+
+
+def test_a_median_needs_its_sample():
+    """Five answers are none."""
+    assert validity.too_few(6) is None
+    assert "only 5 answers" in validity.too_few(5)

@@ -1,0 +1,111 @@
+"""Where a request's latency went: every stage between two observed edges, and the rest named as such."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_torchserve.measure.batches import batches
+from pytest_torchserve.measure.waterfall import Stage, stages, waterfall
+from pytest_torchserve.request_log import Ticket
+from pytest_torchserve.response import Trace
+
+MS = 1_000_000
+
+
+@pytest.fixture
+def request_of(make_response):
+    """A request that was due at 0, left at 2 ms, was handled from 10 to 15 ms (4.5 in phases), done at 18 ms."""
+
+    def request_of_(**changes):
+        phases = {"preprocess": 1.0, "inference": 3.0, "postprocess": 0.5, "handle": 5.0}
+        told = {"handle_ns": (10 * MS, 15 * MS), "scheduled_s": 0.0, "sent_s": 0.002, "done_s": 0.018, **changes}
+        response = make_response(**told, **phases)
+        return response._replace(begun_ns=response.scheduled_ns + MS)
+
+    return request_of_
+
+
+def in_ms(found):
+    """The stages in milliseconds."""
+    return {stage.value: pytest.approx(value * 1e3) for stage, value in found.items()}
+
+
+def test_every_edge_is_known(request_of):
+    """With the frontend's own times: they add up, and only the handler's glue is unattributed."""
+    response = request_of()
+    found = stages(response, Trace.of(response), Ticket(4 * MS, 6 * MS, 9 * MS))
+    assert in_ms(found) == {
+        "late": 1, "send": 1, "receive": 2, "queue": 2, "fill wait": 3, "dispatch": 1,
+        "preprocess": 1, "inference": 3, "postprocess": 0.5, "unattributed": 0.5, "return": 3,
+    }  # fmt: skip
+    assert sum(found.values()) == pytest.approx(response.latency_s)
+
+
+def test_one_that_joined_a_batch_late_did_not_queue(request_of):
+    """Its batch had begun to fill before it came: all of its wait is for the batch."""
+    response = request_of()
+    found = stages(response, Trace.of(response), Ticket(arrived_ns=7 * MS, taken_ns=3 * MS, left_ns=9 * MS))
+    assert in_ms(found) | {"queue": 0, "fill wait": 2} == in_ms(found)
+
+
+def test_the_log_may_be_a_little_off(request_of):
+    """Its lines are written some microseconds late: no stage is ever negative, and the sum stays."""
+    response = request_of()
+    found = stages(response, Trace.of(response), Ticket(arrived_ns=MS, taken_ns=40 * MS, left_ns=11 * MS))
+    assert min(found.values()) >= 0
+    assert sum(found.values()) == pytest.approx(response.latency_s)
+
+
+def test_without_the_log_the_queue_is_not_told_apart(request_of):
+    """What the frontend did is one stage; it is still between two observed edges."""
+    response = request_of()
+    found = stages(response, Trace.of(response), None)
+    assert found[Stage.FRONTEND] == pytest.approx(0.008)
+    assert found[Stage.UNATTRIBUTED] == pytest.approx(0.0005)
+
+
+def test_another_clock_leaves_durations(request_of):
+    """A worker on another host: phases count, where between them the rest went nobody saw."""
+    response = request_of(handle_ns=(900 * MS, 905 * MS))
+    fall = waterfall([(response, Trace.of(response))] * 40, {})
+    assert not fall.one_clock
+    assert "durations only" in fall.caveat
+    assert fall.mean_s["unattributed"] == pytest.approx(0.0115)
+    assert fall.attributed_p50 == pytest.approx(6.5 / 18)
+
+
+def test_no_probe_leaves_latency(request_of):
+    """Someone else's archive: what the sender saw, and it says so."""
+    response = request_of(probed=False)
+    fall = waterfall([(response, Trace.of(response))], {})
+    assert set(fall.mean_s) == {"late", "send", "unattributed"}
+    assert fall.caveat == "the answers carry no Server-Timing: latency only"
+
+
+def test_the_slow_ones_are_told_apart(request_of):
+    """Where the tail goes is another question: the slowest tenth, once there are enough for a p90."""
+    fast = [request_of(request_id=str(index)) for index in range(45)]
+    slow = [request_of(done_s=0.118, request_id=str(index)) for index in range(5)]
+    fall = waterfall([(r, Trace.of(r)) for r in fast + slow], {})
+    assert fall.slow_share == 0.1
+    assert fall.slow_s["return"] == pytest.approx(0.103)
+    assert fall.mean_s["return"] == pytest.approx(0.013)
+    assert waterfall([(r, Trace.of(r)) for r in fast[:30]], {}).slow_s == {}
+    assert waterfall([], {}) is None
+
+
+def test_batches_are_counted_once(make_response):
+    """Sizes by batch, not by request; how long each filled; how many left before they were full."""
+    traces = [
+        Trace.of(make_response(pid=pid, batch=batch, size=size, request_id=f"{pid}{batch}{index}"))
+        for pid, batch, size in [(1, 1, 4), (1, 2, 2), (2, 1, 1)]
+        for index in range(size)
+    ]
+    tickets = {trace.request_id: Ticket(0, MS, (1 + trace.batch_size) * MS) for trace in traces}
+    found = batches(traces, tickets, 4)
+    assert found.sizes == {1: 1, 2: 1, 4: 1}
+    assert found.mean_size == pytest.approx(7 / 3)
+    assert found.cut == 2
+    assert sorted(found.fill_wait_s) == pytest.approx([0.001, 0.002, 0.004])
+    assert batches(traces, {}, None).cut == 0
+    assert batches([], {}, 4).mean_size is None

@@ -1,0 +1,15 @@
+"""How much a deployment can take before its users notice."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_torchserve.phase import Phase
+
+
+@pytest.mark.ts_models("resnet56")
+def test_capacity(capacity_run, store):
+    """The highest Poisson rate that met --ts-slo-ms, and the curve that shows it; every answer there was right."""
+    assert capacity_run.wrong == ()
+    assert capacity_run.capacity.rate_per_s is not None
+    store(capacity_run, Phase.LATENCY)
