@@ -88,19 +88,26 @@ class ClosedLoop:
         return f"closed{self.concurrency}"
 
     async def drive(self, send: Send, more: More, clock: Clock) -> None:
-        """Every user until the time is up, or `more` says no; then until all are answered."""
+        """Every user until the time is up, and then until all are answered; or until `more` says no.
+
+        `more` is asked at each answer, and each second: a server that is silent must not keep it from being asked.
+        """
         end_ns = clock.now_ns() + round(self.duration_s * 1e9)
         going = True
 
         async def user() -> None:
             nonlocal going
-            while going:
-                now_ns = clock.now_ns()
-                if now_ns >= end_ns:
-                    return
-                going = more((await send(now_ns),)) and going
+            while going and (now_ns := clock.now_ns()) < end_ns:
+                response = await send(now_ns)
+                # After a no, what is still in flight is the sender's to give up and to show.
+                going = going and more((response,))
 
-        await asyncio.gather(*(user() for _ in range(self.concurrency)))
+        users = {asyncio.ensure_future(user()) for _ in range(self.concurrency)}
+        while users and going:
+            done, users = await asyncio.wait(users, timeout=_LOOK_EVERY_S)
+            for ended in done:
+                ended.result()
+            going = going and (not users or more(()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,10 @@ class Progress:
         text = f"[{self._done + 1}/{self._total}] {self._cell}  {min(1.0, share):4.0%}  {what}  ({left} cells left)"
         self._write("\r" + text[: self._width - 1].ljust(self._width - 1))
 
+    def say(self, text: str) -> None:
+        """One line that stays, before a cell begins."""
+        self._write(f"\n{text}\n")
+
     def finish(self) -> None:
         """A cell is done."""
         self._done += 1

@@ -243,6 +243,8 @@ class Session:
             from pytest_torchserve.swarm import Swarm  # noqa: PLC0415 - optional
 
             self._swarm = Swarm(self.config.engine.workers, self.config.engine.master)
+            if self.config.engine.master:
+                self._progress.say(f"start {self.config.engine.workers} workers elsewhere: {self._swarm.command}")
             self._once("swarm", self._swarm.start)
         return self._swarm
 

@@ -145,7 +145,7 @@ def make_queue():
 
 
 @pytest.fixture
-def prepared():
+def cat():
     """A model whose one sample is a cat."""
     model = Model(name="cat", handler="x", reference=None, dataset="cifar10")
     return Prepared(Served(model, None, None, "seeded"), (_make_sample(),), "synthetic")

@@ -58,11 +58,11 @@ def test_nothing_meets():
     assert 5.0 <= misses < 50.0
 
 
-def found(queue, prepared, **effort):
+def found(queue, cat, **effort):
     """What is measured on the queue."""
-    cell = Cell("capacity", Deployment(prepared.served.model, "cpu", Batching(1, 0)))
+    cell = Cell("capacity", Deployment(cat.served.model, "cpu", Batching(1, 0)))
     told = {"slo_s": 0.1, "capacity_seconds": 60.0} | effort
-    return measure_capacity(queue, prepared, cell, Effort(**told), lambda what, share: None, queue.watch)
+    return measure_capacity(queue, cat, cell, Effort(**told), lambda what, share: None, queue.watch)
 
 
 def true_capacity(service_s, slo_s, p):
@@ -77,14 +77,14 @@ def true_capacity(service_s, slo_s, p):
     return optimize.brentq(lambda rate: over(rate) - (1 - p), 0.1 / service_s, 0.99 / service_s)
 
 
-def test_the_capacity_of_a_known_queue(make_queue, prepared):
+def test_the_capacity_of_a_known_queue(make_queue, cat):
     """Service of 10 ms, Poisson arrivals, p99 of 100 ms: the search ends near the true rate of such a queue.
 
     Not above it by more than its own step, nor below by more than a quarter: the rule is cautious, and a queue's
     requests are no independent ones.
     """
     truth = true_capacity(0.01, 0.1, 0.99)
-    run = found(make_queue(0.01), prepared)
+    run = found(make_queue(0.01), cat)
     capacity = run.capacity
     assert capacity.goal == 0.99
     assert 0.75 <= capacity.rate_per_s / truth <= CLOSE_ENOUGH
@@ -95,16 +95,16 @@ def test_the_capacity_of_a_known_queue(make_queue, prepared):
     assert p50[0] < p50[-1]  # the knee
 
 
-def test_a_goal_below_the_service_time_has_no_capacity(make_queue, prepared):
+def test_a_goal_below_the_service_time_has_no_capacity(make_queue, cat):
     """10 ms of work never meet 5 ms."""
-    run = found(make_queue(0.01), prepared, slo_s=0.005)
+    run = found(make_queue(0.01), cat, slo_s=0.005)
     assert run.capacity.rate_per_s is None
     assert all(step.outcome is not Outcome.MEETS for step in run.capacity.steps)
 
 
-def test_wrong_answers_do_not_meet(make_queue, prepared):
+def test_wrong_answers_do_not_meet(make_queue, cat):
     """An answer in time that is wrong is not one: the rates at which the queue lies are missed, and named."""
-    run = found(make_queue(0.001, wrong_above=200.0), prepared)
+    run = found(make_queue(0.001, wrong_above=200.0), cat)
     assert run.capacity.rate_per_s <= 200.0
     assert any("answers were wrong" in reason for reason in run.invalid)
 

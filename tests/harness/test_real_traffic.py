@@ -9,15 +9,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
-from pytest_torchserve import Model
+from pytest_torchserve import Model, sender
 from pytest_torchserve.clock import MonotonicClock
-from pytest_torchserve.load import ConstantRate, FullBatches
+from pytest_torchserve.load import ConstantRate, FullBatches, Poisson
 from pytest_torchserve.measure.batches import batches
 from pytest_torchserve.measure.waterfall import Stage, stages, waterfall
 from pytest_torchserve.process import wait_until
 from pytest_torchserve.response import Trace
+from pytest_torchserve.swarm import Swarm
 
 SERVED = Path(__file__).parent / "served"
 ROOT = Path(__file__).parent.parent.parent
@@ -132,6 +134,20 @@ def test_someone_elses_server(suite, deploy, tmp_path):
 
 
 @pytest.mark.usefixtures("keys_aside")
+def test_a_session_with_locust(suite, deploy, tmp_path):
+    """The option alone changes who sends: same cells, same records, same checks, and nothing is left running."""
+    endpoint = deploy(plain("sleeper"), batch_size=2, max_batch_delay_ms=50)
+    locust = ("--ts-load-engine=locust", "--ts-load-workers=2")
+    result, runs = attached(suite, endpoint, tmp_path, *locust)
+    result.assert_outcomes(passed=2)
+    assert [run["load"] for run in runs] == ["closed2", "constant20"]
+    assert runs[1]["traffic"]["asked"] == 20
+    assert all(run["errors"] == {} and run["traffic"]["waterfall"]["one_clock"] for run in runs)
+    assert not [p for p in psutil.process_iter() if f"--ts-url={endpoint.server.address.url}" in p.cmdline()]
+    assert not [p for p in psutil.process_iter() if "pytest_torchserve.swarm.worker" in p.cmdline()]
+
+
+@pytest.mark.usefixtures("keys_aside")
 def test_wrong_key(suite, deploy, tmp_path):
     """Every request is a counted HTTP 400; the run is INVALID and fails; nothing is stored."""
     endpoint = deploy(plain("sleeper"), batch_size=2, max_batch_delay_ms=50)
@@ -173,3 +189,30 @@ def test_a_model_that_is_not_there(suite, deploy, tmp_path):
     result.assert_outcomes(errors=2)
     assert runs == []
     result.stdout.fnmatch_lines(["*wanted: describing nobody*"])
+
+
+def test_locust_and_the_built_in_sender_agree(deploy, prepared):
+    """Two worker processes and one of ours, the same seeded load, in turn: same counts, same schedule, same latency.
+
+    Medians of twice 50 requests to a handler that sleeps 24 ms differ by what Locust itself takes, which is under a
+    quarter of that.
+    """
+    model = plain("sleeper")
+    endpoint = deploy(model)
+    samples = prepared(model).samples
+    load, medians, schedules = Poisson(10, 5.0, seed=4), {"built in": [], "locust": []}, []
+    put(endpoint, FullBatches(1), samples)
+    with Swarm(2) as swarm:
+        for engine, name in [(sender.send, "built in"), (swarm, "locust")] * 2:
+            endpoint._engine = engine
+            pairs, tickets = put(endpoint, load, samples)
+            assert all(response.error is None for response, _ in pairs)
+            first_ns = min(response.scheduled_ns for response, _ in pairs)
+            schedules.append(sorted(response.scheduled_ns - first_ns for response, _ in pairs))
+            medians[name].append(statistics.median(response.latency_s for response, _ in pairs))
+            assert waterfall(pairs, tickets).attributed_p50 > 0.99
+        assert swarm.one_clock
+    endpoint._engine = sender.send
+    assert all(schedule == schedules[0] for schedule in schedules)
+    assert len(schedules[0]) == len(list(load.departures_ns()))
+    assert 0.8 <= statistics.fmean(medians["locust"]) / statistics.fmean(medians["built in"]) <= 1.25

@@ -259,6 +259,21 @@ def test_what_is_in_flight_at_the_end_is_accounted_for(server):
     assert Counter(r.kind for r in responses) == {Failure.UNANSWERED: 50}
 
 
+@pytest.mark.parametrize("load", [ClosedLoop(3, 0.1), ConstantRate(30, 0.1)], ids=lambda load: load.name)
+def test_a_silent_server_does_not_keep_a_load_from_ending(server, load):
+    """Nobody answers, and time-outs are far: `more` is asked all the same, and its no is the end."""
+    silent, responses, asked = server(lambda headers, body: None), [], []
+
+    def more(fresh):
+        responses.extend(fresh)
+        asked.append(len(fresh))
+        return len(asked) < 5
+
+    with Sender(Address("127.0.0.1", silent.port), "/", SAMPLES, timeout_s=600) as sender:
+        sender.run(load, more, MonotonicClock())
+    assert Counter(r.kind for r in responses) == {Failure.UNANSWERED: 3}
+
+
 def test_an_open_loop_over_sockets(server):
     """Every request has its schedule, none left before it; the edges of each stand in their order."""
     responses = []

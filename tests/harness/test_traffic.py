@@ -19,15 +19,15 @@ def silent(what, share):
     """No progress line."""
 
 
-def loaded(queue, prepared, load):
+def loaded(queue, cat, load):
     """What is measured under a load."""
-    cell = Cell("load", Deployment(prepared.served.model, "cpu", Batching(1, 0)), load)
-    return measure_load(queue, prepared, cell, silent, queue.watch)
+    cell = Cell("load", Deployment(cat.served.model, "cpu", Batching(1, 0)), load)
+    return measure_load(queue, cat, cell, silent, queue.watch)
 
 
-def test_a_load_that_is_kept_up_with(make_queue, prepared):
+def test_a_load_that_is_kept_up_with(make_queue, cat):
     """Every request timed from when it was due, percentiles as far as the sample goes, and VALID."""
-    run = loaded(make_queue(0.01), prepared, ConstantRate(50, 20.0))
+    run = loaded(make_queue(0.01), cat, ConstantRate(50, 20.0))
     assert run.invalid == ()
     assert run.stamp == "VALID"
     assert run.traffic.asked == run.checked == len(run.pooled(Phase.LATENCY)) == 1000
@@ -36,17 +36,17 @@ def test_a_load_that_is_kept_up_with(make_queue, prepared):
     assert run.pooled(Phase.LATENCY) == pytest.approx([0.01] * 1000)
 
 
-def test_a_load_that_is_too_much(make_queue, prepared):
+def test_a_load_that_is_too_much(make_queue, cat):
     """The same queue at twice what it can: INVALID, by name, and still there to be looked at."""
-    run = loaded(make_queue(0.01), prepared, Poisson(200, 10.0))
+    run = loaded(make_queue(0.01), cat, Poisson(200, 10.0))
     assert any("overload" in reason for reason in run.invalid)
     assert run.stamp.startswith("INVALID: ")
     assert run.pooled(Phase.LATENCY)[-1] > 5.0
 
 
-def test_wrong_answers_are_counted_apart_from_errors(make_queue, prepared):
+def test_wrong_answers_are_counted_apart_from_errors(make_queue, cat):
     """A queue that lies above a rate: every wrong answer is counted, a few are told, none is timed."""
-    run = loaded(make_queue(0.001, wrong_above=10.0), prepared, ConstantRate(20, 10.0))
+    run = loaded(make_queue(0.001, wrong_above=10.0), cat, ConstantRate(20, 10.0))
     assert run.seconds == {}
     assert run.errors == {}
     assert len(run.wrong) == 50
@@ -72,27 +72,27 @@ def test_waiting_for_answers_ends(make_response):
     assert told[-1] == "1 answered"
 
 
-def test_what_was_given_up_is_an_error_but_no_wrong_answer(make_queue, prepared, make_response):
+def test_what_was_given_up_is_an_error_but_no_wrong_answer(make_queue, cat, make_response):
     """A server that does not answer in time makes the run INVALID; the test of right answers stays about answers."""
     queue = make_queue(0.01)
     given_up = make_response(status=0, error="over", failure=Failure.UNANSWERED)
     play = queue.send
     queue.send = lambda load, samples, more, clock: (play(load, samples, more, clock), more([given_up] * 3))
-    run = loaded(queue, prepared, ConstantRate(50, 2.0))
+    run = loaded(queue, cat, ConstantRate(50, 2.0))
     assert run.wrong == ()
     assert run.errors == {"unanswered at the end": 3}
     assert "3 of 103 requests failed: unanswered at the end × 3" in run.invalid
 
 
 @pytest.mark.parametrize("width", [80, 200])
-def test_what_is_said_fits(make_queue, prepared, width):
+def test_what_is_said_fits(make_queue, cat, width):
     """Tables, waterfalls and capacity curves, in 80 columns as in 200; the stamp and its reasons stand there."""
     queue = make_queue(0.01)
     loads = (ConstantRate(50, 20.0), Poisson(200, 5.0), ClosedLoop(4, 5.0))
-    runs = [loaded(queue, prepared, load) for load in loads]
-    cell = Cell("capacity", Deployment(prepared.served.model, "cpu", Batching(1, 0)))
+    runs = [loaded(queue, cat, load) for load in loads]
+    cell = Cell("capacity", Deployment(cat.served.model, "cpu", Batching(1, 0)))
     effort = Effort(slo_s=0.1, capacity_seconds=60.0)
-    runs.append(measure_capacity(queue, prepared, cell, effort, silent, queue.watch))
+    runs.append(measure_capacity(queue, cat, cell, effort, silent, queue.watch))
     lines = closing.lines(runs, width=width)
     text = "\n".join(lines)
     assert all(len(line) <= width for line in lines if not line.startswith("INVALID"))
@@ -102,18 +102,18 @@ def test_what_is_said_fits(make_queue, prepared, width):
     assert text.count("VALID") - text.count("INVALID") >= 2
 
 
-def test_everything_is_stored(make_queue, prepared):
+def test_everything_is_stored(make_queue, cat):
     """The journal's line is JSON, and holds what the screen shows: stamp, percentiles, waterfall, batches, curve."""
     queue = make_queue(0.01)
-    stored = json.loads(json.dumps(journal.as_record(loaded(queue, prepared, ConstantRate(50, 20.0)))))
+    stored = json.loads(json.dumps(journal.as_record(loaded(queue, cat, ConstantRate(50, 20.0)))))
     assert stored["validity"] == "VALID"
     assert stored["load"] == "constant50"
     assert [quantile["p"] for quantile in stored["traffic"]["latency"]] == [0.5, 0.9, 0.99]
     assert stored["traffic"]["waterfall"]["mean_s"]["inference"] == pytest.approx(0.002)
     assert stored["traffic"]["batches"]["sizes"] == {"1": 1}
-    cell = Cell("capacity", Deployment(prepared.served.model, "cpu", Batching(1, 0)))
+    cell = Cell("capacity", Deployment(cat.served.model, "cpu", Batching(1, 0)))
     effort = Effort(slo_s=0.1, capacity_seconds=60.0)
-    found = journal.as_record(measure_capacity(queue, prepared, cell, effort, silent, queue.watch))
+    found = journal.as_record(measure_capacity(queue, cat, cell, effort, silent, queue.watch))
     stored = json.loads(json.dumps(found))
     assert stored["capacity"]["rate_per_s"] == stored["throughput"]
     assert {step["outcome"] for step in stored["capacity"]["steps"]} >= {"meets"}

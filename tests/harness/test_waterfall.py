@@ -56,6 +56,16 @@ def test_the_log_may_be_a_little_off(request_of):
     assert sum(found.values()) == pytest.approx(response.latency_s)
 
 
+def test_a_sender_that_looked_late_at_its_clock(request_of):
+    """Its write was handled before it had noted it: the same clock all the same, and no stage is negative."""
+    response = request_of()._replace(sent_ns=11 * MS)
+    trace = Trace.of(response)
+    assert waterfall([(response, trace)] * 10, {}).one_clock
+    found = stages(response, trace, Ticket(4 * MS, 6 * MS, 9 * MS))
+    assert min(found.values()) >= 0
+    assert sum(found.values()) == pytest.approx(response.latency_s)
+
+
 def test_without_the_log_the_queue_is_not_told_apart(request_of):
     """What the frontend did is one stage; it is still between two observed edges."""
     response = request_of()

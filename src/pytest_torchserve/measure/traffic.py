@@ -112,6 +112,8 @@ def send(
     collector = Collector(load.duration_s, clock, tell, hopeless)
     start_ns = clock.now_ns()
     target.send(load, prepared.samples, collector.more, clock)
+    # Not before the first was due: an engine of many processes needs a moment to begin.
+    start_ns = max(start_ns, min((response.scheduled_ns for response in collector.responses), default=0))
     checker = Checker.for_cell(cell.deployment, prepared.samples, probed=target.probed)
     judged = [(response, *checker.judge(response)) for response in collector.responses]
     timed = [(response, trace) for response, right, trace in judged if right]

@@ -50,7 +50,7 @@ def share_a_clock(pairs: Sequence[tuple[Response, Trace]]) -> bool:
 
     Clocks of two hosts count from their own boots; they would have to agree to the millisecond, every time.
     """
-    return all(r.sent_ns <= t.start_ns <= t.end_ns <= r.done_ns for r, t in pairs)
+    return all(r.begun_ns <= t.start_ns <= t.end_ns <= r.done_ns for r, t in pairs)
 
 
 def stages(
@@ -61,12 +61,13 @@ def stages(
     Only what was observed at both ends is attributed. Without a common clock that is what the sender did
     and how long each phase took; without a probe only the former.
     """
-    found = {
-        Stage.LATE: response.begun_ns - response.scheduled_ns,
-        Stage.SEND: response.sent_ns - response.begun_ns,
-    }
+    sent_ns = response.sent_ns
     if trace is not None and one_clock:
-        found |= _frontend(response, trace, ticket)
+        # The sender may lose its processor between writing and looking at its clock: the handler is sooner then.
+        sent_ns = min(sent_ns, trace.start_ns)
+    found = {Stage.LATE: response.begun_ns - response.scheduled_ns, Stage.SEND: sent_ns - response.begun_ns}
+    if trace is not None and one_clock:
+        found |= _frontend(sent_ns, trace, ticket)
         found[Stage.RETURN] = response.done_ns - trace.end_ns
     in_s = {stage: ns / 1e9 for stage, ns in found.items()}
     if trace is not None:
@@ -75,15 +76,15 @@ def stages(
     return {stage: in_s[stage] for stage in Stage if stage in in_s}
 
 
-def _frontend(response: Response, trace: Trace, ticket: Ticket | None) -> dict[Stage, int]:
+def _frontend(sent_ns: int, trace: Trace, ticket: Ticket | None) -> dict[Stage, int]:
     """From the sender to the handler. The frontend writes its lines some microseconds late: kept in order."""
     if ticket is None:
-        return {Stage.FRONTEND: trace.start_ns - response.sent_ns}
-    arrived_ns = min(max(ticket.arrived_ns, response.sent_ns), trace.start_ns)
+        return {Stage.FRONTEND: trace.start_ns - sent_ns}
+    arrived_ns = min(max(ticket.arrived_ns, sent_ns), trace.start_ns)
     left_ns = min(max(ticket.left_ns, arrived_ns), trace.start_ns)
     taken_ns = min(max(ticket.taken_ns, arrived_ns), left_ns)
     return {
-        Stage.RECEIVE: arrived_ns - response.sent_ns,
+        Stage.RECEIVE: arrived_ns - sent_ns,
         Stage.QUEUE: taken_ns - arrived_ns,
         Stage.FILL: left_ns - taken_ns,
         Stage.DISPATCH: trace.start_ns - left_ns,

@@ -1,0 +1,430 @@
+"""Loads sent by Locust workers, against a small server that does as it is told."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import shlex
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import zlib
+from collections import Counter
+
+import psutil
+import pytest
+
+from pytest_torchserve import sender
+from pytest_torchserve.address import Address
+from pytest_torchserve.clock import MonotonicClock
+from pytest_torchserve.load import ClosedLoop, ConstantRate, FullBatches, Poisson
+from pytest_torchserve.model import Sample
+from pytest_torchserve.process import wait_until
+from pytest_torchserve.response import Failure
+from pytest_torchserve.swarm import Swarm, crew
+from pytest_torchserve.swarm.engine import SwarmError
+
+SAMPLES = [Sample(name=str(n), body=bytes([n]) * (n + 1), answer={}) for n in range(5)]
+
+
+def http(body, status="200 OK"):
+    """A whole answer."""
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nX-Name: Value\r\n\r\n{body}".encode()
+
+
+def echo(body):
+    """Length and checksum of the body."""
+    return http(json.dumps({"bytes": len(body), "crc32": zlib.crc32(body)}))
+
+
+def never(body):
+    """No answer, and no end of the connection."""
+    threading.Event().wait(60)
+
+
+class Server:
+    """Keeps its connections; it may greet who connects, as no HTTP server does.
+
+    Each request is answered by `answer(body)`: bytes, the connection's last ones where they are no whole answer,
+    or None for a reset.
+    """
+
+    def __init__(self, answer, greeting=b""):
+        self._answer = answer
+        self._greeting = greeting
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self._lock = threading.Lock()
+        self.address = Address("127.0.0.1", self._listener.getsockname()[1], "secret")
+        self.heads = []
+        self.in_flight = self.most_in_flight = self.connections = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self._serve, args=[connection], daemon=True).start()
+
+    def _serve(self, connection):
+        # A client that is killed leaves a reset behind.
+        with contextlib.suppress(ConnectionError), connection, connection.makefile("rb") as file:
+            connection.sendall(self._greeting)
+            while line := file.readline():
+                head = [line]
+                while (line := file.readline()) not in (b"\r\n", b""):
+                    head.append(line)
+                lengths = [line.split(b":")[1] for line in head if line.lower().startswith(b"content-length")]
+                body = file.read(int(lengths[0])) if lengths else b""
+                with self._lock:
+                    self.heads.append(b"".join(head))
+                    self.in_flight += 1
+                    self.most_in_flight = max(self.most_in_flight, self.in_flight)
+                answer = self._answer(body)
+                with self._lock:
+                    self.in_flight -= 1
+                if answer is None:
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    return
+                connection.sendall(answer)
+                if not answer.startswith(b"HTTP/1.1 ") or len(answer) < 50:
+                    return
+
+    def close(self):
+        """Accept nothing more."""
+        self._listener.close()
+
+
+@pytest.fixture
+def server():
+    """`server(answer)` starts one; all are closed after the test."""
+    made = []
+
+    def start(answer, greeting=b""):
+        made.append(Server(answer, greeting))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.close()
+
+
+@pytest.fixture(scope="module")
+def two():
+    """Two workers, for all tests that leave them alive."""
+    with Swarm(2) as swarm:
+        yield swarm
+
+
+@pytest.fixture
+def swarm(two):
+    """They, with a short time-out that a test may shorten."""
+    two.timeout_s = 10.0
+    return two
+
+
+def drive(engine, address, load, enough=lambda responses: False):
+    """Send a load; all responses, in the order of their schedule."""
+    responses = []
+
+    def more(fresh):
+        responses.extend(fresh)
+        return not enough(responses)
+
+    engine(address, "/predictions/x", SAMPLES, load, more, MonotonicClock())
+    return sorted(responses, key=lambda response: response.scheduled_ns)
+
+
+def gaps_ns(responses):
+    """Between one departure and the next."""
+    return [after.scheduled_ns - before.scheduled_ns for before, after in itertools.pairwise(responses)]
+
+
+def pids(swarm):
+    """Its processes."""
+    return [child.process.pid for child in swarm._crew._children]
+
+
+def gone(processes):
+    """None of them runs, nor waits to be reaped by us."""
+    return wait_until(lambda: not any(psutil.pid_exists(pid) for pid in processes), timeout_s=20)
+
+
+def kinds(responses):
+    """How many of which kind."""
+    return Counter(response.failure for response in responses)
+
+
+def test_constant_rate(swarm, server):
+    """Two workers make exactly the load's schedule, each sample in its turn, every answer its own request's."""
+    load = ConstantRate(200, 0.5)
+    responses = drive(swarm, server(echo).address, load)
+    assert gaps_ns(responses) == [after - before for before, after in itertools.pairwise(load.departures_ns())]
+    assert [response.sample for response in responses] == [index % 5 for index in range(100)]
+    assert all(json.loads(r.body)["crc32"] == zlib.crc32(SAMPLES[r.sample].body) for r in responses)
+    assert all(r.scheduled_ns <= r.begun_ns <= r.sent_ns < r.done_ns for r in responses)
+    assert all(r.begun_ns < r.first_byte_ns < r.done_ns for r in responses)
+    assert swarm.one_clock
+
+
+def test_no_departure_waits_for_an_answer(swarm, server):
+    """With nobody answering, an open loop sends on, a connection for each."""
+    all_here = threading.Barrier(40)
+
+    def together(body):
+        all_here.wait(20)
+        return echo(body)
+
+    held = server(together)
+    responses = drive(swarm, held.address, ConstantRate(200, 0.2))
+    assert kinds(responses) == {None: 40}
+    assert held.most_in_flight == held.connections == 40
+    assert len({r.sent_ns for r in responses}) == len({r.first_byte_ns for r in responses}) == 40
+    assert all(r.sent_ns < r.first_byte_ns for r in responses)
+
+
+def test_poisson_is_seeded(swarm, server):
+    """The same seed makes the same schedule, that of the load."""
+    good, load = server(echo), Poisson(150, 0.4, seed=7)
+    due_ns = list(load.departures_ns())
+    first, second = drive(swarm, good.address, load), drive(swarm, good.address, load)
+    assert gaps_ns(first) == gaps_ns(second) == [after - before for before, after in itertools.pairwise(due_ns)]
+    assert len(first) == len(due_ns)
+
+
+def test_closed_loop(swarm, server):
+    """Five users over two workers: five in flight, never more; each sends again when it is answered."""
+    together = threading.Barrier(5)
+
+    def answer(body):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            together.wait(0.5)  # at the end some users have left, and it breaks
+        return echo(body)
+
+    busy = server(answer)
+    responses = drive(swarm, busy.address, ClosedLoop(5, 0.3))
+    assert busy.most_in_flight == busy.connections == 5
+    assert len(responses) == len(busy.heads) > 5
+    assert kinds(responses) == {None: len(responses)}
+    counts = Counter(response.sample for response in responses)
+    assert set(counts) == set(range(5))
+
+
+def test_fewer_users_than_workers(swarm, server):
+    """A worker without a share is no reason to wait."""
+    assert len(drive(swarm, server(echo).address, ConstantRate(10, 0.1))) == 1
+    lonely = server(echo)
+    assert kinds(drive(swarm, lonely.address, ClosedLoop(1, 0.1))) == {None: len(lonely.heads)}
+
+
+def test_the_same_as_the_built_in_sender(swarm, server):
+    """The same load gives the same schedule, requests, counts, and answers to the last header."""
+    load, by_both = Poisson(150, 0.3, seed=3), []
+    for engine in (swarm, sender.send):
+        good = server(echo)
+        port = str(good.address.port).encode()
+        responses = drive(engine, good.address, load)
+        answers = [(r.sample, r.status, r.head, r.body, r.headers, r.error) for r in responses]
+        by_both.append((gaps_ns(responses), answers, sorted(head.replace(port, b"PORT") for head in good.heads)))
+    assert by_both[0] == by_both[1]
+
+
+def test_full_batches_leave_from_here(server):
+    """They are timed, not sent by many: no process is started."""
+    alone = Swarm(2)
+    responses = drive(alone, server(echo).address, FullBatches(4), enough=lambda responses: len(responses) >= 8)
+    assert len(responses) == 8
+    assert pids(alone) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "failure"),
+    [
+        (never, Failure.TIMEOUT),
+        (lambda body: http("busy" * 5, "503 Service Unavailable"), Failure.HTTP),
+        (lambda body: b"", Failure.RESET),
+        (lambda body: None, Failure.RESET),
+        (lambda body: b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n123", Failure.TRUNCATED),
+        (lambda body: b"HTTP/1.1 200 O", Failure.TRUNCATED),
+        (lambda body: b"garbage\r\n\r\n", Failure.MALFORMED),
+    ],
+)
+def test_a_bad_server_is_data(swarm, server, answer, failure):
+    """Each way to fail has its kind, the built-in sender's, and no request is missing."""
+    bad, load = server(answer), ConstantRate(100, 0.08)
+    swarm.timeout_s = 0.3
+    responses = drive(swarm, bad.address, load)
+    built_in = []
+    sender.send(
+        bad.address, "/", SAMPLES, load, lambda fresh: built_in.extend(fresh) or True, MonotonicClock(), timeout_s=0.3
+    )
+    assert kinds(responses) == kinds(built_in) == {failure: 8}
+    assert [r.status for r in responses] == [r.status for r in built_in]
+    assert {r.body for r in responses if r.status} == {r.body for r in built_in if r.status}
+    assert all(r.error for r in responses)
+
+
+@pytest.mark.parametrize(
+    ("change", "failure"),
+    [
+        ({"host": "no-such-host.invalid"}, Failure.UNRESOLVED),
+        ({"port": 1}, Failure.REFUSED),
+        ({"tls": True}, Failure.TLS),
+    ],
+)
+def test_no_connection(swarm, server, change, failure):
+    """What keeps a connection from being opened has its kind too."""
+    good = server(echo, greeting=b"this is no TLS\r\n" if "tls" in change else b"")
+    where = {"host": "127.0.0.1", "port": good.address.port} | change
+    responses = drive(swarm, Address(**where), ConstantRate(50, 0.08))
+    assert kinds(responses) == {failure: 4}
+    assert all(r.status == r.first_byte_ns == 0 and r.error.startswith(failure) for r in responses)
+
+
+@pytest.mark.parametrize("load", [ConstantRate(100, 60), ClosedLoop(4, 60)])
+def test_more_says_no(swarm, server, load):
+    """The load ends at once; what was in flight is told of, once, and as what it is."""
+    begun = itertools.count()
+    partly = server(lambda body: echo(body) if next(begun) < 20 else never(body))
+    responses = drive(swarm, partly.address, load, enough=lambda responses: len(partly.heads) >= 22)
+    assert kinds(responses)[None] == 20
+    assert kinds(responses)[Failure.UNANSWERED] == len(responses) - 20 >= 2
+    # One that was still to be written when the end came has never reached the server.
+    written = sum(response.sent_ns < response.done_ns for response in responses)
+    assert wait_until(lambda: len(partly.heads) == written, timeout_s=5)
+
+
+def test_locust_knows_of_every_request(server):
+    """Its request event is fired as for any Locust user, with our judgement of the answer."""
+    answers = itertools.cycle([echo(b""), http("busy" * 5, "503 Service Unavailable")])
+    script = """if True:
+        import sys
+        from locust.env import Environment
+        from pytest_torchserve.address import Address
+        from pytest_torchserve.swarm.exchange import Target
+        environment = Environment()
+        environment.create_local_runner()
+        def told(request_type, name, response_length, exception, **_):
+            print(request_type, name, response_length, exception)
+        environment.events.request.add_listener(told)
+        address = Address("127.0.0.1", int(sys.argv[1]))
+        target = Target(address, "/predictions/x", [("text/plain", b"?")], 5, environment.events.request)
+        for index in range(4):
+            target.ask(index, 0, lambda response: None)
+        print(environment.stats.total.num_requests, environment.stats.total.num_failures)
+        """
+    port = server(lambda body: next(answers)).address.port
+    told = subprocess.run([sys.executable, "-c", script, str(port)], capture_output=True, text=True, check=True).stdout
+    length = len(echo(b"").partition(b"\r\n\r\n")[2])
+    both = [f"POST /predictions/x {length} None", "POST /predictions/x 20 HTTP 503"]
+    assert told.splitlines() == [*both, *both, "4 2"]
+
+
+ELSEWHERE = """if True:
+    import sys, time
+    from pytest_torchserve.swarm import worker, wire
+    here_ns = time.monotonic_ns
+    time.monotonic_ns = lambda: here_ns() - 10**15
+    wire.boot_id = lambda: "elsewhere"
+    worker.main(sys.argv[1:])
+    """
+
+
+def free_port():
+    """One that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def test_workers_elsewhere(server):
+    """Started by hand, with the command that is named; one as on a host with another clock. Both end with us."""
+    place = f"127.0.0.1:{free_port()}"
+    swarm = Swarm(2, master=place, join_timeout_s=30)
+    by_hand = [
+        subprocess.Popen([sys.executable, *shlex.split(swarm.command)[1:]], stdin=subprocess.DEVNULL),
+        subprocess.Popen([sys.executable, "-c", ELSEWHERE, place], stdin=subprocess.DEVNULL),
+    ]
+    with swarm:
+        assert not swarm.one_clock
+        good, clock = server(echo), MonotonicClock()
+        before_ns = clock.now_ns()
+        responses = drive(swarm, good.address, ClosedLoop(2, 0.2))
+        assert kinds(responses) == {None: len(good.heads)}
+        assert all(before_ns < r.scheduled_ns < r.sent_ns < r.done_ns < clock.now_ns() for r in responses)
+    assert [process.wait(20) for process in by_hand] == [0, 0]
+
+
+def test_too_few_workers():
+    """Who waits in vain says for whom, and what to type."""
+    place = f"127.0.0.1:{free_port()}"
+    with pytest.raises(SwarmError) as caught:
+        Swarm(2, master=place, join_timeout_s=0.1).start()
+    assert "0 of 2" in caught.value.found
+    assert f"python -m pytest_torchserve.swarm.worker {place}" in caught.value.do
+
+
+def test_port_taken():
+    """The master's own words are told."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(SwarmError) as caught:
+        Swarm(1, master=f"127.0.0.1:{listener.getsockname()[1]}").start()
+    assert "in use" in caught.value.found
+
+
+def test_without_locust(monkeypatch):
+    """It is optional; who wants it is told how to get it."""
+    monkeypatch.setattr(crew, "find_spec", lambda name: None)
+    with pytest.raises(SwarmError) as caught:
+        Swarm(1).start()
+    assert "pytest-torchserve[locust]" in caught.value.do
+
+
+def test_a_process_that_dies(server):
+    """In the middle of a load, worker or master: an error with its end, no hang, and nothing is left; then anew."""
+    swarm, good = Swarm(1), server(echo)
+    for place, name in ((1, "worker 0"), (0, "the master")):
+        swarm.start()
+        started = pids(swarm)
+
+        def kill(responses, pid=started[place]):
+            if responses:
+                os.kill(pid, signal.SIGKILL)
+
+        with pytest.raises(SwarmError) as caught:
+            drive(swarm, good.address, ConstantRate(50, 60), enough=kill)
+        assert f"{name} ended with exit code -9" in caught.value.found
+        assert "constant50" in caught.value.wanted
+        assert gone(started)
+
+
+def test_nothing_outlives_a_killed_owner():
+    """SIGKILL leaves us no time to close anything; master and workers end by themselves."""
+    script = """if True:
+        import sys
+        from pytest_torchserve.swarm import Swarm
+        swarm = Swarm(1)
+        swarm.start()
+        print(*[child.process.pid for child in swarm._crew._children], *("gevent" in sys.modules,), flush=True)
+        sys.stdin.read()
+        """
+    owner = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    *started, patched = owner.stdout.readline().split()
+    assert patched == "False"
+    assert all(psutil.pid_exists(int(pid)) for pid in started)
+    owner.kill()
+    owner.communicate()
+    assert gone(map(int, started))
+
+
+def test_close(two):
+    """The last one: nothing is left of the workers that all these tests used."""
+    started = pids(two)
+    assert len(started) == 3
+    two.close()
+    assert gone(started)
