@@ -33,17 +33,40 @@ class _Interval(ctypes.Structure):
     ]
 
 
-class MonotonicClock:
-    """The real one: `CLOCK_MONOTONIC`, and the kernel's timer on it.
+class KernelTimer:
+    """timerfd(2) on `CLOCK_MONOTONIC`: a file descriptor that becomes readable at a moment.
 
-    An event loop's own timer counts whole milliseconds (epoll, and so asyncio and uvloop): a request at
-    500/s would leave up to one late, or its sender would have to spin. timerfd(2) is exact to some ten
-    microseconds; Python has it from 3.13 on, hence the C library's. One waiter at a time.
+    An event loop's own timer counts whole milliseconds (epoll, and so asyncio, uvloop and gevent): a request at
+    500/s would leave up to one late, or its sender would have to spin. This one is exact to some ten
+    microseconds; Python has it from 3.13 on, hence the C library's.
+
+    Raises:
+        OSError: the system has no more of them.
     """
 
     def __init__(self) -> None:
-        self._timer = -1
         self._libc = ctypes.CDLL(None, use_errno=True)
+        self.fd = self._libc.timerfd_create(time.CLOCK_MONOTONIC, _NONBLOCK_CLOEXEC)
+        if self.fd < 0:
+            raise OSError(ctypes.get_errno(), "timerfd_create")
+
+    def set(self, due_ns: int) -> None:
+        """Become readable at `due_ns`, and not before; 0 for never."""
+        at_s, at_ns = divmod(due_ns, 1_000_000_000)
+        self._libc.timerfd_settime(self.fd, _TIMER_ABSTIME, ctypes.byref(_Interval(0, 0, at_s, at_ns)), None)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+class MonotonicClock:
+    """The real one: `CLOCK_MONOTONIC`, and the kernel's timer on it. One waiter at a time."""
+
+    def __init__(self) -> None:
+        self._timer: KernelTimer | None = None
 
     def now_ns(self) -> int:
         """Nanoseconds since boot, on Linux."""
@@ -54,21 +77,18 @@ class MonotonicClock:
         if due_ns <= time.monotonic_ns():
             await asyncio.sleep(0)  # a sender that is late must still read its answers
             return
-        if self._timer < 0:
-            self._timer = self._libc.timerfd_create(time.CLOCK_MONOTONIC, _NONBLOCK_CLOEXEC)
-        if self._timer < 0:
-            raise OSError(ctypes.get_errno(), "timerfd_create")
-        at_s, at_ns = divmod(due_ns, 1_000_000_000)
-        self._libc.timerfd_settime(self._timer, _TIMER_ABSTIME, ctypes.byref(_Interval(0, 0, at_s, at_ns)), None)
+        if self._timer is None:
+            self._timer = KernelTimer()
+        self._timer.set(due_ns)
         loop = asyncio.get_running_loop()
         woken = loop.create_future()
-        loop.add_reader(self._timer, woken.set_result, None)
+        loop.add_reader(self._timer.fd, woken.set_result, None)
         try:
             await woken
         finally:
-            loop.remove_reader(self._timer)
-            self._libc.timerfd_settime(self._timer, 0, ctypes.byref(_Interval()), None)
+            loop.remove_reader(self._timer.fd)
+            self._timer.set(0)
 
     def __del__(self) -> None:
-        if self._timer >= 0:
-            os.close(self._timer)
+        if self._timer is not None:
+            self._timer.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,8 +18,12 @@ from pytest_torchserve.progress import Progress
 from pytest_torchserve.session import Session
 from pytest_torchserve.session import machine_info as describe_machine
 
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
 pytest_plugins = ("pytest_torchserve.fixtures", "pytest_torchserve.matrix")
 
+INCONCLUSIVE_KEY: pytest.StashKey[list[str]] = pytest.StashKey()
 LEDGER_KEY: pytest.StashKey[Ledger] = pytest.StashKey()
 
 _MARKERS = (
@@ -130,12 +134,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
     return report
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
+@pytest.hookimpl(tryfirst=True, wrapper=True)  # before pytest-benchmark's wrapper, which compares
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
     """Stop everything."""
     ours = session.config.stash.get(SESSION_KEY, None)
     if ours is not None:
         ours.close(failed=session.testsfailed > 0)
+    session.config.stash[INCONCLUSIVE_KEY] = record.set_aside_invalid(session.config)
+    return (yield)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -153,6 +159,8 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
 @pytest.hookimpl(tryfirst=True)  # pytest-benchmark's may end in a PerformanceRegression
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """The tables, the notices, and where the wall-clock went."""
+    for line in config.stash.get(INCONCLUSIVE_KEY, []):
+        terminalreporter.write_line(line)
     session = config.stash.get(SESSION_KEY, None)
     if session is None or (session.server is None and not session.runs):
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -100,6 +101,34 @@ def forget(item: pytest.Item) -> None:
     benchmark = item.stash.get(_BENCHMARK, None)
     if benchmark is not None:
         benchmark.has_error = True
+
+
+def set_aside_invalid(config: pytest.Config) -> list[str]:
+    """Take what is INVALID, then or now, out of pytest-benchmark's comparison: neither good nor bad, inconclusive.
+
+    Its figures stay saved and shown; they just are no baseline, and are held against none.
+
+    Returns:
+        What was not compared, in words.
+    """
+    session: Any = getattr(config, "_benchmarksession", None)
+    if session is None or not session.compared_mapping:
+        return []
+    mappings = session.compared_mapping
+    now = {bench.fullname for bench in session.benchmarks if bench and _invalid(bench)}
+    lines = []
+    for path, entries in mappings.items():
+        for name in [name for name, entry in entries.items() if name in now or _invalid(entry)]:
+            which = "this run is" if name in now else f"{Path(path).name} is"
+            lines.append(f"inconclusive, not compared: {name}: {which} INVALID")
+            del entries[name]
+    return lines
+
+
+def _invalid(entry: Any) -> bool:
+    """Whether a benchmark, or a saved one, carries the stamp."""
+    extra = entry.extra_info if hasattr(entry, "extra_info") else entry.get("extra_info", {})
+    return bool(extra.get("validity") == "INVALID")
 
 
 def only_ours(config: pytest.Config, benchmarks: list[dict[str, Any]]) -> bool:

@@ -92,6 +92,32 @@ def test_good(store):
     assert set(saved(pytester)[0]) == {"test_good"}
 
 
+def test_an_invalid_run_is_stored_with_its_stamp(pytester):
+    """It is there for whoever looks, with its reasons, and a warning names it."""
+    pytester.makepyfile(TEST + "def test_it(store):\n    store(run(invalid=('overload',)), Phase.INFERENCE)\n")
+    result = run_and_save(pytester)
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(["*InvalidRunWarning: resnet56-cpu-b16 is INVALID: overload*"])
+    extra = saved(pytester)[0]["test_it"]["extra_info"]
+    assert (extra["validity"], extra["invalid"]) == ("INVALID", ["overload"])
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "compared"),
+    [("()", "()", True), ("('late',)", "()", False), ("()", "('late',)", False)],
+)
+def test_an_invalid_run_is_no_baseline(pytester, before, now, compared):
+    """Half as fast as the saved one is a regression, unless one of the two is INVALID: then it is inconclusive."""
+    slow = "dataclasses.replace(run(invalid=NOW), seconds={Phase.INFERENCE: {1: (0.04,) * 40}})"
+    body = "import dataclasses\n" + TEST + "def test_it(store):\n    store(RUN, Phase.INFERENCE)\n"
+    pytester.makepyfile(body.replace("RUN", f"run(invalid={before})"))
+    run_and_save(pytester).assert_outcomes(passed=1, warnings=int(before != "()"))
+    pytester.makepyfile(body.replace("RUN", slow.replace("NOW", now)))
+    result = pytester.runpytest_subprocess("--benchmark-compare=0001", "--benchmark-compare-fail=median:5%")
+    assert ("Performance has regressed" in result.stderr.str() + result.stdout.str()) is compared
+    assert ("inconclusive, not compared: " in result.stdout.str()) is not compared
+
+
 def test_compare_works_and_shows_the_table(pytester):
     """pytest-benchmark's own comparison finds the entries again, by their stable names."""
     pytester.makepyfile(TEST + "def test_it(store):\n    store(run(), Phase.INFERENCE)\n")
