@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import httptools
 
@@ -15,8 +15,23 @@ from pytest_torchserve.response import Failure, Response
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pytest_torchserve.load import Done
+
 _ERROR_STATUS = 400
 _now_ns = time.monotonic_ns
+
+
+class Transport(Protocol):
+    """What a connection needs of one; asyncio's have it."""
+
+    def write(self, data: bytes) -> None:
+        """Send it."""
+
+    def is_closing(self) -> bool:
+        """Whether it is closed, or about to be."""
+
+    def abort(self) -> None:
+        """Close it at once."""
 
 
 class Connection(asyncio.Protocol):
@@ -27,24 +42,24 @@ class Connection(asyncio.Protocol):
 
     Attributes:
         transport: asyncio's; None once the connection is gone.
-        waiting: the future of the response that is waited for; None while none is.
+        waiting: who is called with the response that is waited for; None while none is.
         deadline_ns: when its request is to be given up.
     """
 
     def __init__(self, idle: Callable[[Connection], None]) -> None:
-        self.transport: asyncio.Transport | None = None
+        self.transport: Transport | None = None
         self.deadline_ns = 0
         self._idle = idle
-        self.waiting: asyncio.Future[Response] | None = None
+        self.waiting: Done | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._sample = self._scheduled_ns = self._begun_ns = self._sent_ns = self._first_byte_ns = 0
         self._head = b""
         self._body = b""
         self._headless = True
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override] # asyncio's is wider
         """Asyncio's callback."""
-        self.transport = transport  # type: ignore[assignment]
+        self.transport = transport
 
     @property
     def usable(self) -> bool:
@@ -57,9 +72,9 @@ class Connection(asyncio.Protocol):
         sample: int,
         scheduled_ns: int,
         begun_ns: int,
-        waiting: asyncio.Future[Response],
+        waiting: Done,
     ) -> None:
-        """Write one request; `waiting` gets its response and never an exception."""
+        """Write one request; `waiting` is called with its response."""
         assert self.transport is not None  # noqa: S101 - the caller has asked whether it is usable
         self._sample, self._scheduled_ns, self._begun_ns = sample, scheduled_ns, begun_ns
         self._first_byte_ns = 0
@@ -96,11 +111,14 @@ class Connection(asyncio.Protocol):
         """The answer is whole."""
         status = self._parser.get_status_code()
         failure = Failure.HTTP if status >= _ERROR_STATUS else None
-        self._settle(status, failure, None if failure is None else f"HTTP {status}")
+        response = self._response(status, failure, None if failure is None else f"HTTP {status}")
+        waiting, self.waiting = self.waiting, None
         if not self._parser.should_keep_alive():
             self.close()
         elif self.transport is not None:
-            self._idle(self)
+            self._idle(self)  # before the call: it may well send the next request
+        if waiting is not None:
+            waiting(response)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Asyncio's callback."""
@@ -115,22 +133,22 @@ class Connection(asyncio.Protocol):
 
     def _settle(self, status: int, failure: Failure | None, words: str | None) -> None:
         waiting, self.waiting = self.waiting, None
-        if waiting is None or waiting.done():
-            return
-        waiting.set_result(
-            Response(
-                self._sample,
-                self._scheduled_ns,
-                self._begun_ns,
-                self._sent_ns,
-                self._first_byte_ns,
-                _now_ns(),
-                status,
-                self._head,
-                self._body,
-                words,
-                failure,
-            )
+        if waiting is not None:
+            waiting(self._response(status, failure, words))
+
+    def _response(self, status: int, failure: Failure | None, words: str | None) -> Response:
+        return Response(
+            self._sample,
+            self._scheduled_ns,
+            self._begun_ns,
+            self._sent_ns,
+            self._first_byte_ns,
+            _now_ns(),
+            status,
+            self._head,
+            self._body,
+            words,
+            failure,
         )
 
     def close(self) -> None:

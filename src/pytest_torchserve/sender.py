@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from pytest_torchserve.connection import Connection, why_unconnected
 from pytest_torchserve.response import Failure, Response
+from pytest_torchserve.transport import open_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from pytest_torchserve.address import Address
     from pytest_torchserve.clock import Clock
-    from pytest_torchserve.load import Load, More
+    from pytest_torchserve.load import Done, Load, More
     from pytest_torchserve.model import Sample
 
 TIMEOUT_S = 300.0
@@ -33,16 +34,12 @@ class _Opening(NamedTuple):
     sample: int
     scheduled_ns: int
     begun_ns: int
-    waiting: asyncio.Future[Response]
+    waiting: Done
 
-    def end(self, failure: Failure, words: str) -> Response:
+    def failed(self, failure: Failure, words: str) -> Response:
         """It could not be sent."""
         now_ns = time.monotonic_ns()
-        response = Response(
-            self.sample, self.scheduled_ns, self.begun_ns, now_ns, 0, now_ns, 0, b"", b"", words, failure
-        )
-        self.waiting.set_result(response)
-        return response
+        return Response(self.sample, self.scheduled_ns, self.begun_ns, now_ns, 0, now_ns, 0, b"", b"", words, failure)
 
 
 class Sender:
@@ -110,38 +107,43 @@ class Sender:
             if collecting:
                 gc.enable()
 
-    def _send(self, scheduled_ns: int) -> asyncio.Future[Response]:
+    def _send(self, scheduled_ns: int, waiting: Done) -> None:
         """Write one request now where a connection is idle, else as soon as one is open."""
         begun_ns = time.monotonic_ns()
         sample = self._next
         self._next = (sample + 1) % len(self._requests)
-        waiting: asyncio.Future[Response] = self._loop.create_future()
         while self._idle:
             connection = self._idle.pop()
             if connection.usable:
                 connection.deadline_ns = begun_ns + self._timeout_ns
                 connection.request(self._requests[sample], sample, scheduled_ns, begun_ns, waiting)
-                return waiting
+                return
         request = _Opening(sample, scheduled_ns, begun_ns, waiting)
         task = self._loop.create_task(self._connect_and_send(request))
         self._opening[task] = request
         task.add_done_callback(lambda done: self._opening.pop(done, None))
-        return waiting
 
     async def _connect_and_send(self, request: _Opening) -> None:
         """A new connection and its first request; where none can be had, that is the response."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                _, connection = await self._loop.create_connection(
-                    lambda: Connection(self._idle.append), self._address.host, self._address.port, ssl=self._tls
-                )
+                connection = await self._connect()
         except OSError as error:  # TimeoutError is one
             failure = why_unconnected(error)
-            request.end(failure, f"{failure}: {error or f'no connection within {self._timeout_s:g} s'}")
+            words = f"{failure}: {error or f'no connection within {self._timeout_s:g} s'}"
+            request.waiting(request.failed(failure, words))
             return
         self._open.add(connection)
         connection.deadline_ns = request.begun_ns + self._timeout_ns
         connection.request(self._requests[request.sample], *request)
+
+    async def _connect(self) -> Connection:
+        connection, host, port = Connection(self._idle.append), self._address.host, self._address.port
+        if self._tls is None:
+            await open_plain(self._loop, host, port, connection)
+        else:
+            await self._loop.create_connection(lambda: connection, host, port, ssl=self._tls)
+        return connection
 
     async def _watch(self) -> None:
         """Give up requests that have waited for too long: one timer for all, as they all may take as long."""
@@ -157,16 +159,14 @@ class Sender:
     def _give_up(self) -> list[Response]:
         """End what is still in flight; returns its responses."""
         words = "the load was over before it was answered"
-        given_up = []
+        given_up: list[Response] = []
         for task, request in self._opening.items():
             task.cancel()
-            if not request.waiting.done():
-                given_up.append(request.end(Failure.UNANSWERED, words))
+            given_up.append(request.failed(Failure.UNANSWERED, words))
         for connection in self._open:
-            waiting = connection.waiting
-            if waiting is not None:
+            if connection.waiting is not None:
+                connection.waiting = given_up.append
                 connection.fail(Failure.UNANSWERED, words)
-                given_up.append(waiting.result())
         return given_up
 
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 DRAIN_S = 30.0
 """So long after the last departure answers are waited for; what is missing then counts as unanswered."""
 
+_TELL_EVERY_NS = 250_000_000
+
 WARM_UP_BATCHES = 3
 WARM_UP_S = 1.0
 
@@ -48,6 +50,7 @@ class Collector:
     hopeless: Callable[[Sequence[Response]], bool] = lambda _: False
     responses: list[Response] = field(default_factory=list)
     _start_ns: int = 0
+    _tell_ns: int = 0
 
     def more(self, fresh: Sequence[Response]) -> bool:
         """Keep them; False once the load is over and the drain too."""
@@ -55,7 +58,9 @@ class Collector:
         self._start_ns = self._start_ns or now_ns
         self.responses.extend(fresh)
         elapsed_s = (now_ns - self._start_ns) / 1e9
-        self.tell(f"{len(self.responses)} answered", elapsed_s / self.duration_s)
+        if now_ns >= self._tell_ns:
+            self._tell_ns = now_ns + _TELL_EVERY_NS
+            self.tell(f"{len(self.responses)} answered", elapsed_s / self.duration_s)
         return elapsed_s < self.duration_s + DRAIN_S and not self.hopeless(fresh)
 
 

@@ -1,0 +1,118 @@
+"""What keeping many responses takes: memory and time, each size in a fresh process."""
+
+from __future__ import annotations
+
+import gc
+import math
+import multiprocessing
+import statistics
+import time
+from concurrent.futures import ProcessPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from clients import stub
+from clients.ours import cpu_s
+from pytest_torchserve import sender
+from pytest_torchserve.clock import MonotonicClock
+from pytest_torchserve.errors import MeasurementError
+from pytest_torchserve.load import ClosedLoop
+from pytest_torchserve.measure.check import Checker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from clients.service import Deployed
+    from pytest_torchserve.address import Address
+    from pytest_torchserve.deployment import Deployment
+    from pytest_torchserve.model import Sample
+    from pytest_torchserve.response import Response
+
+SIZES = (1_000, 3_000, 10_000, 30_000, 100_000)
+_CONNECTIONS = 16
+_AT_MOST_S = 300.0
+_WARM_UP = 64
+
+
+def recorded(deployed: Deployed) -> bytes:
+    """One whole answer of the real server, as it came over the wire."""
+    kept: list[Response] = []
+    endpoint, samples = deployed.endpoint, deployed.prepared.samples
+
+    def more(fresh: Sequence[Response]) -> bool:
+        kept.extend(fresh)
+        return False
+
+    sender.send(endpoint.server.address, endpoint.path, samples, ClosedLoop(1, 10.0), more, MonotonicClock())
+    answer = kept[0]
+    if int(answer.headers.get("content-length", -1)) != len(answer.body):
+        raise MeasurementError(
+            wanted="an answer with its length, to be repeated byte for byte",
+            found=repr(answer),
+            do="see whether TorchServe answers in chunks now; then the stub must too",
+        )
+    return answer.head + b"\r\n\r\n" + answer.body
+
+
+def measure(deployed: Deployed, sizes: Sequence[int] = SIZES) -> dict[str, Any]:
+    """Each size, and how its figures grow with it: a slope of 1 on logarithmic axes is a straight line."""
+    path, sample = deployed.endpoint.path, deployed.prepared.samples[0]
+    with stub.running(path, sample, recorded(deployed)) as address:
+        rows = [_in_fresh_process(address, path, sample, deployed.deployment, size) for size in sizes]
+    grown = ("rss_mb", "rss_checked_mb", "send_s", "check_cpu_s")
+    return {"sizes": rows, "log_log_slope": {name: _slope(rows, name) for name in grown}}
+
+
+def _slope(rows: Sequence[dict[str, float]], name: str) -> float:
+    logs = [(math.log(row["responses"]), math.log(max(row[name], 1e-9))) for row in rows]
+    return statistics.linear_regression(*zip(*logs, strict=True)).slope
+
+
+def _in_fresh_process(*job: Any) -> dict[str, float]:
+    """A process that kept many before would have their memory at hand."""
+    with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_keep, *job).result()
+
+
+def _keep(address: Address, path: str, sample: Sample, deployment: Deployment, size: int) -> dict[str, float]:
+    """Send, keep and check so many."""
+    samples = (sample,)
+    _send(address, path, samples, _WARM_UP)  # what every sender takes, however many it keeps
+    rss_mb = [_rss_mb()]
+    start_s, start_cpu_s = time.monotonic(), cpu_s()
+    kept = _send(address, path, samples, size)
+    send_s, sent_cpu_s = time.monotonic() - start_s, cpu_s()
+    rss_mb.append(_rss_mb())
+    checker, before_s = Checker.for_cell(deployment, samples), cpu_s()
+    judged = [(response, *checker.judge(response)) for response in kept]
+    check_cpu_s = cpu_s() - before_s
+    rss_mb.append(_rss_mb())
+    if not all(right for _, right, _ in judged):
+        raise RuntimeError(checker.wrong[:3])  # a SuiteError cannot travel between processes
+    return {
+        "responses": len(kept),
+        "rss_mb": rss_mb[1] - rss_mb[0],
+        "rss_checked_mb": rss_mb[2] - rss_mb[0],
+        "send_s": send_s,
+        "send_cpu_s": sent_cpu_s - start_cpu_s,
+        "check_cpu_s": check_cpu_s,
+    }
+
+
+def _send(address: Address, path: str, samples: Sequence[Sample], count: int) -> list[Response]:
+    """Exactly so many responses."""
+    kept: list[Response] = []
+
+    def more(fresh: Sequence[Response]) -> bool:
+        kept.extend(fresh)
+        return len(kept) < count
+
+    sender.send(address, path, samples, ClosedLoop(_CONNECTIONS, _AT_MOST_S), more, MonotonicClock())
+    del kept[count:]  # those that were in flight when it was enough
+    return kept
+
+
+def _rss_mb() -> float:
+    gc.collect()
+    return psutil.Process().memory_info().rss / 1e6

@@ -1,0 +1,141 @@
+"""Our own sender: its throughput, its processor time, how late it is, how much of a latency it explains."""
+
+from __future__ import annotations
+
+import resource
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pytest_torchserve import sender, summary
+from pytest_torchserve.clock import MonotonicClock
+from pytest_torchserve.errors import MeasurementError
+from pytest_torchserve.load import ClosedLoop, ConstantRate
+from pytest_torchserve.measure import traffic
+from pytest_torchserve.measure.check import Checker
+from pytest_torchserve.measure.run import Cell
+from pytest_torchserve.measure.waterfall import waterfall
+
+if TYPE_CHECKING:
+    from clients.service import Deployed
+    from pytest_torchserve.load import TimedLoad
+    from pytest_torchserve.response import Response
+
+WINDOW_S = 2.0
+WINDOWS_WITHOUT_GAIN = 4
+GAIN = 1.02
+PUNCTUAL_MS = 1.0
+
+
+class Tally(NamedTuple):
+    """One closed loop of ours.
+
+    Attributes:
+        requests: how many were answered, all rightly.
+        per_s: how many a second.
+        send_cpu_us: this process's time for sending one and keeping its answer.
+        check_cpu_us: its time for judging one answer.
+    """
+
+    requests: int
+    per_s: float
+    send_cpu_us: float
+    check_cpu_us: float
+
+    @property
+    def cpu_us(self) -> float:
+        """Both."""
+        return self.send_cpu_us + self.check_cpu_us
+
+
+def cpu_s(who: int = resource.RUSAGE_SELF) -> float:
+    """Processor time so far, the kernel's on our behalf too."""
+    used = resource.getrusage(who)
+    return used.ru_utime + used.ru_stime
+
+
+def _quiet(_words: str, _share: float) -> None:
+    """In place of the progress line."""
+
+
+def _send(deployed: Deployed, load: TimedLoad) -> list[Response]:
+    """One load as `traffic.send` drives it, not judged yet."""
+    endpoint, clock = deployed.endpoint, MonotonicClock()
+    kept = traffic.Collector(load.duration_s, clock, _quiet)
+    sender.send(endpoint.server.address, endpoint.path, deployed.prepared.samples, load, kept.more, clock)
+    return kept.responses
+
+
+def _judge(deployed: Deployed, responses: list[Response]) -> None:
+    """Every answer; a wrong one ends the benchmark."""
+    checker = Checker.for_cell(deployed.deployment, deployed.prepared.samples)
+    judged = [(response, *checker.judge(response)) for response in responses]
+    wrong = [response for response, right, _ in judged if not right]
+    if wrong or not judged:
+        raise MeasurementError(
+            wanted=f"right answers from {deployed.endpoint.name}",
+            found=f"{len(wrong)} wrong of {len(judged)}: {'; '.join(checker.wrong[:3])}",
+            do="run `make test`: serving is broken, and speed means nothing",
+        )
+
+
+def closed_loop(deployed: Deployed, connections: int, duration_s: float) -> Tally:
+    """As many requests as so many connections get answered; all are checked when the time has been taken."""
+    cpu_0_s, start_s = cpu_s(), time.monotonic()
+    responses = _send(deployed, ClosedLoop(connections, duration_s))
+    spent_s, cpu_1_s = time.monotonic() - start_s, cpu_s()
+    _judge(deployed, responses)
+    cpu_2_s = cpu_s()
+    count = len(responses)
+    return Tally(count, count / spent_s, (cpu_1_s - cpu_0_s) / count * 1e6, (cpu_2_s - cpu_1_s) / count * 1e6)
+
+
+def warm_up(deployed: Deployed, connections: int, most_s: float) -> list[float]:
+    """Load until the throughput has stopped rising: the JVM compiles what it runs often. Returns each window's."""
+    windows: list[float] = []
+    best, without_gain = 0.0, 0
+    while without_gain < WINDOWS_WITHOUT_GAIN and len(windows) * WINDOW_S < most_s:
+        windows.append(closed_loop(deployed, connections, WINDOW_S).per_s)
+        without_gain = 0 if windows[-1] > GAIN * best else without_gain + 1
+        best = max(best, windows[-1])
+    return windows
+
+
+def lateness(deployed: Deployed, rate_per_s: float, duration_s: float) -> dict[str, float]:
+    """How long after their time requests of an open loop left, in ms."""
+    responses = _send(deployed, ConstantRate(rate_per_s, duration_s))
+    _judge(deployed, responses)
+    late_ms = sorted((response.sent_ns - response.scheduled_ns) / 1e6 for response in responses)
+    tail_ms = summary.percentile(late_ms, 0.99)
+    if tail_ms is None:
+        raise MeasurementError(
+            wanted="a 99th percentile", found=f"{len(late_ms)} requests", do="send more: a higher rate, or for longer"
+        )
+    return {
+        "requests": len(late_ms),
+        "p50_ms": late_ms[len(late_ms) // 2],
+        "p99_ms": tail_ms,
+        "max_ms": late_ms[-1],
+        "share_within_1_ms": sum(ms <= PUNCTUAL_MS for ms in late_ms) / len(late_ms),
+    }
+
+
+def attributed(deployed: Deployed, rate_per_s: float, duration_s: float) -> dict[str, Any]:
+    """How much of the median request's latency the waterfall explains, measured as `measure_load` does."""
+    endpoint, prepared = deployed.endpoint, deployed.prepared
+    traffic.warm_up(endpoint, prepared)
+    mark, load = endpoint.mark(), ConstantRate(rate_per_s, duration_s)
+    sent = traffic.send(endpoint, prepared, Cell("load", deployed.deployment, load), load, _quiet)
+    found = waterfall(sent.timed, endpoint.tickets(mark))
+    if found is None or len(sent.timed) < len(sent.responses):
+        raise MeasurementError(
+            wanted=f"right answers from {endpoint.name}",
+            found=f"{len(sent.timed)} of {len(sent.responses)}: {'; '.join(sent.checker.wrong[:3])}",
+            do="run `make test`: serving is broken",
+        )
+    return {
+        "requests": found.requests,
+        "attributed_p50": found.attributed_p50,
+        "queue_told": found.queue_told,
+        "one_clock": found.one_clock,
+        "mean_ms": {stage: seconds * 1e3 for stage, seconds in found.mean_s.items()},
+    }

@@ -1,0 +1,64 @@
+"""The figures as a person reads them: a table of clients, then each target and whether it was reached."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PREFIX = "throughput_vs_"
+_WRK_SHARE = 0.95
+_CPU_US = 100.0
+_LATE_MS = 1.0
+_ATTRIBUTED = 0.99
+_KEPT_MB = 200.0
+
+
+def text(found: dict[str, Any]) -> str:
+    """All of it."""
+    return "\n".join(["", *_table(found), "", *_verdicts(found)])
+
+
+def _table(found: dict[str, Any]) -> Iterator[str]:
+    """A row for each connection count: requests/s, and in brackets ours ÷ theirs."""
+    medians = found["details"]["medians"]
+    names = [key.removeprefix(_PREFIX) for key in found if key.startswith(_PREFIX)]
+    yield "requests/s, medians (ours ÷ theirs, median over rounds)"
+    yield f"{'connections':>11} {'ours':>7}" + "".join(f"{name:>16}" for name in names)
+    for connections, own in medians["ours"].items():
+        cells = []
+        for name in names:
+            ratio = found[_PREFIX + name][connections]
+            told = "missing" if ratio is None else f"{medians[name][connections]['per_s']:.0f} ({ratio:.2f})"
+            cells.append(f"{told:>16}")
+        yield f"{connections:>11} {own['per_s']:>7.0f}" + "".join(cells)
+
+
+def _verdicts(found: dict[str, Any]) -> Iterator[str]:
+    for what, value, target, reached in _figures(found):
+        yield f"{what:<44} {value:>26}   {target:<10} {'reached' if reached else 'MISSED'}"
+
+
+def _figures(found: dict[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
+    """What, how much, the target, whether it was reached."""
+    for key in (key for key in found if key.startswith(_PREFIX)):
+        values = [ratio for ratio in found[key].values() if ratio is not None]
+        if values:
+            wrk = key == _PREFIX + "wrk"
+            reached = min(values) >= _WRK_SHARE if wrk else min(values) > 1
+            told = " ".join(f"{value:.3f}" for value in values)
+            yield (
+                f"throughput ÷ that of {key.removeprefix(_PREFIX)}",
+                told,
+                f"≥ {_WRK_SHARE}" if wrk else "> 1",
+                reached,
+            )
+    cpu_us, late_ms = found["cpu_us_per_request"], found["lateness_p99_ms"]
+    yield "CPU per request, 4 connections, checked", f"{cpu_us:.1f} µs", f"≤ {_CPU_US:.0f} µs", cpu_us <= _CPU_US
+    yield "lateness at 500/s, p99", f"{late_ms:.3f} ms", f"≤ {_LATE_MS:g} ms", late_ms <= _LATE_MS
+    for size, share in found["attributed_share_p50"].items():
+        what = f"latency attributed, resnet56, batch {size}, p50"
+        yield what, f"{share:.2%}", f"≥ {_ATTRIBUTED:.0%}", share >= _ATTRIBUTED
+    kept_mb = found["mb_per_100k_responses"]
+    yield "memory of 100,000 responses", f"{kept_mb:.0f} MB", f"< {_KEPT_MB:.0f} MB", kept_mb < _KEPT_MB

@@ -1,0 +1,81 @@
+"""One TorchServe of our own, and what is deployed on it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from models.catalogue import NOOP, RESNET56
+from pytest_torchserve import archive, java
+from pytest_torchserve.deployment import Batching, Deployment
+from pytest_torchserve.endpoint import Endpoint
+from pytest_torchserve.inputs.golden import Preparations
+from pytest_torchserve.ledger import Ledger
+from pytest_torchserve.server import Server
+from pytest_torchserve.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_torchserve.inputs.prepared import Prepared
+    from pytest_torchserve.model import Model
+
+FILL_WAIT_MS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """A live registration with one worker, and what it is asked."""
+
+    endpoint: Endpoint
+    prepared: Prepared
+
+    @property
+    def deployment(self) -> Deployment:
+        """What was registered."""
+        return self.endpoint.deployment
+
+    def with_one_sample(self) -> Deployed:
+        """The same, asked about its first sample only: every client sends the same bytes."""
+        return replace(self, prepared=replace(self.prepared, samples=self.prepared.samples[:1]))
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A started server."""
+
+    server: Server
+    preparations: Preparations
+
+    def deploy(self, model: Model, batch_size: int) -> Deployed:
+        """Register the model and start its one worker."""
+        prepared = self.preparations.result(model)
+        made = archive.build(prepared.served, "cpu", self.server.store)
+        deployment = Deployment(model, "cpu", Batching(batch_size, FILL_WAIT_MS))
+        endpoint = Endpoint(self.server, deployment, made, Ledger())
+        endpoint.register()
+        endpoint.scale(1)
+        return Deployed(endpoint, prepared)
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[Service]:
+    """A server with its store in `folder`, stopped in the end with all it started.
+
+    Weights are those on disk, else seeded; samples those in the folder that `TS_DATA` names, else made.
+    """
+    data = os.environ.get("TS_DATA")
+    preparations = Preparations("auto", Path(data).resolve() if data else None)
+    server = Server(java.find(), folder / "store", ServerSettings())
+    try:
+        preparations.start([NOOP, RESNET56])
+        server.start()
+        # Before anything is timed: this process would compete for the processor.
+        preparations.result(RESNET56)
+        yield Service(server, preparations)
+    finally:
+        preparations.cancel()
+        server.stop()

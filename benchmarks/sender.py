@@ -1,0 +1,202 @@
+"""Our load sender against other clients: `python benchmarks/sender.py`, or `make bench-sender`.
+
+One TorchServe, one run, every client in turn: wrk, ab, hey, Locust and requests ask the `noop` model with the same
+bytes, each right beside our sender, in an order drawn anew for every round. What is told is the median over the
+rounds of ours ÷ theirs, within a round: whatever else the machine does meets both. Then what our sender costs,
+how punctual it is, how much of a latency it explains, and what a hundred thousand answers take to keep.
+Writes build/bench/sender.json and prints a table. A figure that misses its target is no failure; one that could
+not be measured is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clients import ROOT, memory, others, ours, report, service
+
+from models.catalogue import NOOP, RESNET56
+from pytest_torchserve import environment, java
+from pytest_torchserve.errors import SuiteError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+CONNECTIONS = (1, 4, 16)
+CPU_AT = 4
+WARM_UP_AT = 16  # the more requests, the sooner the JVM has compiled what they need
+WARM_UP_MOST_S = 30.0
+WARM_UP_RUNS = 10
+PUNCTUAL_PER_S, PUNCTUAL_S = 500.0, 10.0
+PACE_PER_S, PACE_S = 10.0, 10.0
+BATCH_SIZES = (1, 16)
+SEED = 1
+OURS = "ours"
+
+
+def blocks(names: Sequence[str], draw: random.Random) -> list[list[str]]:
+    """The order of one round: wrk between two runs of ours, each other client beside one.
+
+    Three runs of ours serve five others: X ours wrk ours X, and X ours X, in either order.
+    """
+    rest = draw.sample([name for name in names if name != "wrk"], k=len(set(names) - {"wrk"}))
+    middle = [OURS, "wrk", OURS] if "wrk" in names else [OURS]
+    found = [[*rest[0:1], *middle, *rest[1:2]]]
+    if rest[2:]:
+        found.append([*rest[2:3], OURS, *rest[3:4]])
+    draw.shuffle(found)
+    return found
+
+
+def ratios(block: Sequence[dict[str, Any]]) -> Iterator[tuple[str, float]]:
+    """Each other client of a block, and ours beside it ÷ it; beside wrk are two, whose mean counts."""
+    for at, run in enumerate(block):
+        if run["client"] != OURS:
+            beside = [near["per_s"] for near in block[max(0, at - 1) : at + 2] if near["client"] == OURS]
+            yield run["client"], statistics.fmean(beside) / run["per_s"]
+
+
+def compare(noop: service.Deployed, target: others.Target, clients: dict[str, others.Client], options: Any) -> list:
+    """Every run of every round, in the order in which they were made."""
+    draw, rounds = random.Random(SEED), []  # noqa: S311 - an order, no secret
+    for number in range(1, options.rounds + 1):
+        for connections in CONNECTIONS:
+            made = [
+                [_run(name, noop, target, clients, connections, options.seconds) for name in block]
+                for block in blocks(list(clients), draw)
+            ]
+            rounds.append({"round": number, "connections": connections, "blocks": made})
+            told = "  ".join(f"{run['client']} {run['per_s']:.0f}" for block in made for run in block)
+            print(f"round {number}/{options.rounds}, {connections:2} connections, requests/s: {told}", flush=True)
+    return rounds
+
+
+def _run(name, noop, target, clients, connections, duration_s) -> dict[str, Any]:
+    """One run of one client."""
+    if name == OURS:
+        tally = ours.closed_loop(noop, connections, duration_s)
+        return {"client": OURS, **tally._asdict(), "cpu_us": tally.cpu_us}
+    return {"client": name, **others.run(clients[name], target, connections, duration_s)}
+
+
+def against(rounds: list[dict[str, Any]], name: str) -> dict[str, float | None]:
+    """By connection count the median ratio to one client; None where it is missing."""
+    found: dict[str, float | None] = {}
+    for connections in CONNECTIONS:
+        here = [block for made in rounds if made["connections"] == connections for block in made["blocks"]]
+        paired = [ratio for block in here for client, ratio in ratios(block) if client == name]
+        found[str(connections)] = statistics.median(paired) if paired else None
+    return found
+
+
+def medians(rounds: list[dict[str, Any]], name: str) -> dict[str, dict[str, float]]:
+    """By connection count the medians of a client's own figures."""
+    found = {}
+    for connections in CONNECTIONS:
+        here = [
+            run for made in rounds if made["connections"] == connections for block in made["blocks"] for run in block
+        ]
+        runs = [run for run in here if run["client"] == name]
+        keys = [key for key in runs[0] if key != "client"] if runs else []
+        found[str(connections)] = {key: statistics.median(run[key] for run in runs) for key in keys}
+    return found
+
+
+def versions(clients: dict[str, others.Client]) -> dict[str, Any]:
+    """Of everything that takes part; a program that does not tell its own has None."""
+    found: dict[str, Any] = {name: client.version() for name, client in clients.items()}
+    ours_use = {name: environment.version(name) for name in ("uvloop", "httptools")}
+    return found | ours_use | environment.software() | {"java": java.find().version}
+
+
+def attributed(running: service.Service) -> dict[str, dict[str, Any]]:
+    """The waterfall of resnet56 at each batch size, one deployment after the other."""
+    found = {}
+    for batch_size in BATCH_SIZES:
+        deployed = running.deploy(RESNET56, batch_size)
+        found[str(batch_size)] = ours.attributed(deployed, PACE_PER_S, PACE_S)
+        deployed.endpoint.close()
+    return found
+
+
+def measure(clients: dict[str, others.Client], options: Any) -> dict[str, Any]:
+    """Everything, on one server."""
+    with tempfile.TemporaryDirectory() as folder, service.running(Path(folder)) as running:
+        noop = running.deploy(NOOP, 1).with_one_sample()
+        target = others.Target.write(Path(folder), running.server.address, noop.endpoint.path, noop.prepared.samples[0])
+        windows = ours.warm_up(noop, WARM_UP_AT, min(WARM_UP_MOST_S, WARM_UP_RUNS * options.seconds))
+        print(f"warmed up, requests/s: {', '.join(f'{per_s:.0f}' for per_s in windows)}", flush=True)
+        rounds = compare(noop, target, clients, options)
+        punctual = ours.lateness(noop, PUNCTUAL_PER_S, PUNCTUAL_S)
+        kept = memory.measure(noop)
+        explained = attributed(running)
+    return {
+        "warm_up_per_s": windows,
+        "medians": {name: medians(rounds, name) for name in (OURS, *clients)},
+        "lateness": punctual,
+        "attributed": explained,
+        "memory": kept,
+        "rounds": rounds,
+    }
+
+
+def summarised(details: dict[str, Any], missing: list[str]) -> dict[str, Any]:
+    """The figures that are looked at, and below them all that they come from."""
+    largest = details["memory"]["sizes"][-1]
+    return {
+        **{f"throughput_vs_{client.name}": against(details["rounds"], client.name) for client in others.CLIENTS},
+        "cpu_us_per_request": details["medians"][OURS][str(CPU_AT)]["cpu_us"],
+        "lateness_p99_ms": details["lateness"]["p99_ms"],
+        "attributed_share_p50": {size: found["attributed_p50"] for size, found in details["attributed"].items()},
+        "mb_per_100k_responses": largest["rss_mb"] * 1e5 / largest["responses"],
+        "missing": missing,
+        "details": details,
+    }
+
+
+def arguments() -> argparse.Namespace:
+    """What may be said on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--seconds", type=int, default=3, help="of each client's run (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="in which every client runs (default %(default)s)")
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench" / "sender.json", help="the figures")
+    options = parser.parse_args()
+    if options.seconds < 1 or options.rounds < 1:
+        parser.error("--seconds and --rounds are whole numbers from 1")
+    return options
+
+
+def main() -> None:
+    """Measure what is there, say what is not."""
+    options, start_s = arguments(), time.monotonic()
+    clients = {client.name: client for client in others.CLIENTS if client.present()}
+    absent = [client for client in others.CLIENTS if client.name not in clients]
+    for client in absent:
+        print(f"{client.name} is not here, and is left out; to get it: {client.get_it}", flush=True)
+    try:
+        details = measure(clients, options)
+    except SuiteError as error:
+        raise SystemExit(str(error)) from error
+    details |= {
+        "versions": versions(clients),
+        "machine": {**environment.machine(), "cpus": os.cpu_count()},
+        "seconds": options.seconds,
+        "rounds_made": options.rounds,
+        "took_s": time.monotonic() - start_s,
+    }
+    found = summarised(details, [client.name for client in absent])
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(report.text(found))
+    print(f"\n{options.out} holds every measurement; it took {details['took_s']:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
