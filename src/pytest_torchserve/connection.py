@@ -46,6 +46,11 @@ class Connection(asyncio.Protocol):
         deadline_ns: when its request is to be given up.
     """
 
+    __slots__ = (
+        *("_begun_ns", "_body", "_first_byte_ns", "_head", "_headless", "_idle", "_parser", "_sample"),
+        *("_scheduled_ns", "_sent_ns", "deadline_ns", "transport", "waiting"),
+    )
+
     def __init__(self, idle: Callable[[Connection], None]) -> None:
         self.transport: Transport | None = None
         self.deadline_ns = 0
@@ -97,11 +102,10 @@ class Connection(asyncio.Protocol):
 
     def _take_head(self, data: bytes) -> None:
         """Keep the headers as they are: taking them apart can wait until nobody waits."""
-        self._head += data
-        end = self._head.find(b"\r\n\r\n")
-        if end >= 0:
-            self._head = self._head[:end]
-            self._headless = False
+        head = self._head + data if self._head else data
+        end = head.find(b"\r\n\r\n")
+        self._headless = end < 0
+        self._head = head if end < 0 else head[:end]
 
     def on_body(self, body: bytes) -> None:
         """Keep one piece of the body."""

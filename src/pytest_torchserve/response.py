@@ -95,7 +95,7 @@ def parse_server_timing(value: str) -> dict[str, float]:
 
     Entries without a readable duration are left out; the syntax is the W3C's (Server Timing, section 3).
     """
-    found = {}
+    found: dict[str, float] = {}
     for entry in value.split(","):
         name, _, rest = entry.strip().partition(";")
         for parameter in rest.split(";"):

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
-import resource
 import ssl
 import time
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from pytest_torchserve.connection import Connection, why_unconnected
+from pytest_torchserve.load import OpenLoop
 from pytest_torchserve.response import Failure, Response
-from pytest_torchserve.transport import open_plain
+from pytest_torchserve.surroundings import allow_connections, loop_factory, undisturbed
+from pytest_torchserve.transport import Resolved, open_plain, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from types import TracebackType
 
     from pytest_torchserve.address import Address
@@ -65,9 +65,12 @@ class Sender:
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
         self._opening: dict[asyncio.Task[None], _Opening] = {}
+        self._spares: set[asyncio.Task[None]] = set()
+        self._resolved: list[Resolved] = []
+        self._open_loop = False
         self._runner = asyncio.Runner(loop_factory=loop_factory())
         self._loop = self._runner.get_loop()
-        _allow_connections()
+        allow_connections()
 
     def __enter__(self) -> Self:
         """Nothing is opened before the first request."""
@@ -98,14 +101,9 @@ class Sender:
             if given_up:
                 more(given_up)
 
-        # Collecting takes the longer the more responses are kept, and makes requests late; there are no cycles here.
-        collecting = gc.isenabled()
-        gc.disable()
-        try:
+        self._open_loop = isinstance(load, OpenLoop)
+        with undisturbed(punctual=self._open_loop):
             self._runner.run(drive())
-        finally:
-            if collecting:
-                gc.enable()
 
     def _send(self, scheduled_ns: int, waiting: Done) -> None:
         """Write one request now where a connection is idle, else as soon as one is open."""
@@ -117,6 +115,8 @@ class Sender:
             if connection.usable:
                 connection.deadline_ns = begun_ns + self._timeout_ns
                 connection.request(self._requests[sample], sample, scheduled_ns, begun_ns, waiting)
+                if self._open_loop and not self._idle:
+                    self._open_spare()
                 return
         request = _Opening(sample, scheduled_ns, begun_ns, waiting)
         task = self._loop.create_task(self._connect_and_send(request))
@@ -133,17 +133,30 @@ class Sender:
             words = f"{failure}: {error or f'no connection within {self._timeout_s:g} s'}"
             request.waiting(request.failed(failure, words))
             return
-        self._open.add(connection)
         connection.deadline_ns = request.begun_ns + self._timeout_ns
         connection.request(self._requests[request.sample], *request)
 
     async def _connect(self) -> Connection:
         connection, host, port = Connection(self._idle.append), self._address.host, self._address.port
         if self._tls is None:
-            await open_plain(self._loop, host, port, connection)
+            self._resolved = self._resolved or await resolve(self._loop, host, port)
+            await open_plain(self._loop, self._resolved, connection)
         else:
             await self._loop.create_connection(lambda: connection, host, port, ssl=self._tls)
+        self._open.add(connection)
         return connection
+
+    def _open_spare(self) -> None:
+        """A connection for the next request of an open loop, so that it need not wait for one."""
+
+        async def open_() -> None:
+            # Where it cannot be had, the request that needs it will say so.
+            with contextlib.suppress(OSError):
+                self._idle.append(await self._connect())
+
+        task = self._loop.create_task(open_())
+        self._spares.add(task)
+        task.add_done_callback(self._spares.discard)
 
     async def _watch(self) -> None:
         """Give up requests that have waited for too long: one timer for all, as they all may take as long."""
@@ -160,6 +173,8 @@ class Sender:
         """End what is still in flight; returns its responses."""
         words = "the load was over before it was answered"
         given_up: list[Response] = []
+        for spare in self._spares:
+            spare.cancel()
         for task, request in self._opening.items():
             task.cancel()
             given_up.append(request.failed(Failure.UNANSWERED, words))
@@ -184,15 +199,6 @@ def send(
         sender.run(load, more, clock)
 
 
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's, which halves the sender's own cost, else asyncio's."""
-    try:
-        import uvloop  # noqa: PLC0415 - optional
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
-
-
 def encode(address: Address, path: str, sample: Sample) -> bytes:
     """The whole request, ready to write."""
     lines = [
@@ -204,10 +210,3 @@ def encode(address: Address, path: str, sample: Sample) -> bytes:
     if address.key:
         lines.append(f"Authorization: Bearer {address.key}")
     return "\r\n".join([*lines, "", ""]).encode() + sample.body
-
-
-def _allow_connections() -> None:
-    """As many open files as the system lets us have: an open loop against a slow server needs many connections."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

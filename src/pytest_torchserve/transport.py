@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Sequence
 
     from pytest_torchserve.connection import Connection
 
 _READ_BYTES = 1 << 16
+
+Resolved = tuple[int, int, int, Any]
+"""Family, kind, protocol and address, as `socket.socket` and `connect` want them."""
 
 
 class SocketTransport:
@@ -87,14 +91,24 @@ class SocketTransport:
             self._connection.connection_lost(error)
 
 
-async def open_plain(loop: asyncio.AbstractEventLoop, host: str, port: int, connection: Connection) -> None:
-    """Connect to the first of the host's addresses that answers.
+async def resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[Resolved]:
+    """The host's addresses. Looked up once for a load: it is done in a thread, and takes longer than connecting.
+
+    Raises:
+        socket.gaierror: there is no such name.
+    """
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [(family, kind, protocol, address) for family, kind, protocol, _, address in found]
+
+
+async def open_plain(loop: asyncio.AbstractEventLoop, resolved: Sequence[Resolved], connection: Connection) -> None:
+    """Connect to the first of the addresses that answers.
 
     Raises:
         OSError: none does; the last one's reason.
     """
-    reason: OSError = ConnectionRefusedError(f"{host} has no address")
-    for family, kind, protocol, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+    reason: OSError = ConnectionRefusedError("the name has no address")
+    for family, kind, protocol, address in resolved:
         with contextlib.ExitStack() as undo:
             made = undo.enter_context(socket.socket(family, kind, protocol))
             made.settimeout(0)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
+import os
 import socket
 import ssl
 import threading
@@ -286,6 +288,32 @@ def test_an_open_loop_over_sockets(server):
     scheduled = sorted(r.scheduled_ns for r in responses)
     assert [b - a for a, b in itertools.pairwise(scheduled)] == [5_000_000] * 49
     assert all(r.scheduled_ns <= r.begun_ns <= r.sent_ns <= r.first_byte_ns <= r.done_ns for r in responses)
+
+
+def test_a_body_that_the_kernel_does_not_take_at_once(server):
+    """Far more than a socket's buffer: written in pieces, and whole when it arrives."""
+    good = server(echo)
+    large = Sample(name="large", body=bytes(range(256)) * 100_000, answer={})
+    (response,) = send(good, 1, samples=[large], timeout_s=60)
+    assert json.loads(response.body) == {"bytes": len(large.body), "crc32": zlib.crc32(large.body)}
+
+
+def test_the_sender_is_left_alone(server):
+    """No collection of garbage while requests are in flight; afterwards all is as it was."""
+    seen, usual = [], os.getpriority(os.PRIO_PROCESS, 0)
+    good = server(echo)
+    with Sender(Address("127.0.0.1", good.port), "/", SAMPLES) as sender:
+        for load in (ClosedLoop(1, 0.05), ConstantRate(50, 0.1)):
+            looks = []
+            sender.run(
+                load,
+                lambda _, looks=looks: looks.append((gc.isenabled(), os.getpriority(os.PRIO_PROCESS, 0))) or True,
+                MonotonicClock(),
+            )
+            seen.append(set(looks))
+            assert (gc.isenabled(), os.getpriority(os.PRIO_PROCESS, 0)) == (True, usual)
+    assert seen[0] == {(False, usual)}
+    assert seen[1] <= {(False, usual), (False, max(-20, usual - 10))}
 
 
 def test_headers_are_kept_as_they_came(server):
