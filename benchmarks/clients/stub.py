@@ -9,7 +9,8 @@ import socket
 from typing import TYPE_CHECKING
 
 from pytest_torchserve.address import Address
-from pytest_torchserve.sender import encode, loop_factory
+from pytest_torchserve.sender import encode
+from pytest_torchserve.surroundings import loop_factory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

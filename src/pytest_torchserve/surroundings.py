@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator
 
-_BEFORE_OTHERS = 10
+_LOWEST_REAL_TIME = 1
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -29,21 +29,36 @@ def undisturbed(*, punctual: bool) -> Iterator[None]:
     """Keep away from the sender what would make its requests late.
 
     Collecting garbage takes the longer the more responses are kept, and there are no cycles in them. A `punctual`
-    sender, of an open loop, also goes before others where it is allowed to (root is): it needs little of the
-    processor, but at once. A closed loop competes as anyone does.
+    sender, of an open loop, also goes before others. A closed loop competes as anyone does.
     """
-    collecting, usual = gc.isenabled(), os.getpriority(os.PRIO_PROCESS, 0)
+    collecting = gc.isenabled()
     gc.disable()
-    if punctual:
-        with contextlib.suppress(PermissionError):
-            os.setpriority(os.PRIO_PROCESS, 0, usual - _BEFORE_OTHERS)
+    try:
+        with before_others() if punctual else contextlib.nullcontext():
+            yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+@contextlib.contextmanager
+def before_others() -> Iterator[None]:
+    """Let this thread have the processor as soon as it wants it, where that is allowed (to root it is).
+
+    Where a model computes on every core, a waking thread waits for the end of another's time slice, some
+    milliseconds; one of the real-time class does not. It needs little: it sleeps until a request is due.
+    """
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    allowed = True
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(_LOWEST_REAL_TIME))
+    except PermissionError:
+        allowed = False
     try:
         yield
     finally:
-        with contextlib.suppress(PermissionError):
-            os.setpriority(os.PRIO_PROCESS, 0, usual)
-        if collecting:
-            gc.enable()
+        if allowed:
+            os.sched_setscheduler(0, policy, parameters)
 
 
 def allow_connections() -> None:
