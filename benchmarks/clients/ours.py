@@ -125,7 +125,7 @@ def attributed(deployed: Deployed, rate_per_s: float, duration_s: float) -> dict
     traffic.warm_up(endpoint, prepared)
     mark, load = endpoint.mark(), ConstantRate(rate_per_s, duration_s)
     sent = traffic.send(endpoint, prepared, Cell("load", deployed.deployment, load), load, _quiet)
-    found = waterfall(sent.timed, endpoint.tickets(mark))
+    found = waterfall(sent.timed, endpoint.tickets(mark, sent.request_ids))
     if found is None or len(sent.timed) < len(sent.responses):
         raise MeasurementError(
             wanted=f"right answers from {endpoint.name}",

@@ -15,6 +15,7 @@ from pytest_torchserve.model import Model, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from pytest_torchserve.address import Address
     from pytest_torchserve.clock import Clock
@@ -71,7 +72,17 @@ class AttachedEndpoint:
         """Its log is out of reach."""
         return 0
 
-    def tickets(self, mark: int) -> Mapping[str, Ticket]:  # noqa: ARG002 - the shape of a target
+    @property
+    def owned(self) -> bool:
+        """Its processes are someone else's; on this very host they are not told from strangers."""
+        return False
+
+    @property
+    def same_host(self) -> bool:
+        """Unless the engine knows better."""
+        return getattr(self._engine, "one_clock", True)
+
+    def tickets(self, mark: int, wanted: AbstractSet[str]) -> Mapping[str, Ticket]:  # noqa: ARG002 - the shape of a target
         """Its log is out of reach."""
         return {}
 

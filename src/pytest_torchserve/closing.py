@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 def lines(runs: Sequence[Run], *, width: int) -> list[str]:
     """Tables, then what has no column: waterfalls, capacity, accuracy, and every stamp that is not VALID."""
-    good = [run for run in runs if not run.wrong]
+    # Of a load the figures of right answers stand, INVALID as they may be; of a stopwatch they do not.
+    good = [run for run in runs if not run.wrong or run.traffic is not None]
     kinds = {
         "init": tables.init_table,
         "handle": tables.handle_table,

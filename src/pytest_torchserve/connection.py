@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from pytest_torchserve.load import Done
 
+_FINAL_STATUS = 200
 _ERROR_STATUS = 400
 _now_ns = time.monotonic_ns
 
@@ -29,6 +30,9 @@ class Transport(Protocol):
 
     def is_closing(self) -> bool:
         """Whether it is closed, or about to be."""
+
+    def get_write_buffer_size(self) -> int:
+        """How many bytes the kernel has not taken yet."""
 
     def abort(self) -> None:
         """Close it at once."""
@@ -97,7 +101,7 @@ class Connection(asyncio.Protocol):
             self._take_head(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self.fail(Failure.MALFORMED, f"not HTTP: {error!r}")
 
     def _take_head(self, data: bytes) -> None:
@@ -114,15 +118,22 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """The answer is whole."""
         status = self._parser.get_status_code()
+        if self.waiting is None:
+            self.close()  # an answer that nobody asked for: whose would the next one be?
+            return
+        if status < _FINAL_STATUS:
+            self._head, self._body, self._headless = b"", b"", True  # an interim one; the answer is still to come
+            return
         failure = Failure.HTTP if status >= _ERROR_STATUS else None
         response = self._response(status, failure, None if failure is None else f"HTTP {status}")
         waiting, self.waiting = self.waiting, None
-        if not self._parser.should_keep_alive():
+        # An answer before the request was out: what is left of it would go before the next one.
+        unsent = self.transport is not None and self.transport.get_write_buffer_size() > 0
+        if unsent or not self._parser.should_keep_alive():
             self.close()
         elif self.transport is not None:
             self._idle(self)  # before the call: it may well send the next request
-        if waiting is not None:
-            waiting(response)
+        waiting(response)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Asyncio's callback."""

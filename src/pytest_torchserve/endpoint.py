@@ -14,6 +14,7 @@ from pytest_torchserve.worker_log import worker_traceback
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from pytest_torchserve.address import Address
     from pytest_torchserve.clock import Clock
@@ -28,6 +29,7 @@ RESPONSE_TIMEOUT_S = 300
 _GONE_S = 60.0
 _LOG_S = 3.0
 _READY_S = 30.0
+_TICKET_S = 2.0
 
 
 class Engine(Protocol):
@@ -57,10 +59,18 @@ class Target(Protocol):
     def send(self, load: Load, samples: Sequence[Sample], more: More, clock: Clock) -> None:
         """Put it under load."""
 
+    @property
+    def owned(self) -> bool:
+        """Whether its processes are the session's, and not to be taken for strangers."""
+
+    @property
+    def same_host(self) -> bool:
+        """Whether all who send share this host's clock."""
+
     def mark(self) -> int:
         """A place in the server's log of requests."""
 
-    def tickets(self, mark: int) -> Mapping[str, Ticket]:
+    def tickets(self, mark: int, wanted: AbstractSet[str]) -> Mapping[str, Ticket]:
         """What that log says since the mark, by request id; nothing where it is out of reach."""
 
 
@@ -86,6 +96,7 @@ class Endpoint:
 
     Attributes:
         worker_count: how many workers it was scaled to.
+        engine: as given; a full batch is a stopwatch, and always this process's.
     """
 
     def __init__(
@@ -102,7 +113,7 @@ class Endpoint:
         self.name = deployment.name
         self.worker_count = 0
         self._ledger = ledger
-        self._engine = engine
+        self.engine = engine
 
     @property
     def path(self) -> str:
@@ -225,14 +236,25 @@ class Endpoint:
     def send(self, load: Load, samples: Sequence[Sample], more: More, clock: Clock) -> None:
         """Put it under load: `more` is given the responses as they come and says whether to go on."""
         with self._ledger.span(Account.IN_FLIGHT):
-            self._engine(self.server.address, self.path, samples, load, more, clock)
+            self.engine(self.server.address, self.path, samples, load, more, clock)
 
     def mark(self) -> int:
         """A place in the server's log of requests."""
         return self.server.request_log_size()
 
-    def tickets(self, mark: int) -> dict[str, Ticket]:
-        """What that log says since the mark, by request id."""
+    @property
+    def owned(self) -> bool:
+        """The server is a process of this session."""
+        return True
+
+    @property
+    def same_host(self) -> bool:
+        """Unless the engine knows better."""
+        return getattr(self.engine, "one_clock", True)
+
+    def tickets(self, mark: int, wanted: AbstractSet[str]) -> dict[str, Ticket]:
+        """What that log says since the mark, by request id: of an answer the last line is written after it left."""
+        wait_until(lambda: wanted <= self.server.tickets(mark).keys(), timeout_s=_TICKET_S)
         return self.server.tickets(mark)
 
     def close(self) -> None:

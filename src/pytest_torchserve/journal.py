@@ -6,7 +6,7 @@ import json
 import os
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +28,7 @@ def as_record(run: Run) -> dict[str, Any]:
         "seconds": {phase: {str(pid): values for pid, values in by.items()} for phase, by in run.seconds.items()},
         "checked": run.checked,
         "wrong": list(run.wrong),
+        "failed": list(run.failed),
         "batch_sizes": {str(size): count for size, count in run.batch_sizes.items()},
         "achieved_batch_size": run.achieved_batch_size,
         "throughput": run.throughput,
@@ -44,7 +45,7 @@ def as_record(run: Run) -> dict[str, Any]:
         "invalid": list(run.invalid),
         "errors": dict(run.errors),
         "load": run.cell.load.name if run.cell.load else None,
-        "load_seconds": run.cell.load.duration_s if run.cell.load else None,
+        "schedule": asdict(cast("Any", run.cell.load)) if run.cell.load else None,
         **beyond(run),
     }
 

@@ -109,12 +109,15 @@ class ClosedLoop:
         end_ns = clock.now_ns() + round(self.duration_s * 1e9)
         going, active = True, 0
         ended = asyncio.Event()
+        late: list[Response] = []
 
         def answered(response: Response) -> None:
             nonlocal going, active
             active -= 1
-            # After a no, what is still in flight is the sender's to give up and to show.
-            going = going and more((response,))
+            if going:
+                going = more((response,))
+            else:
+                late.append(response)  # after the no, and before this is over; the rest the sender gives up
             leave()
 
         def leave() -> None:
@@ -132,7 +135,9 @@ class ClosedLoop:
                 await asyncio.wait_for(ended.wait(), _LOOK_EVERY_S)
             if not ended.is_set() and not more(()):
                 going = False
-                return
+                break
+        if late:
+            more(late)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -29,6 +30,7 @@ class Management:
         self.url = url
         self._session = requests.Session()
         self._session.trust_env = False  # a proxy from the environment must not stand before loopback
+        self._session.verify = os.environ.get("SSL_CERT_FILE") or True
         if key:
             self._session.headers["Authorization"] = f"Bearer {key}"
 

@@ -68,12 +68,18 @@ def cell_of(item: pytest.Item) -> Cell | None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Bring tests of one deployment together, so that its workers are loaded once; else keep the order.
 
-    With --ts-url only what someone else's server can be asked is left.
+    With --ts-url only what someone else's server can be asked is left; and a search for capacity, which takes
+    minutes and overloads what it asks, only where `-m` names it.
     """
-    if config.stash[CONFIG_KEY].attach is not None:
-        others = [item for item in items if (cell := cell_of(item)) is None or cell.deployment.device in DEVICES]
-        items[:] = [item for item in items if item not in others]
-        config.hook.pytest_deselected(items=others)
+    attached, searching = config.stash[CONFIG_KEY].attach is not None, "capacity" in (config.option.markexpr or "")
+    left = []
+    for item in items:
+        cell = cell_of(item)
+        ours = cell is None or cell.deployment.device in DEVICES
+        if not (attached and ours) and (searching or cell is None or cell.kind != "capacity"):
+            left.append(item)
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(left)])
+    items[:] = left
     first: dict[str, int] = {}
     places: dict[pytest.Item, tuple[int, int]] = {}
     for index, item in enumerate(items):

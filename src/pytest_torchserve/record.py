@@ -85,7 +85,10 @@ def replay(request: pytest.FixtureRequest, run: Run, phase: Phase) -> None:
     """
     values = run.pooled(phase)
     if run.wrong or not values:
-        pytest.fail(f"{run.cell.id}: not recorded: {len(run.wrong)} wrong answers, {len(values)} samples of {phase}")
+        why = "".join(f"\n{reason}" for reason in (*run.wrong, *run.failed)[:3])
+        pytest.fail(
+            f"{run.cell.id}: not recorded: {len(run.wrong)} wrong answers, {len(values)} samples of {phase}{why}"
+        )
     if run.invalid:
         request.node.warn(InvalidRunWarning(f"{run.cell.id} is INVALID: {'; '.join(run.invalid)}"))
     clock = VirtualClock(values)

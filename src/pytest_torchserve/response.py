@@ -38,6 +38,10 @@ class Failure(StrEnum):
     HTTP = "HTTP error"
 
 
+_CUT = (Failure.TRUNCATED, Failure.MALFORMED, Failure.TIMEOUT)
+"""After these an answer's head may not be whole."""
+
+
 class Response(NamedTuple):
     """What became of one request. A failure is data: `error` says what, and nothing is raised.
 
@@ -137,13 +141,20 @@ class Trace:
 
     @classmethod
     def of(cls, response: Response) -> Self | None:
-        """The probe's report, or None where the answer carries none (no probe, or the batch failed)."""
+        """The probe's report, or None where the answer carries none that is whole (no probe, or the batch failed)."""
         # Only these of a dozen headers are read: every answer of a load comes by here.
         head = response.head
         names = head.lower()
         timing, batch = _value(head, names, _TIMING), _value(head, names, _BATCH)
-        if timing is None or batch is None:
+        if timing is None or batch is None or response.failure in _CUT:
             return None
+        try:
+            return cls._read(head, names, timing, batch)
+        except (ValueError, KeyError):
+            return None  # another probe's, or none's at all
+
+    @classmethod
+    def _read(cls, head: bytes, names: bytes, timing: str, batch: str) -> Self:
         fields = dict([pair.split("=", 1) for pair in batch.split(";")])
         init = _value(head, names, _INIT)
         return cls(

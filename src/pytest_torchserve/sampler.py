@@ -21,23 +21,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 EVERY_S = 1.0
+_YOUNG_S = 2.0
 
 _roles: dict[psutil.Process, str] = {}
 
 
 def role(process: psutil.Process, session_pid: int) -> str:
     """`frontend`, `worker`, or `sender` for the session itself and whatever else it started."""
-    if process not in _roles:  # psutil's processes are equal by pid and start time
-        command = process.cmdline()
-        if any("model_service_worker" in word for word in command):
-            _roles[process] = "worker"
-        elif process.name() == "java" or "ts.model_server" in command:
-            _roles[process] = "frontend"
-        elif process.pid != session_pid and not command:
-            return "sender"  # between fork and exec: ask again next time
-        else:
-            _roles[process] = "sender"
-    return _roles[process]
+    if process in _roles:  # psutil's processes are equal by pid and start time
+        return _roles[process]
+    command, found = process.cmdline(), "sender"
+    if any("model_service_worker" in word for word in command):
+        found = "worker"
+    elif process.name() == "java" or "ts.model_server" in command:
+        found = "frontend"
+    # Between fork and exec it still has its parent's name: one so young is asked again.
+    if process.pid == session_pid or time.time() - process.create_time() > _YOUNG_S:
+        _roles[process] = found
+    return found
 
 
 def processes(session_pid: int) -> dict[str, Any]:

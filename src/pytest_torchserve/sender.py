@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from pytest_torchserve.load import Done, Load, More
     from pytest_torchserve.model import Sample
 
-TIMEOUT_S = 300.0
+TIMEOUT_S = 120.0
+"""TorchServe's own default for an answer."""
 _LOOKS_PER_TIMEOUT = 20
 _LOOK_AT_MOST_EVERY_S = 0.02
 
@@ -128,9 +129,9 @@ class Sender:
         try:
             async with asyncio.timeout(self._timeout_s):
                 connection = await self._connect()
-        except OSError as error:  # TimeoutError is one
+        except (OSError, ValueError) as error:  # TimeoutError is the former, a name that cannot be one the latter
             failure = why_unconnected(error)
-            words = f"{failure}: {error or f'no connection within {self._timeout_s:g} s'}"
+            words = f"{failure}: {str(error) or f'no connection within {self._timeout_s:g} s'}"
             request.waiting(request.failed(failure, words))
             return
         connection.deadline_ns = request.begun_ns + self._timeout_ns
@@ -151,7 +152,7 @@ class Sender:
 
         async def open_() -> None:
             # Where it cannot be had, the request that needs it will say so.
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError):
                 self._idle.append(await self._connect())
 
         task = self._loop.create_task(open_())
@@ -176,8 +177,8 @@ class Sender:
         for spare in self._spares:
             spare.cancel()
         for task, request in self._opening.items():
-            task.cancel()
-            given_up.append(request.failed(Failure.UNANSWERED, words))
+            if task.cancel():
+                given_up.append(request.failed(Failure.UNANSWERED, words))
         for connection in self._open:
             if connection.waiting is not None:
                 connection.waiting = given_up.append
@@ -203,7 +204,7 @@ def encode(address: Address, path: str, sample: Sample) -> bytes:
     """The whole request, ready to write."""
     lines = [
         f"POST {path} HTTP/1.1",
-        f"Host: {address.host}:{address.port}",
+        f"Host: {address.authority}",
         f"Content-Type: {sample.content_type}",
         f"Content-Length: {len(sample.body)}",
     ]

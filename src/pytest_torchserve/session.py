@@ -35,6 +35,7 @@ def machine_info(config: Config) -> dict[str, Any]:
     """What pytest-benchmark's `machine_info` gains; the same before a server is started as after."""
     found: dict[str, Any] = {**environment.software(), **environment.machine()}
     found["server_settings"] = config.server.record()
+    found["load_engine"] = f"locust × {config.engine.workers}" if config.engine else "builtin"
     try:
         runtime = java.find()
         found["java"] = f"{runtime.version} ({runtime.source})"
@@ -62,6 +63,7 @@ class Session:
         self._endpoints: dict[str, Endpoint] = {}
         self._watch: Watch | None = None
         self._swarm: Swarm | None = None
+        self._described = False
 
     # -- inputs and server -----------------------------------------------------------------------
 
@@ -157,7 +159,7 @@ class Session:
         server = self.start()
         endpoint = self._endpoints.get(deployment.name)
         if endpoint is None:
-            endpoint = Endpoint(server, deployment, self._archive(deployment), self.ledger, self.engine())
+            endpoint = Endpoint(server, deployment, self._archive(deployment), self.ledger)
             endpoint.register()
             self._endpoints[deployment.name] = endpoint
         if workers is not None and len(endpoint.workers()) != workers:
@@ -213,7 +215,12 @@ class Session:
         """What is put under traffic, and what it is asked."""
         attach = self.config.attach
         if attach is None:
-            return self.endpoint(deployment, workers=1), self.prepared(deployment.model)
+            endpoint = self.endpoint(deployment, workers=1)
+            endpoint.engine = self.engine()
+            return endpoint, self.prepared(deployment.model)
+        if not self._described:
+            self._described = True
+            self.journal.write("session", machine_info(self.config))
         if attach.samples is not None:
             prepared = prepared_from(attach.samples, attach.model)
         elif deployment.model.dataset:
@@ -245,7 +252,7 @@ class Session:
             self._swarm = Swarm(self.config.engine.workers, self.config.engine.master)
             if self.config.engine.master:
                 self._progress.say(f"start {self.config.engine.workers} workers elsewhere: {self._swarm.command}")
-            self._once("swarm", self._swarm.start)
+        self._once("swarm", self._swarm.start)
         return self._swarm
 
     # -- end -------------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ def waterfall_lines(fall: Waterfall) -> list[str]:
     at_s = 0.0
     for stage, mean_s in fall.mean_s.items():
         bar = _bar(at_s, mean_s, total_s) if stage != Stage.UNATTRIBUTED else ""
-        slow_ms = milliseconds(fall.slow_s[stage]) if fall.slow_s else ""
+        slow_ms = milliseconds(fall.slow_s.get(stage, 0.0)) if fall.slow_s else ""
         lines.append(f"  {stage:<15} {milliseconds(mean_s):>8} {mean_s / total_s:>6.1%} {slow_ms:>12}  {bar}".rstrip())
         at_s += mean_s
     lines.append(f"  attributed: {fall.attributed_p50:.1%} of a request's latency (median of {fall.requests})")

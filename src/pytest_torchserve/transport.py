@@ -56,6 +56,10 @@ class SocketTransport:
             self._pending = data[sent:]
             self._loop.add_writer(self._fd, self._writable)
 
+    def get_write_buffer_size(self) -> int:
+        """How many bytes the kernel has not taken yet."""
+        return len(self._pending)
+
     def abort(self) -> None:
         """Close it; nobody is told."""
         if self._socket is None:

@@ -101,7 +101,7 @@ class _Queue:
 
     batch_size = 1
     worker_count = 1
-    probed = True
+    probed = owned = same_host = True
     watch = _NoWatch()
 
     def __init__(self, make_response, service_s, wrong_above=float("inf")):
@@ -133,7 +133,7 @@ class _Queue:
         """No log."""
         return 0
 
-    def tickets(self, mark):
+    def tickets(self, mark, wanted):
         """No log."""
         return {}
 

@@ -43,6 +43,12 @@ def test_trace():
     assert trace.init_s == {"load_model": 0.5}
 
 
+@pytest.mark.parametrize("batch", ["id=1;siz", "id=1;size=2;pid=3;device=cpu;start=x;end=5;gpu=0", "v2", ""])
+def test_what_is_no_report_is_no_trace(batch):
+    """Half a header, another probe's, nobody's: the answer stands, there is just no trace of it."""
+    assert Trace.of(response({**HEADERS, "ts-probe-batch": batch})) is None
+
+
 def test_no_probe_no_trace():
     """A stranger's server sends no such headers: that is no error."""
     assert Trace.of(response({})) is None

@@ -180,7 +180,8 @@ def test_a_bad_server_is_data(server, bad, load):
         responses.extend(fresh)
         return not isinstance(load, FullBatches)
 
-    with Sender(Address("127.0.0.1", broken.port), "/", SAMPLES, timeout_s=0.3) as sender:
+    timeout_s = 0.3 if kind == "timed out" else 30.0
+    with Sender(Address("127.0.0.1", broken.port), "/", SAMPLES, timeout_s=timeout_s) as sender:
         sender.run(load, more, MonotonicClock())
     assert Counter(r.kind for r in responses) == {kind: len(responses)}
     assert len(responses) >= 3
@@ -288,6 +289,24 @@ def test_an_open_loop_over_sockets(server):
     scheduled = sorted(r.scheduled_ns for r in responses)
     assert [b - a for a, b in itertools.pairwise(scheduled)] == [5_000_000] * 49
     assert all(r.scheduled_ns <= r.begun_ns <= r.sent_ns <= r.first_byte_ns <= r.done_ns for r in responses)
+
+
+def test_an_answer_that_nobody_asked_for(server):
+    """Two answers to one request: the second is nobody's, its connection is dropped, every asker is served."""
+    double = server(lambda headers, body: echo(headers, body) * 2)
+    responses = send(double, 5, batch=3)
+    assert [r.kind for r in responses] == [None] * 15
+    assert sorted(json.loads(r.body)["bytes"] for r in responses) == sorted(
+        len(SAMPLES[r.sample].body) for r in responses
+    )
+
+
+def test_an_interim_answer(server):
+    """`100 Continue` before the answer is not the answer."""
+    patient = server(lambda headers, body: b"HTTP/1.1 100 Continue\r\n\r\n" + echo(headers, body))
+    responses = send(patient, 4, batch=2)
+    assert [r.status for r in responses] == [200] * 8
+    assert [json.loads(r.body)["crc32"] for r in responses] == [zlib.crc32(SAMPLES[r.sample].body) for r in responses]
 
 
 def test_a_body_that_the_kernel_does_not_take_at_once(server):

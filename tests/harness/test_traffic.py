@@ -72,6 +72,21 @@ def test_waiting_for_answers_ends(make_response):
     assert told[-1] == "1 answered"
 
 
+def test_failed_requests_do_not_make_a_load_disappear(make_queue, cat, make_response):
+    """One 503 in a hundred: INVALID, shown with its figures, and none of them a wrong answer."""
+    queue = make_queue(0.01)
+    busy = make_response(status=503, error="HTTP 503", failure=Failure.HTTP)
+    play = queue.send
+    queue.send = lambda load, samples, more, clock: (play(load, samples, more, clock), more([busy]))
+    run = loaded(queue, cat, ConstantRate(50, 2.0))
+    assert run.wrong == ()
+    assert len(run.failed) == 1
+    assert "1 of 101 requests failed: HTTP 503 × 1" in run.invalid
+    shown = "\n".join(closing.lines([run], width=80))
+    assert "INVALID" in shown
+    assert "where it went" in shown
+
+
 def test_what_was_given_up_is_an_error_but_no_wrong_answer(make_queue, cat, make_response):
     """A server that does not answer in time makes the run INVALID; the test of right answers stays about answers."""
     queue = make_queue(0.01)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from pytest_torchserve.model import TOLERANCE, Sample, why_wrong
-from pytest_torchserve.response import Failure, Response, Trace
+from pytest_torchserve.response import Response, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +35,8 @@ class Checker:
 
     Attributes:
         probed: whether an answer without the probe's headers is wrong; on someone else's server it is not.
-        wrong: reasons in words, of failed requests and of wrong answers; the first 50.
+        wrong: why answers were wrong, in words; the first 50.
+        failed: why requests failed, in words; the first 50.
         errors: failed requests by kind.
         wrong_answers: how many answers came and were wrong.
         checked: how many answers were held against a golden one and right.
@@ -49,6 +50,7 @@ class Checker:
     probed: bool = True
     unreachable: bool = False
     wrong: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
     wrong_answers: int = 0
     checked: int = 0
@@ -72,13 +74,14 @@ class Checker:
         trace = Trace.of(response)
         reason = self._why_rejected(response, sample, trace)
         if reason is not None:
-            # What we gave up ourselves is no fault of an answer; it is counted as an error all the same.
-            if len(self.wrong) < ENOUGH_WRONG and response.failure is not Failure.UNANSWERED:
-                self.wrong.append(f"{sample.name}: {reason}")
+            words = self.wrong
             if response.kind is not None:
                 self.errors[response.kind] += 1
+                words = self.failed
             else:
                 self.wrong_answers += 1
+            if len(words) < ENOUGH_WRONG:
+                words.append(f"{sample.name}: {reason}")
             return False, trace
         if trace is not None:
             self.devices.add(trace.device)
@@ -105,9 +108,14 @@ class Checker:
         return why_misplaced(trace, self.device, has_network=self.has_network)
 
     @property
+    def rejected(self) -> tuple[str, ...]:
+        """Every reason why a response was not taken."""
+        return (*self.wrong, *self.failed)
+
+    @property
     def hopeless(self) -> bool:
         """Whether there is no point in going on."""
-        return self.unreachable or len(self.wrong) >= ENOUGH_WRONG
+        return self.unreachable or max(len(self.wrong), len(self.failed)) >= ENOUGH_WRONG
 
     def accuracy(self, weights: str) -> tuple[int, int] | None:
         """(right, asked) over the labelled samples, each once.

@@ -119,13 +119,13 @@ class HandleMeter:
 
     def _enough(self) -> bool:
         now_ns = self.clock.now_ns()
-        if self.checker.wrong and now_ns - self._begun_ns >= self.effort.cell_seconds * 1e9:
+        if self.checker.rejected and now_ns - self._begun_ns >= self.effort.cell_seconds * 1e9:
             return True  # it has failed already: it may not take longer than a good one
         if not self.started_ns:
             return False
         elapsed_s = (now_ns - self.started_ns) / 1e9
         if elapsed_s >= self.effort.cell_seconds:
-            return bool(self.batch_sizes or self.checker.wrong)  # at least one batch, however slow
+            return bool(self.batch_sizes or self.checker.rejected)  # at least one batch, however slow
         if now_ns - self._looked_ns < _CHECK_EVERY_S * 1e9:
             return False
         self._looked_ns = now_ns
@@ -160,7 +160,7 @@ def measure_handle(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell:
             if by_process
         },
         checked=meter.checked,
-        wrong=tuple(checker.wrong),
+        wrong=checker.rejected,
         errors=dict(checker.errors),
         invalid=_why_invalid(meter, telemetry),
         telemetry=telemetry,
@@ -179,7 +179,7 @@ def measure_handle(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell:
 
 def _why_invalid(meter: HandleMeter, telemetry: Telemetry | None) -> tuple[str, ...]:
     """Every reason why these figures say something else than they seem to."""
-    checker, asked = meter.checker, meter.checker.checked + len(meter.checker.wrong)
+    checker, asked = meter.checker, meter.checker.checked + len(meter.checker.rejected)
     reasons = [
         validity.errors(checker.errors, asked),
         validity.wrong(checker.wrong_answers, asked),

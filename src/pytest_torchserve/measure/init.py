@@ -70,7 +70,7 @@ def measure_init(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell: T
         resident = max(resident or 0, resident_bytes([trace.pid]) or 0)
         gpu_bytes = max(gpu_bytes, trace.gpu_bytes)
     telemetry = watch.since(look_ns)
-    asked = checker.checked + len(checker.wrong)
+    asked = checker.checked + len(checker.rejected)
     reasons = (
         validity.errors(checker.errors, asked),
         validity.wrong(checker.wrong_answers, asked),
@@ -81,7 +81,7 @@ def measure_init(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell: T
         workers=1,
         seconds=seconds,
         checked=len(seconds[Phase.TOTAL]),
-        wrong=tuple(checker.wrong),
+        wrong=checker.rejected,
         errors=dict(checker.errors),
         invalid=tuple(reason for reason in reasons if reason is not None),
         telemetry=telemetry,

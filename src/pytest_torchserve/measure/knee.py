@@ -55,7 +55,6 @@ class Knee:
         self.goal = 0.0
         self.steps: list[Step] = []
         self.best: Sent | None = None
-        self.reasons: list[str] = []
         self.telemetry: Telemetry | None = None
 
     def guess(self) -> float:
@@ -75,7 +74,7 @@ class Knee:
         wanted_s = SPARE * least_sample(self.goal) / rate_per_s
         load = Poisson(rate_per_s, min(max(wanted_s, _SHORTEST_S), effort.capacity_seconds), effort.seed)
         traffic.warm_up(self._target, self._prepared)  # and what a rate too high left in the queue is worked off
-        mark, look_ns = self._target.mark(), self._watch.look_now()
+        look_ns = self._watch.look_now()
         hopeless = _Hopeless(effort.slo_s, self.goal, sum(1 for _ in load.departures_ns()))
         self._tell(f"{rate_per_s:.3g}/s", len(self.steps) / 10)
         sent = traffic.send(self._target, self._prepared, self._cell, load, self._quietly, hopeless)
@@ -83,7 +82,12 @@ class Knee:
         over = len(sent.responses) - sum(response.latency_s <= effort.slo_s for response, _ in sent.timed)
         outcome = decide(len(sent.responses), over, self.goal)
         latencies = [response.latency_s for response, _ in sent.timed]
-        reasons = (validity.lateness(sent.responses), validity.strangers(self.telemetry))
+        wrong = sent.checker.wrong_answers
+        reasons = (
+            validity.lateness(sent.responses),
+            validity.wrong(wrong, len(sent.responses)),
+            validity.strangers(self.telemetry if self._target.owned else None),
+        )
         step = Step(
             rate_per_s=rate_per_s,
             requests=len(sent.responses),
@@ -91,16 +95,22 @@ class Knee:
             outcome=outcome,
             p50_s=summary.percentile(latencies, 0.5),
             p99_s=summary.percentile(latencies, 0.99),
-            mean_batch=batches(sent.traces, self._target.tickets(mark), self._target.batch_size).mean_size,
+            mean_batch=batches(sent.traces, {}, self._target.batch_size).mean_size,
             invalid=tuple(reason for reason in reasons if reason is not None),
         )
         self.steps.append(step)
         if outcome is Outcome.MEETS:
             self.best = sent
-        self.reasons += [f"at {rate_per_s:.3g}/s {reason}" for reason in step.invalid]
-        if sent.checker.wrong_answers:
-            self.reasons.append(f"at {rate_per_s:.3g}/s {sent.checker.wrong_answers} answers were wrong")
         return outcome
+
+    def why_invalid(self, rates_per_s: Sequence[float | None]) -> tuple[str, ...]:
+        """Why the rates that enclose the answer were no good; a probe far from it is only part of the curve."""
+        return tuple(
+            f"at {step.rate_per_s:.3g}/s {reason}"
+            for step in self.steps
+            if step.rate_per_s in rates_per_s
+            for reason in step.invalid
+        )
 
 
 class _Hopeless:
@@ -121,9 +131,10 @@ class _Hopeless:
 def measure_capacity(target: Target, prepared: Prepared, cell: Cell, effort: Effort, tell: Tell, watch: Watch) -> Run:
     """Search for the highest rate that meets `effort.slo_s`; the samples are the latencies at that rate."""
     knee = Knee(target, prepared, cell, effort, watch, tell)
-    traffic.warm_up(target, prepared)
-    guess = knee.guess()
-    meets, misses = search(knee.probe, guess, least_sample(knee.goal) / effort.capacity_seconds)
+    meets = misses = None
+    if traffic.warm_up(target, prepared):
+        guess = knee.guess()
+        meets, misses = search(knee.probe, guess, least_sample(knee.goal) / effort.capacity_seconds)
     best = knee.best
     by_process = traffic.by_process(best.timed if best else [])
     return Run(
@@ -132,7 +143,7 @@ def measure_capacity(target: Target, prepared: Prepared, cell: Cell, effort: Eff
         seconds={Phase.LATENCY: by_process} if by_process else {},
         checked=best.checker.checked if best else 0,
         wrong=tuple(best.checker.wrong) if best else (),
-        invalid=tuple(knee.reasons),
+        invalid=knee.why_invalid((meets, misses)) if knee.steps else ("the server did not answer its warm-up",),
         throughput=meets,
         devices=tuple(sorted(best.checker.devices)) if best else (),
         weights=prepared.served.weights_kind,

@@ -99,7 +99,9 @@ class Run:
             a worker's start, a batch, or a request.
         workers: how many were running.
         checked: requests whose answers were timed and compared with the golden ones.
-        wrong: why answers were wrong or failed, in words; a run with any is no measurement.
+        wrong: why answers were wrong, in words; a run with any is no measurement. Of an init or handle run, whose
+            requests are ours alone, failed ones count as wrong.
+        failed: why requests failed, in words; only of a run under traffic, which may overload a server.
         batch_sizes: achieved batch size → number of batches.
         throughput: samples answered per second while requests were in flight; None where that says nothing.
         worker_rss_bytes: resident memory of the largest worker.
@@ -121,6 +123,7 @@ class Run:
     workers: int
     checked: int = 0
     wrong: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
     batch_sizes: Mapping[int, int] = field(default_factory=dict)
     throughput: float | None = None
     worker_rss_bytes: int | None = None

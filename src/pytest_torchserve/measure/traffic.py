@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve import summary
 from pytest_torchserve.clock import MonotonicClock
-from pytest_torchserve.load import ConstantRate, FullBatches, Poisson
+from pytest_torchserve.load import ClosedLoop, ConstantRate, FullBatches, Poisson
 from pytest_torchserve.measure import validity
 from pytest_torchserve.measure.batches import batches
 from pytest_torchserve.measure.check import Checker
@@ -85,19 +85,30 @@ class Sent:
         """What the probe said, where it said anything."""
         return [trace for _, trace in self.timed if trace is not None]
 
+    @property
+    def request_ids(self) -> set[str]:
+        """TorchServe's names for them."""
+        return {trace.request_id for trace in self.traces}
 
-def warm_up(target: Target, prepared: Prepared) -> None:
-    """Full batches, at least three and a second long: a worker's first are slow, and the JVM's too."""
+
+def warm_up(target: Target, prepared: Prepared) -> bool:
+    """Full batches, at least three and a second long: a worker's first are slow, and the JVM's too.
+
+    Returns:
+        Whether the server answered at all.
+    """
     clock = MonotonicClock()
-    start_ns, sent = clock.now_ns(), 0
+    start_ns, sent, answered = clock.now_ns(), 0, True
 
     def more(responses: Sequence[Response]) -> bool:
-        nonlocal sent
+        nonlocal sent, answered
         sent += 1
+        answered = all(response.status for response in responses)
         cold = sent < WARM_UP_BATCHES or clock.now_ns() - start_ns < WARM_UP_S * 1e9
-        return cold and not any(response.status == 0 for response in responses)
+        return cold and answered
 
     target.send(FullBatches(target.batch_size or 1), prepared.samples, more, clock)
+    return answered
 
 
 def send(
@@ -140,7 +151,7 @@ def measure_load(target: Target, prepared: Prepared, cell: Cell, tell: Tell, wat
     mark, look_ns = target.mark(), watch.look_now()
     sent = send(target, prepared, cell, cell.load, tell)
     telemetry = watch.since(look_ns)
-    tickets = target.tickets(mark)
+    tickets = target.tickets(mark, sent.request_ids)
     gathered = batches(sent.traces, tickets, target.batch_size)
     seconds = by_process(sent.timed)
     return Run(
@@ -149,8 +160,9 @@ def measure_load(target: Target, prepared: Prepared, cell: Cell, tell: Tell, wat
         seconds={Phase.LATENCY: seconds} if seconds else {},
         checked=sent.checker.checked,
         wrong=tuple(sent.checker.wrong),
+        failed=tuple(sent.checker.failed),
         errors=dict(sent.checker.errors),
-        invalid=why_invalid(cell.load, sent, gathered, target.worker_count, telemetry),
+        invalid=why_invalid(cell.load, sent, gathered, target.worker_count, telemetry if target.owned else None),
         batch_sizes=gathered.sizes,
         throughput=throughput(sent),
         worker_rss_bytes=telemetry.rss_bytes.get("worker") if telemetry else None,
@@ -166,7 +178,7 @@ def measure_load(target: Target, prepared: Prepared, cell: Cell, tell: Tell, wat
             offered_per_s=cell.load.rate_per_s if isinstance(cell.load, ConstantRate | Poisson) else None,
             lateness=summary.quantiles([(r.sent_ns - r.scheduled_ns) / 1e9 for r in sent.responses]),
             latency=summary.quantiles([r.latency_s for r, _ in sent.timed]),
-            waterfall=waterfall(sent.timed, tickets),
+            waterfall=waterfall(sent.timed, tickets, same_host=target.same_host),
             batches=gathered,
         ),
     )
@@ -179,7 +191,7 @@ def why_invalid(
     responses, checker = sent.responses, sent.checker
     end_ns = sent.start_ns + round(load.duration_s * 1e9)
     done_ns = [r.done_ns for r, _ in sent.timed]
-    grain = (gathered.configured or 1) * max(1, workers)
+    grain = max(gathered.sizes, default=1) * max(1, workers)
     reasons = [
         validity.errors(checker.errors, len(responses)),
         validity.wrong(checker.wrong_answers, len(responses)),
@@ -196,7 +208,8 @@ def why_invalid(
             overloaded or validity.unstable(due_ns, done_ns, sent.start_ns, end_ns, grain),
         ]
     else:
-        reasons.append(validity.unstable(None, done_ns, sent.start_ns, end_ns, grain))
+        users = load.concurrency if isinstance(load, ClosedLoop) else grain
+        reasons.append(validity.unstable(None, done_ns, sent.start_ns, end_ns, min(grain, users)))
     return tuple(reason for reason in reasons if reason is not None)
 
 

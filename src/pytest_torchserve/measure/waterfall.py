@@ -125,12 +125,18 @@ class Waterfall:
         return "" if self.queue_told else "the server's own log is out of reach: its queue is not told apart"
 
 
-def waterfall(timed: Sequence[tuple[Response, Trace | None]], tickets: Mapping[str, Ticket]) -> Waterfall | None:
-    """The waterfall of these requests; None for none."""
+def waterfall(
+    timed: Sequence[tuple[Response, Trace | None]], tickets: Mapping[str, Ticket], *, same_host: bool = True
+) -> Waterfall | None:
+    """The waterfall of these requests; None for none.
+
+    Args:
+        same_host: False where the senders are known to be elsewhere; else the times themselves tell.
+    """
     if not timed:
         return None
     pairs = [(response, trace) for response, trace in timed if trace is not None]
-    one_clock = share_a_clock(pairs)
+    one_clock = same_host and share_a_clock(pairs)
     rows = [
         stages(response, trace, tickets.get(trace.request_id) if trace else None, one_clock=one_clock)
         for response, trace in timed
