@@ -11,14 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from pytest_torchserve.clock import Clock  # noqa: TC001 - protocols are looked at when the program runs
-from pytest_torchserve.errors import OptionError
 from pytest_torchserve.response import Response
 
 Done = Callable[[Response], None]
@@ -230,36 +228,3 @@ async def drive_open(departures_ns: Iterator[int], send: Send, more: More, clock
             return
     if fresh:
         going()
-
-
-def parse(text: str, duration_s: float, seed: int) -> tuple[TimedLoad, ...]:
-    """Read `closed:4,constant:10,poisson:50`: users, or requests a second.
-
-    Raises:
-        OptionError: it cannot be read.
-    """
-    loads: list[TimedLoad] = []
-    for part in text.split(","):
-        kind, _, number = part.strip().partition(":")
-        try:
-            loads.append(_made(kind, number, duration_s, seed))
-        except ValueError as error:
-            raise OptionError(
-                wanted="--ts-loads as closed:USERS, constant:RATE or poisson:RATE, with commas between, each above 0",
-                found=repr(part),
-                do="write for example --ts-loads=closed:4,constant:10,poisson:50",
-            ) from error
-    return tuple(dict.fromkeys(loads))
-
-
-def _made(kind: str, number: str, duration_s: float, seed: int) -> TimedLoad:
-    """One load; ValueError for another kind, and for a number that cannot be."""
-    if not 0 < float(number) < math.inf:
-        raise ValueError(number)
-    if kind == "closed":
-        return ClosedLoop(int(number), duration_s)
-    if kind == "constant":
-        return ConstantRate(float(number), duration_s)
-    if kind == "poisson":
-        return Poisson(float(number), duration_s, seed)
-    raise ValueError(kind)

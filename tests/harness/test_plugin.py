@@ -101,6 +101,12 @@ def test_batch_sizes(suite, args, sizes):
         ("--ts-processes=0", "*wanted: --ts-processes above 0*"),
         ("--ts-cell-seconds=nan", "*wanted: --ts-cell-seconds above 0*"),
         ("--ts-worker-env=X", "*wanted: --ts-worker-env NAME=VALUE*"),
+        ("--ts-loads=burst:4", "*wanted: --ts-loads as closed:USERS*"),
+        ("--ts-batching=16", "*wanted: --ts-batching as SIZE/DELAY_MS*"),
+        ("--ts-slo-ms=0", "*wanted: --ts-slo-ms above 0*"),
+        ("--ts-url=http://127.0.0.1:1", "*wanted: --ts-url-model with --ts-url*"),
+        ("--ts-url-model=theirs", "*wanted: --ts-url with --ts-url-model*"),
+        ("--ts-load-master=0.0.0.0:5557", "*wanted: --ts-load-engine=locust with --ts-load-master*"),
     ],
 )
 def test_a_bad_option_is_a_usage_error(suite, option, message):

@@ -1,0 +1,147 @@
+"""Options' words as values; a word that cannot be used is one clear message."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_torchserve.address import Address
+from pytest_torchserve.config import Attach, Engine
+from pytest_torchserve.deployment import Batching
+from pytest_torchserve.errors import OptionError
+from pytest_torchserve.load import ClosedLoop, ConstantRate, Poisson
+
+if TYPE_CHECKING:
+    import pytest
+
+    from pytest_torchserve.load import TimedLoad
+
+PORTS = 1 << 16
+
+
+def loads(text: str, duration_s: float, seed: int) -> tuple[TimedLoad, ...]:
+    """Read `closed:4,constant:10,poisson:50`: users, or requests a second.
+
+    Raises:
+        OptionError: it cannot be read.
+    """
+    loads: list[TimedLoad] = []
+    for part in text.split(","):
+        kind, _, number = part.strip().partition(":")
+        try:
+            loads.append(_load(kind, number, duration_s, seed))
+        except ValueError as error:
+            raise OptionError(
+                wanted="--ts-loads as closed:USERS, constant:RATE or poisson:RATE, with commas between, each above 0",
+                found=repr(part),
+                do="write for example --ts-loads=closed:4,constant:10,poisson:50",
+            ) from error
+    return tuple(dict.fromkeys(loads))
+
+
+def _load(kind: str, number: str, duration_s: float, seed: int) -> TimedLoad:
+    """One load; ValueError for another kind, and for a number that cannot be."""
+    if not 0 < float(number) < math.inf:
+        raise ValueError(number)
+    if kind == "closed":
+        return ClosedLoop(int(number), duration_s)
+    if kind == "constant":
+        return ConstantRate(float(number), duration_s)
+    if kind == "poisson":
+        return Poisson(float(number), duration_s, seed)
+    raise ValueError(kind)
+
+
+def engine(config: pytest.Config) -> Engine | None:
+    """What sends traffic instead of this process; None for this process itself."""
+    master = config.getoption("ts_load_master")
+    if config.getoption("ts_load_engine") != "locust":
+        if master:
+            raise OptionError(
+                wanted="--ts-load-engine=locust with --ts-load-master",
+                found="--ts-load-engine=builtin",
+                do="add --ts-load-engine=locust, or leave --ts-load-master out",
+            )
+        return None
+    if master and not re.fullmatch(r"[^:]+:\d+", master):
+        raise OptionError(
+            wanted="--ts-load-master=HOST:PORT", found=repr(master), do="give the address to listen on, as 0.0.0.0:5557"
+        )
+    return Engine(config.getoption("ts_load_workers"), master)
+
+
+def attach(config: pytest.Config) -> Attach | None:
+    """Someone else's server; None for one of our own."""
+    url, model = config.getoption("ts_url"), config.getoption("ts_url_model")
+    management, samples = config.getoption("ts_management_url"), config.getoption("ts_samples")
+    if not url:
+        given = [
+            name
+            for name, value in (("url-model", model), ("management-url", management), ("samples", samples))
+            if value
+        ]
+        if given:
+            raise OptionError(
+                wanted=f"--ts-url with --ts-{given[0]}", found="no --ts-url", do="add --ts-url=http://HOST:PORT"
+            )
+        return None
+    if not model:
+        raise OptionError(wanted="--ts-url-model with --ts-url", found="none", do="name the model to ask there")
+    if samples and not Path(samples).is_dir():
+        raise OptionError(
+            wanted=f"a folder of files at {samples} (--ts-samples)", found="no such folder", do="name one"
+        )
+    return Attach(
+        address=Address.parse(url, os.environ.get("TS_INFERENCE_KEY", "")),
+        management=Address.parse(management, os.environ.get("TS_MANAGEMENT_KEY", "")) if management else None,
+        model=model,
+        samples=Path(samples) if samples else None,
+    )
+
+
+def batchings(text: str) -> tuple[Batching, ...]:
+    """`16/100,1/0` as batch size and max_batch_delay_ms."""
+    pairs = [re.fullmatch(r"(\d+)/(\d+)", part.strip()) for part in text.split(",")]
+    found = [Batching(int(pair[1]), int(pair[2])) for pair in pairs if pair and int(pair[1])]
+    if len(found) < len(pairs):
+        raise OptionError(
+            wanted="--ts-batching as SIZE/DELAY_MS, with commas between, sizes from 1",
+            found=repr(text),
+            do="write for example --ts-batching=1/0,16/100",
+        )
+    return tuple(dict.fromkeys(found))
+
+
+def ports(ports: list[int]) -> None:
+    """Two different ports, or 0 for any."""
+    explicit = [port for port in ports if port]
+    if not all(0 < port < PORTS for port in explicit) or len(set(explicit)) != len(explicit):
+        raise OptionError(
+            wanted=f"--ts-inference-port and --ts-management-port, two different ones from 1 to {PORTS - 1}",
+            found=" and ".join(map(str, ports)),
+            do="give other numbers, or leave them out: free ports are then chosen",
+        )
+
+
+def positive(option: str, number: float) -> None:
+    """A number above 0, or a message."""
+    if not number > 0:
+        raise OptionError(wanted=f"{option} above 0", found=f"{number:g}", do="give a larger number")
+
+
+def batch_sizes(text: str) -> tuple[int, ...]:
+    """`1,4,16` as numbers."""
+    try:
+        sizes = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1 or len(set(sizes)) != len(sizes):
+        raise OptionError(
+            wanted="--ts-batch-sizes as whole numbers from 1, each once, with commas between",
+            found=repr(text),
+            do="write for example --ts-batch-sizes=1,4,16",
+        )
+    return sizes
