@@ -142,14 +142,17 @@ def test_someone_elses_server(suite, deploy, tmp_path):
 
 @pytest.mark.usefixtures("keys_aside")
 def test_the_capacity_of_a_sleeper(suite, deploy, tmp_path):
-    """24 ms of work one after the other: the search ends below 1/0.024 a second, and shows the curve."""
+    """24 ms of work one after the other: the search ends near 1/0.024 a second, and shows the curve.
+
+    Within two seconds a queue that grows by half a request in a service time has not grown far: hence the half on top.
+    """
     endpoint = deploy(plain("sleeper"))
-    search = ("-m", "capacity", "--ts-capacity-seconds=2", "--ts-slo-ms=400")
+    search = ("-m", "capacity", "--ts-capacity-seconds=2", "--ts-slo-ms=100")
     result, runs = attached(suite, endpoint, tmp_path, *search, test=CAPACITY)
     result.assert_outcomes(passed=1, deselected=2)
-    result.stdout.fnmatch_lines(["*requests/s with p* ≤ 400 ms*", "*rate/s requests*", "*meets*"])
+    result.stdout.fnmatch_lines(["*requests/s with p* ≤ 100 ms*", "*rate/s requests*", "*meets*"])
     found = runs[0]["capacity"]
-    assert 0 < found["rate_per_s"] <= 1.1 / 0.024
+    assert 0 < found["rate_per_s"] <= 1.5 / 0.024
     assert len(found["steps"]) >= 2
 
 
