@@ -254,8 +254,14 @@ class Endpoint:
 
     def tickets(self, mark: int, wanted: AbstractSet[str]) -> dict[str, Ticket]:
         """What that log says since the mark, by request id: of an answer the last line is written after it left."""
-        wait_until(lambda: wanted <= self.server.tickets(mark).keys(), timeout_s=_TICKET_S)
-        return self.server.tickets(mark)
+        found: dict[str, Ticket] = {}
+
+        def whole() -> bool:
+            found.update(self.server.tickets(mark))
+            return wanted <= found.keys()
+
+        wait_until(whole, timeout_s=_TICKET_S)
+        return found
 
     def close(self) -> None:
         """Unregister it; its workers end."""

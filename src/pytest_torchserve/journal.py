@@ -41,7 +41,7 @@ def as_record(run: Run) -> dict[str, Any]:
         "weights": run.weights,
         "samples": run.samples,
         "devices": list(run.devices),
-        "validity": "INVALID" if run.invalid else "VALID",
+        "validity": run.validity,
         "invalid": list(run.invalid),
         "errors": dict(run.errors),
         "load": run.cell.load.name if run.cell.load else None,

@@ -72,13 +72,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     minutes and overloads what it asks, only where `-m` names it.
     """
     attached, searching = config.stash[CONFIG_KEY].attach is not None, "capacity" in (config.option.markexpr or "")
-    left = []
+    left: list[pytest.Item] = []
+    others: list[pytest.Item] = []
     for item in items:
         cell = cell_of(item)
         ours = cell is None or cell.deployment.device in DEVICES
-        if not (attached and ours) and (searching or cell is None or cell.kind != "capacity"):
-            left.append(item)
-    config.hook.pytest_deselected(items=[item for item in items if item not in set(left)])
+        wanted = not (attached and ours) and (searching or cell is None or cell.kind != "capacity")
+        (left if wanted else others).append(item)
+    if others:
+        config.hook.pytest_deselected(items=others)
     items[:] = left
     first: dict[str, int] = {}
     places: dict[pytest.Item, tuple[int, int]] = {}

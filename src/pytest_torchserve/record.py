@@ -69,7 +69,7 @@ def extra_info(run: Run, phase: Phase) -> dict[str, Any]:
         "gpu_bytes": run.gpu_bytes,
         "accuracy": run.accuracy,
         "devices": list(run.devices),
-        "validity": "INVALID" if run.invalid else "VALID",
+        "validity": run.validity,
         "invalid": list(run.invalid),
         "errors": dict(run.errors),
         "load": run.cell.load.name if run.cell.load else None,
@@ -90,7 +90,7 @@ def replay(request: pytest.FixtureRequest, run: Run, phase: Phase) -> None:
             f"{run.cell.id}: not recorded: {len(run.wrong)} wrong answers, {len(values)} samples of {phase}{why}"
         )
     if run.invalid:
-        request.node.warn(InvalidRunWarning(f"{run.cell.id} is INVALID: {'; '.join(run.invalid)}"))
+        request.node.warn(InvalidRunWarning(f"{run.cell.id} is {run.stamp}"))
     clock = VirtualClock(values)
     request.node.add_marker(pytest.mark.benchmark(timer=clock, group=f"{run.cell.kind} {run.cell.id}"))
     benchmark = request.getfixturevalue("benchmark")

@@ -44,7 +44,7 @@ def load_table(runs: Sequence[Run]) -> Table:
             digits(traffic.offered_per_s) if traffic.offered_per_s else _NOTHING,
             digits(run.throughput) if run.throughput else _NOTHING,
             *(milliseconds(by_name[p].value) if p in by_name else _NOTHING for p in _PERCENTILES),
-            "INVALID" if run.invalid else "VALID",
+            run.validity,
         )
     return table
 

@@ -41,7 +41,13 @@ class Batches:
     @property
     def mean_size(self) -> float | None:
         """The mean achieved size; None for no batch."""
-        return sum(size * count for size, count in self.sizes.items()) / self.count if self.count else None
+        return mean_size(self.sizes)
+
+
+def mean_size(sizes: Mapping[int, int]) -> float | None:
+    """The mean of size → number of batches; None for no batch."""
+    count = sum(sizes.values())
+    return sum(size * number for size, number in sizes.items()) / count if count else None
 
 
 def batches(traces: Sequence[Trace], tickets: Mapping[str, Ticket], configured: int | None) -> Batches:

@@ -71,7 +71,7 @@ def measure_init(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell: T
         gpu_bytes = max(gpu_bytes, trace.gpu_bytes)
     telemetry = watch.since(look_ns)
     asked = checker.checked + len(checker.rejected)
-    reasons = (
+    invalid = validity.found(
         validity.errors(checker.errors, asked),
         validity.wrong(checker.wrong_answers, asked),
         validity.strangers(telemetry),
@@ -83,7 +83,7 @@ def measure_init(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell: T
         checked=len(seconds[Phase.TOTAL]),
         wrong=checker.rejected,
         errors=dict(checker.errors),
-        invalid=tuple(reason for reason in reasons if reason is not None),
+        invalid=invalid,
         telemetry=telemetry,
         worker_rss_bytes=resident,
         gpu_bytes=gpu_bytes,

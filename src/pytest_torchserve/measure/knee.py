@@ -83,7 +83,7 @@ class Knee:
         outcome = decide(len(sent.responses), over, self.goal)
         latencies = [response.latency_s for response, _ in sent.timed]
         wrong = sent.checker.wrong_answers
-        reasons = (
+        invalid = validity.found(
             validity.lateness(sent.responses),
             validity.wrong(wrong, len(sent.responses)),
             validity.strangers(self.telemetry if self._target.owned else None),
@@ -96,7 +96,7 @@ class Knee:
             p50_s=summary.percentile(latencies, 0.5),
             p99_s=summary.percentile(latencies, 0.99),
             mean_batch=batches(sent.traces, {}, self._target.batch_size).mean_size,
-            invalid=tuple(reason for reason in reasons if reason is not None),
+            invalid=invalid,
         )
         self.steps.append(step)
         if outcome is Outcome.MEETS:

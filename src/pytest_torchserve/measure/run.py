@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from pytest_torchserve.deployment import UNKNOWN_BATCHING, Deployment
+from pytest_torchserve.measure.batches import mean_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -141,9 +142,14 @@ class Run:
     capacity: Capacity | None = None
 
     @property
+    def validity(self) -> str:
+        """`VALID` or `INVALID`."""
+        return "INVALID" if self.invalid else "VALID"
+
+    @property
     def stamp(self) -> str:
         """`VALID`, or `INVALID` with its reasons."""
-        return f"INVALID: {'; '.join(self.invalid)}" if self.invalid else "VALID"
+        return f"{self.validity}: {'; '.join(self.invalid)}" if self.invalid else self.validity
 
     def pooled(self, phase: Phase) -> list[float]:
         """All samples of a phase, process after process."""
@@ -157,5 +163,4 @@ class Run:
     @property
     def achieved_batch_size(self) -> float | None:
         """The mean batch size that the worker saw; None where no batch was seen."""
-        batches = sum(self.batch_sizes.values())
-        return sum(size * count for size, count in self.batch_sizes.items()) / batches if batches else None
+        return mean_size(self.batch_sizes)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve import summary
 from pytest_torchserve.clock import MonotonicClock
-from pytest_torchserve.load import ClosedLoop, ConstantRate, FullBatches, Poisson
+from pytest_torchserve.load import ClosedLoop, FullBatches, OpenLoop
 from pytest_torchserve.measure import validity
 from pytest_torchserve.measure.batches import batches
 from pytest_torchserve.measure.check import Checker
+from pytest_torchserve.measure.handle import WARM_UP_BATCHES, WARM_UP_S
 from pytest_torchserve.measure.run import Cell, Run, Traffic
 from pytest_torchserve.measure.waterfall import waterfall
 from pytest_torchserve.phase import Phase
@@ -32,9 +33,6 @@ DRAIN_S = 30.0
 """So long after the last departure answers are waited for; what is missing then counts as unanswered."""
 
 _TELL_EVERY_NS = 250_000_000
-
-WARM_UP_BATCHES = 3
-WARM_UP_S = 1.0
 
 
 @dataclass(slots=True)
@@ -175,7 +173,7 @@ def measure_load(target: Target, prepared: Prepared, cell: Cell, tell: Tell, wat
         telemetry=telemetry,
         traffic=Traffic(
             asked=len(sent.responses),
-            offered_per_s=cell.load.rate_per_s if isinstance(cell.load, ConstantRate | Poisson) else None,
+            offered_per_s=cell.load.rate_per_s if isinstance(cell.load, OpenLoop) else None,
             lateness=summary.quantiles([(r.sent_ns - r.scheduled_ns) / 1e9 for r in sent.responses]),
             latency=summary.quantiles([r.latency_s for r, _ in sent.timed]),
             waterfall=waterfall(sent.timed, tickets, same_host=target.same_host),
@@ -198,7 +196,7 @@ def why_invalid(
         validity.too_few(len(sent.timed)),
         validity.strangers(telemetry),
     ]
-    if isinstance(load, ConstantRate | Poisson):
+    if isinstance(load, OpenLoop):
         full = {(t.pid, t.batch): t.phases_s["handle"] for t in sent.traces if t.batch_size == gathered.configured}
         overloaded = validity.overload(load, responses, gathered, list(full.values()), workers)
         due_ns = [r.scheduled_ns for r in responses]
@@ -210,7 +208,7 @@ def why_invalid(
     else:
         users = load.concurrency if isinstance(load, ClosedLoop) else grain
         reasons.append(validity.unstable(None, done_ns, sent.start_ns, end_ns, min(grain, users)))
-    return tuple(reason for reason in reasons if reason is not None)
+    return validity.found(*reasons)
 
 
 def throughput(sent: Sent) -> float | None:

@@ -36,6 +36,11 @@ WINDOWS = 5
 _SIGMAS = 3
 
 
+def found(*checked: str | None) -> tuple[str, ...]:
+    """The reasons among what the rules returned."""
+    return tuple(reason for reason in checked if reason is not None)
+
+
 def lateness(responses: Sequence[Response]) -> str | None:
     """An open loop's sender must not add to what it measures."""
     late_ns = sorted(r.sent_ns - r.scheduled_ns for r in responses)
