@@ -10,6 +10,7 @@ from pytest_torchserve import closing, journal
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.load import ClosedLoop, ConstantRate, Poisson
 from pytest_torchserve.measure import Cell, Effort, measure_capacity, measure_load
+from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.traffic import DRAIN_S, Collector
 from pytest_torchserve.phase import Phase
 from pytest_torchserve.response import Failure
@@ -132,3 +133,17 @@ def test_everything_is_stored(make_queue, cat):
     stored = json.loads(json.dumps(found))
     assert stored["capacity"]["rate_per_s"] == stored["throughput"]
     assert {step["outcome"] for step in stored["capacity"]["steps"]} >= {"meets"}
+
+
+def test_one_right_answer_does_not_vouch_for_the_next(cat, make_response):
+    """The same sample, right, wrong, right again: what was remembered of the first does not hide the second."""
+    checker = Checker(cat.samples, "cpu")
+    right, wrong = make_response(), make_response(answer={"dog": 0.9})
+    assert [checker.judge(response)[0] for response in (right, wrong, right)] == [True, False, True]
+
+
+def test_a_load_with_wrong_answers_is_shown(make_queue, cat):
+    """Red as its test is, its row, its stamp and its reason are on the screen."""
+    run = loaded(make_queue(0.001, wrong_above=10.0), cat, ConstantRate(20, 10.0))
+    shown = closing.lines([run], width=80)
+    assert any(line.startswith("cat ") and line.endswith(" INVALID") for line in shown)
