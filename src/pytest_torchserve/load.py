@@ -112,30 +112,37 @@ class ClosedLoop:
         def answered(response: Response) -> None:
             nonlocal going, active
             active -= 1
-            if going:
-                going = more((response,))
-            else:
+            if not going:
                 late.append(response)  # after the no, and before this is over; the rest the sender gives up
-            leave()
+                return
+            leave()  # first: that we look at the answer is no part of its user's day
+            if not more((response,)):
+                going = False
+                ended.set()
 
         def leave() -> None:
             nonlocal active
             if going and (now_ns := clock.now_ns()) < end_ns:
                 active += 1
                 send(now_ns, answered)
-            elif not (going and active):
+            elif not active:
                 ended.set()
 
         for _ in range(self.concurrency):
             leave()
-        while not ended.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), _LOOK_EVERY_S)
-            if not ended.is_set() and not more(()):
-                going = False
-                break
+        going = await _watched(ended, more) and going
         if late:
             more(late)
+
+
+async def _watched(ended: asyncio.Event, more: More) -> bool:
+    """Wait for the end, asking `more` each second; False where it says no before."""
+    while not ended.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), _LOOK_EVERY_S)
+        if not ended.is_set() and not more(()):
+            return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ def test_closed_loop_ends_when_told_to(make_response):
         return len(seen) < 10
 
     drive(ClosedLoop(4, duration_s=1e9), world, more)
-    assert 10 <= len(world.sent) == len(seen) < 10 + 4
+    assert 10 <= len(world.sent) == len(seen) <= 10 + 4
 
 
 @pytest.mark.parametrize("load", [ConstantRate(10, 2.0), Poisson(10, 2.0)])
