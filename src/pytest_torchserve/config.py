@@ -6,10 +6,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pytest_torchserve.verdict import Rules
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_torchserve.address import Address
+    from pytest_torchserve.baseline import Baseline
     from pytest_torchserve.deployment import Batching, Deployment, Device
     from pytest_torchserve.inputs import weights
     from pytest_torchserve.load import TimedLoad
@@ -65,6 +68,8 @@ class Config:
         engine: what sends traffic; None for this process.
         attach: whose server is measured; None for one of our own.
         effort: how much time a measurement may take.
+        baseline: what init and handle cells are held against; None for nothing.
+        rules: what makes a verdict, and which one fails the session.
         server: the user's server settings.
         store: the model store.
         journal: the journal's file.
@@ -84,6 +89,8 @@ class Config:
     journal: Path
     engine: Engine | None = None
     attach: Attach | None = None
+    baseline: Baseline | None = None
+    rules: Rules = field(default_factory=Rules)
     keep: bool = False
     require_gpu: bool = False
 

@@ -33,17 +33,23 @@ UNKNOWN_BATCHING = Batching(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A model × device × batching; one registration at the server. Workers are scaled at the endpoint."""
+    """A model × device × batching; one registration at the server. Workers are scaled at the endpoint.
+
+    Attributes:
+        variant: which of several archives of it, where two are compared; else ''.
+    """
 
     model: Model
     device: Device
     batching: Batching
+    variant: str = ""
 
     @property
     def name(self) -> str:
         """The name it is registered under, unique among deployments, fit for an URL."""
         batching = self.batching
-        return f"{self.model.name}-{self.device}-b{batching.batch_size}-d{batching.max_batch_delay_ms}"
+        name = f"{self.model.name}-{self.device}-b{batching.batch_size}-d{batching.max_batch_delay_ms}"
+        return f"{name}-{self.variant}" if self.variant else name
 
     def __hash__(self) -> int:
         """By name: a model's `config` is a mapping and has no hash of its own."""

@@ -52,7 +52,7 @@ def as_record(run: Run) -> dict[str, Any]:
 
 def beyond(run: Run) -> dict[str, Any]:
     """What only some runs have: traffic, capacity, telemetry."""
-    parts = {"traffic": run.traffic, "capacity": run.capacity, "telemetry": run.telemetry}
+    parts = {"traffic": run.traffic, "capacity": run.capacity, "telemetry": run.telemetry, "paired": run.paired}
     return {name: asdict(part) if part is not None else None for name, part in parts.items()}
 
 

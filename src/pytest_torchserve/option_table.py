@@ -12,6 +12,7 @@ QUICK = {
     "ts_requests": 32,
     "ts_load_seconds": 5.0,
     "ts_capacity_seconds": 8.0,
+    "ts_baseline_seconds": 20.0,
 }
 USUAL = {
     "ts_processes": 3,
@@ -21,6 +22,7 @@ USUAL = {
     "ts_requests": 100,
     "ts_load_seconds": 10.0,
     "ts_capacity_seconds": 30.0,
+    "ts_baseline_seconds": 120.0,
 }
 
 # option, keywords for addoption; the defaults of USUAL and QUICK stand in the help.
@@ -104,6 +106,23 @@ TABLE: tuple[tuple[str, dict[str, Any]], ...] = (
         "--ts-samples",
         {"metavar": "DIR", "help": "files to send it (FILE.answer.json: what must come back); else the catalogue's"},
     ),
+    (
+        "--ts-baseline",
+        {
+            "metavar": "WHAT",
+            "help": "hold init and handle against this: a folder of .mar files, a git revision, or python:VENV",
+        },
+    ),
+    ("--ts-baseline-seconds", {"type": float, "metavar": "S", "help": "budget of a compared cell (default 120)"}),
+    (
+        "--ts-min-effect",
+        {"default": "2%", "metavar": "X", "help": "a smaller change is none (default 2%%)"},
+    ),
+    (
+        "--ts-max-regression",
+        {"metavar": "X", "help": "a regression beyond this fails the session (default: --ts-min-effect)"},
+    ),
+    ("--ts-strict", {"action": "store_true", "help": "an inconclusive verdict fails the session, too"}),
     (
         "--ts-require-gpu",
         {"action": "store_true", "help": "a missing GPU fails the gpu tests instead of skipping"},

@@ -13,6 +13,7 @@ from pytest_torchserve.config import Attach, Engine
 from pytest_torchserve.deployment import Batching
 from pytest_torchserve.errors import OptionError
 from pytest_torchserve.load import ClosedLoop, ConstantRate, Poisson
+from pytest_torchserve.verdict import Rules
 
 if TYPE_CHECKING:
     import pytest
@@ -113,6 +114,36 @@ def batchings(text: str) -> tuple[Batching, ...]:
             do="write for example --ts-batching=1/0,16/100",
         )
     return tuple(dict.fromkeys(found))
+
+
+def fraction(option: str, text: str) -> float:
+    """`5%` or `0.05`: a share above 0 and below 1."""
+    try:
+        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < 1:
+        raise OptionError(
+            wanted=f"{option} as a share of the time, above 0 and below 100%", found=repr(text), do="write 5% or 0.05"
+        )
+    return number
+
+
+def rules(config: pytest.Config) -> Rules:
+    """What makes a verdict; none of it means anything without a baseline."""
+    given = config.getoption("ts_max_regression")
+    if config.getoption("ts_baseline") is None and (given or config.getoption("ts_strict")):
+        raise OptionError(
+            wanted="--ts-baseline with --ts-max-regression or --ts-strict",
+            found="no --ts-baseline",
+            do="say what to compare with, as --ts-baseline=HEAD",
+        )
+    min_effect = fraction("--ts-min-effect", config.getoption("ts_min_effect"))
+    return Rules(
+        min_effect=min_effect,
+        max_regression=fraction("--ts-max-regression", given) if given else min_effect,
+        strict=config.getoption("ts_strict"),
+    )
 
 
 def ports(ports: list[int]) -> None:

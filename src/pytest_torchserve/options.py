@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_torchserve import option_table, option_values, settings
+from pytest_torchserve import baseline, option_table, option_values, settings
 from pytest_torchserve.config import PACE_PER_S, Config
 from pytest_torchserve.errors import OptionError
 from pytest_torchserve.measure import Effort
@@ -47,6 +47,7 @@ def read(config: pytest.Config) -> Config:
             found="no such folder",
             do="name a folder that holds cifar10/CLASS/IMAGE or imagenet/CLASS/IMAGE files, or leave the option out",
         )
+    wanted = config.getoption("ts_baseline")
     properties = config.getoption("ts_config")
     if properties:
         settings.read_properties(Path(properties))  # an unreadable file is a usage error, now
@@ -65,12 +66,15 @@ def read(config: pytest.Config) -> Config:
             capacity_seconds=value("ts_capacity_seconds"),
             slo_s=config.getoption("ts_slo_ms") / 1e3,
             seed=config.getoption("ts_seed"),
+            baseline_seconds=value("ts_baseline_seconds"),
         ),
         pace_seconds=value("ts_requests") / PACE_PER_S,
         loads=option_values.loads(config.getoption("ts_loads"), value("ts_load_seconds"), config.getoption("ts_seed")),
         batchings=option_values.batchings(config.getoption("ts_batching")),
         engine=option_values.engine(config),
         attach=option_values.attach(config),
+        baseline=baseline.parse(wanted, config.rootpath) if wanted else None,
+        rules=option_values.rules(config),
         server=settings.ServerSettings(
             config=Path(properties).resolve() if properties else None,
             jvm_args=config.getoption("ts_jvm_args"),

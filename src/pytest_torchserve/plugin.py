@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_torchserve import closing, environment, hooks, options, record
+from pytest_torchserve import closing, environment, hooks, options, record, verdict_tables
 from pytest_torchserve.config import Expected
 from pytest_torchserve.deployment import DEVICES
 from pytest_torchserve.errors import OptionError
@@ -148,6 +148,10 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
     ours = session.config.stash.get(SESSION_KEY, None)
     if ours is not None:
         ours.close(failed=session.testsfailed > 0)
+        ours.conclude()
+        record.add_verdicts(session.config, ours.comparisons)
+        if ours.fails and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
     session.config.stash[INCONCLUSIVE_KEY] = record.set_aside_invalid(session.config)
     return (yield)
 
@@ -176,6 +180,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.section("torchserve")
     for line in closing.lines(runs, width=terminalreporter._tw.fullwidth):  # noqa: SLF001
         terminalreporter.write_line(line)
+    if session.config.baseline is not None:
+        for line in verdict_tables.lines(
+            session.comparisons,
+            session.uncompared,
+            session.config.rules,
+            session.config.baseline.words,
+            width=terminalreporter._tw.fullwidth,  # noqa: SLF001
+        ):
+            terminalreporter.write_line(line)
     for notice in dict.fromkeys(session.notices):
         terminalreporter.write_line(f"notice: {notice}")
     terminalreporter.write_line(f"every run, with raw samples: {session.journal.path}")

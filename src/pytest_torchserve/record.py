@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,11 @@ import pytest
 from pytest_torchserve import journal, summary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from pytest_torchserve.measure import Run
     from pytest_torchserve.phase import Phase
+    from pytest_torchserve.verdict import Comparison
 
 _BENCHMARK: pytest.StashKey[Any] = pytest.StashKey()
 
@@ -44,6 +46,7 @@ def extra_info(run: Run, phase: Phase) -> dict[str, Any]:
     values = run.pooled(phase)
     deployment = run.cell.deployment
     return {
+        "cell": run.cell.id,
         "model": deployment.model.name,
         "device": deployment.device,
         "kind": run.cell.kind,
@@ -126,6 +129,17 @@ def set_aside_invalid(config: pytest.Config) -> list[str]:
             lines.append(f"inconclusive, not compared: {name}: {which} INVALID")
             del entries[name]
     return lines
+
+
+def add_verdicts(config: pytest.Config, comparisons: Sequence[Comparison]) -> None:
+    """Say in every entry what was concluded, before it is saved: only the end of the session knows."""
+    session: Any = getattr(config, "_benchmarksession", None)
+    by_name = {(one.cell, one.phase.value): one for one in comparisons}
+    for bench in session.benchmarks if session is not None else ():
+        extra = bench.extra_info if bench else {}
+        found = by_name.get((f"{extra.get('kind')} {extra.get('cell')}", str(extra.get("phase"))))
+        if found is not None:
+            extra["verdict"] = asdict(found)
 
 
 def _invalid(entry: Any) -> bool:

@@ -14,7 +14,11 @@ TIMING_HEADER = "server-timing"
 """Phases of the batch, in milliseconds: the W3C's Server-Timing syntax."""
 
 BATCH_HEADER = "ts-probe-batch"
-"""`id=…;size=…;pid=…;device=…;start=…;end=…;gpu=…`: batch, worker, monotonic edges in ns, GPU bytes."""
+"""`id=…;size=…;pid=…;device=…;start=…;end=…;gpu=…`: batch, worker, monotonic edges in ns, GPU bytes.
+
+Where the archive holds two sides also `side=…;pair=…;differs=…`: which one, in which pair, and which settings of
+the process the two disagree about.
+"""
 
 INIT_HEADER = "ts-probe-init"
 """The worker's own start, in Server-Timing syntax, sent with its first batches only."""
@@ -126,6 +130,9 @@ class Trace:
         init_s: seconds in each phase of the worker's start, where this answer carried them.
         gpu_bytes: what torch has reserved on the GPU in this worker; 0 on a CPU.
         request_id: TorchServe's own name for the request.
+        side: `baseline` or `candidate`, of an archive that holds both.
+        pair: the number of the pair that this batch belongs to.
+        differs: which settings of the process its two sides disagree about, in words; '' for none.
     """
 
     phases_s: Mapping[str, float]
@@ -138,6 +145,9 @@ class Trace:
     init_s: Mapping[str, float]
     gpu_bytes: int = 0
     request_id: str = ""
+    side: str = ""
+    pair: int = 0
+    differs: str = ""
 
     @classmethod
     def of(cls, response: Response) -> Self | None:
@@ -168,6 +178,9 @@ class Trace:
             init_s=parse_server_timing(init) if init else {},
             gpu_bytes=int(fields["gpu"]),
             request_id=_value(head, names, _REQUEST_ID) or "",
+            side=intern(fields.get("side", "")),
+            pair=int(fields.get("pair", 0)),
+            differs=fields.get("differs", ""),
         )
 
 

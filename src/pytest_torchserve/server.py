@@ -27,17 +27,21 @@ _TAIL_LINES = 60
 class Server:
     """An owned TorchServe: `start`, then `address` and `management`; `stop` in the end.
 
+    Args:
+        python: the interpreter whose TorchServe it is; our own for None.
+
     Attributes:
         java: the Java it runs on.
         store: its model store.
         overridden: keys of the user's config.properties that had to give way.
     """
 
-    def __init__(self, java: Java, store: Path, wanted: settings.ServerSettings) -> None:
+    def __init__(self, java: Java, store: Path, wanted: settings.ServerSettings, *, python: Path | None = None) -> None:
         self.java = java
         self.store = store.resolve()
         self.overridden: list[str] = []
         self._wanted = wanted
+        self._python = str(python or sys.executable)
         self._process = process.GuardedProcess()
         self.address = Address(settings.HOST, 0)
         self.management = Management("")
@@ -101,7 +105,7 @@ class Server:
         log_config = folder / "log4j2.xml"
         log_config.write_text(settings.log_config(logs), encoding="utf-8")
         command = [
-            sys.executable,
+            self._python,
             "-m",
             "ts.model_server",
             "--start",

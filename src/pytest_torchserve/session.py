@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pytest_torchserve import archive, environment, java, measure, sender
+from pytest_torchserve import archive, environment, java, measure, sender, verdict
 from pytest_torchserve.attached import AttachedEndpoint, prepared_from
+from pytest_torchserve.baseline import NoBaselineError
+from pytest_torchserve.contest import Contest
 from pytest_torchserve.endpoint import Endpoint
 from pytest_torchserve.errors import InputError, ServerError, SuiteError
 from pytest_torchserve.inputs.golden import Preparations
@@ -35,6 +38,8 @@ def machine_info(config: Config) -> dict[str, Any]:
     """What pytest-benchmark's `machine_info` gains; the same before a server is started as after."""
     found: dict[str, Any] = {**environment.software(), **environment.machine()}
     found["server_settings"] = config.server.record()
+    # Two networks in one process share its caches: such times are comparable with each other only.
+    found["baseline"] = config.baseline.words if config.baseline else None
     found["load_engine"] = f"locust × {config.engine.workers}" if config.engine else "builtin"
     try:
         runtime = java.find()
@@ -53,6 +58,8 @@ class Session:
         self.journal = Journal(config.journal)
         self.runs: dict[tuple[Cell, Effort], Run] = {}
         self.notices: list[str] = []
+        self.uncompared: dict[str, str] = {}
+        self.comparisons: list[verdict.Comparison] = []
         self.server: Server | None = None
         self._expected = expected
         self._progress = progress
@@ -63,6 +70,7 @@ class Session:
         self._endpoints: dict[str, Endpoint] = {}
         self._watch: Watch | None = None
         self._swarm: Swarm | None = None
+        self._contest: Contest | None = None
         self._described = False
 
     # -- inputs and server -----------------------------------------------------------------------
@@ -193,7 +201,10 @@ class Session:
         self._progress.start(f"{cell.kind} {cell.id}")
         tell, watch = self._progress.update, self.watch()
         try:
-            if cell.kind == "init":
+            compared = self._compared(cell, effort, watch)
+            if compared is not None:
+                run = compared
+            elif cell.kind == "init":
                 prepared = self.prepared(deployment.model)
                 run = measure.measure_init(self.endpoint(deployment), prepared, effort, tell, watch)
             elif cell.kind == "handle":
@@ -210,6 +221,20 @@ class Session:
         if Failure.UNANSWERED in run.errors:
             self._drop(deployment)  # what it still has queued would run into the next cell
         return run
+
+    def _compared(self, cell: Cell, effort: Effort, watch: Watch) -> Run | None:
+        """The cell held against the baseline; None where there is none, or none for this cell."""
+        deployment, told = cell.deployment, self.config.baseline
+        if told is None or cell.kind not in ("init", "handle"):
+            return None
+        prepared, candidate = self.prepared(deployment.model), self._archive(deployment)
+        if self._contest is None:
+            self._contest = Contest(told, self.config, self.start(), self.ledger)
+        try:
+            return self._contest.run(cell, candidate, prepared, effort, self._progress.update, watch)
+        except NoBaselineError as error:
+            self.uncompared[f"{cell.kind} {cell.id}"] = f"no baseline: {error.wanted}; found: {error.found}"
+            return None
 
     def _target(self, deployment: Deployment) -> tuple[Target, Prepared]:
         """What is put under traffic, and what it is asked."""
@@ -255,6 +280,20 @@ class Session:
         self._once("swarm", self._swarm.start)
         return self._swarm
 
+    # -- verdicts ----------------------------------------------------------------------------------
+
+    def conclude(self) -> None:
+        """Judge everything that was held against the baseline; only now is known how much that is."""
+        self.comparisons = verdict.compare(self.runs.values(), self.config.rules)
+        for one in self.comparisons:
+            self.journal.write("verdict", asdict(one))
+
+    @property
+    def fails(self) -> bool:
+        """Whether a verdict fails the session."""
+        rules = self.config.rules
+        return bool(verdict.failing(self.comparisons, rules) or (rules.strict and self.uncompared))
+
     # -- end -------------------------------------------------------------------------------------
 
     def close(self, *, failed: bool) -> None:
@@ -263,6 +302,9 @@ class Session:
         for ours in (self._watch, self._swarm):
             if ours is not None:
                 ours.close()
+        if self._contest is not None:
+            self._contest.close(failed=failed)
+            self.notices += self._contest.notices
         if self.server is not None:
             if failed:
                 self.server.keep()

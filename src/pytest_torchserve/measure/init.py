@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_torchserve.clock import MonotonicClock
@@ -15,11 +16,12 @@ from pytest_torchserve.measure.run import Cell, Effort, Run
 from pytest_torchserve.phase import INIT_PHASES, Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pytest_torchserve.endpoint import Endpoint
     from pytest_torchserve.inputs.prepared import Prepared
-    from pytest_torchserve.response import Response
+    from pytest_torchserve.model import Sample
+    from pytest_torchserve.response import Response, Trace
     from pytest_torchserve.telemetry import Watch
 
 
@@ -37,38 +39,20 @@ def measure_init(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell: T
     look_ns = watch.look_now()
     for round_ in range(effort.init_rounds):
         tell(f"round {round_ + 1} of {effort.init_rounds}", round_ / effort.init_rounds)
-        if endpoint.workers():
-            endpoint.scale(0)
-        start_ns = time.monotonic_ns()
-        total_s = (endpoint.scale(1) - start_ns) / 1e9
-        first = _first_answer(endpoint, prepared)
-        trace = checker.check(first)
-        if trace is None:
+        start = start_worker(endpoint, prepared.samples, checker.check)
+        if start is None:
             break
-        if trace.pid in seconds[Phase.TOTAL]:
+        pid = start.trace.pid
+        if pid in seconds[Phase.TOTAL]:
             raise MeasurementError(
                 wanted="a new worker process in every round",
-                found=f"process {trace.pid} answered twice",
+                found=f"process {pid} answered twice",
                 do="look into the server's log for a worker that was not ended",
             )
-        if trace.batch != 1:
-            raise MeasurementError(
-                wanted="the first batch of a new worker",
-                found=f"batch {trace.batch}: something else sent requests to {endpoint.name}",
-                do="leave the server to this session",
-            )
-        init = trace.init_s
-        values = {
-            Phase.LOAD_MODEL: init[Phase.LOAD_MODEL],
-            Phase.TO_DEVICE: init[Phase.TO_DEVICE],
-            Phase.SPAWN_AND_IMPORT: total_s - init["initialize"],
-            Phase.TOTAL: total_s,
-            Phase.FIRST_INFERENCE: (first.done_ns - first.sent_ns) / 1e9,
-        }
-        for phase, value in values.items():
-            seconds[phase][trace.pid] = (value,)
-        resident = max(resident or 0, resident_bytes([trace.pid]) or 0)
-        gpu_bytes = max(gpu_bytes, trace.gpu_bytes)
+        for phase, value in start.seconds.items():
+            seconds[phase][pid] = (value,)
+        resident = max(resident or 0, resident_bytes([pid]) or 0)
+        gpu_bytes = max(gpu_bytes, start.trace.gpu_bytes)
     telemetry = watch.since(look_ns)
     asked = checker.checked + len(checker.rejected)
     invalid = validity.found(
@@ -93,12 +77,58 @@ def measure_init(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell: T
     )
 
 
-def _first_answer(endpoint: Endpoint, prepared: Prepared) -> Response:
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One worker's start.
+
+    Attributes:
+        seconds: its phases.
+        trace: what came with its first answer.
+    """
+
+    seconds: dict[Phase, float]
+    trace: Trace
+
+
+def start_worker(
+    endpoint: Endpoint, samples: Sequence[Sample], check: Callable[[Response], Trace | None]
+) -> Start | None:
+    """End the workers there are, start one, and ask it once; None where its answer cannot be taken.
+
+    Raises:
+        MeasurementError: somebody else asked it first.
+    """
+    if endpoint.workers():
+        endpoint.scale(0)
+    start_ns = time.monotonic_ns()
+    total_s = (endpoint.scale(1) - start_ns) / 1e9
+    first = _first_answer(endpoint, samples)
+    trace = check(first)
+    if trace is None:
+        return None
+    if trace.batch != 1:
+        raise MeasurementError(
+            wanted="the first batch of a new worker",
+            found=f"batch {trace.batch}: something else sent requests to {endpoint.name}",
+            do="leave the server to this session",
+        )
+    init = trace.init_s
+    seconds = {
+        Phase.LOAD_MODEL: init[Phase.LOAD_MODEL],
+        Phase.TO_DEVICE: init[Phase.TO_DEVICE],
+        Phase.SPAWN_AND_IMPORT: total_s - init["initialize"],
+        Phase.TOTAL: total_s,
+        Phase.FIRST_INFERENCE: (first.done_ns - first.sent_ns) / 1e9,
+    }
+    return Start(seconds, trace)
+
+
+def _first_answer(endpoint: Endpoint, samples: Sequence[Sample]) -> Response:
     answers: list[Response] = []
 
     def more(responses: Sequence[Response]) -> bool:
         answers.extend(responses)
         return False
 
-    endpoint.send(FullBatches(1), prepared.samples, more, MonotonicClock())
+    endpoint.send(FullBatches(1), samples, more, MonotonicClock())
     return answers[0]

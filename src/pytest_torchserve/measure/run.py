@@ -56,7 +56,8 @@ class Effort:
         init_rounds: workers started one after the other for an init cell.
         capacity_seconds: the budget of one probed rate of a capacity cell.
         slo_s: the latency goal of a capacity cell.
-        seed: of its random arrivals.
+        seed: of its random arrivals, and of the order in which two sides are asked.
+        baseline_seconds: the budget of one cell that is held against a baseline, worker starts included.
         precision: a handle cell ends early when every process's median is known to this fraction.
     """
 
@@ -67,6 +68,7 @@ class Effort:
     capacity_seconds: float = 30.0
     slo_s: float = 0.25
     seed: int = 1
+    baseline_seconds: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,24 @@ class Traffic:
     latency: tuple[Quantile, ...]
     waterfall: Waterfall | None
     batches: Batches
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """What a run with two sides has: each baseline time beside the candidate's that met the same machine.
+
+    Attributes:
+        baseline: what the candidate was held against, in the user's words.
+        pairs: by phase and process, (baseline, candidate) in seconds, in the order of time.
+        by_process: whether each side was a process of its own, so that each two processes are one sample; else both
+            lived in one.
+        differs: which settings of the process the sides disagree about, in words.
+    """
+
+    baseline: str
+    pairs: Mapping[Phase, Mapping[int, tuple[tuple[float, float], ...]]]
+    by_process: bool = False
+    differs: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +137,7 @@ class Run:
         telemetry: CPU, memory and GPU meanwhile.
         traffic: what only a run under traffic has.
         capacity: what only a search for the highest rate has.
+        paired: what only a comparison with a baseline has; `seconds` are then the candidate's.
     """
 
     cell: Cell
@@ -140,6 +161,7 @@ class Run:
     telemetry: Telemetry | None = None
     traffic: Traffic | None = None
     capacity: Capacity | None = None
+    paired: Paired | None = None
 
     @property
     def validity(self) -> str:

@@ -103,6 +103,7 @@ class Probe:
         self.init_report = ""
         self.gpu_bytes = 0
         self.batches = 0
+        self.tag = ""  # of an archive with two sides: which one, and where in their order
 
     def initialize(self, context: Any) -> None:
         """Run the real `initialize`, clocking what can be seen inside it."""
@@ -157,7 +158,7 @@ class Probe:
         timing = _server_timing(spent)
         batch = (
             f"id={self.batches};size={len(data)};pid={os.getpid()};device={self._device()};"
-            f"start={start_ns};end={end_ns};gpu={self.gpu_bytes}"
+            f"start={start_ns};end={end_ns};gpu={self.gpu_bytes}{self.tag}"
         )
         for index in range(len(data)):
             context.set_response_header(index, "Server-Timing", timing)

@@ -1,0 +1,34 @@
+"""A program: print what the conftest.py of a folder serves, as JSON.
+
+In a process of its own, since that folder's modules bear the names of ours.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+
+def main(folder: str) -> None:
+    """Run the conftest.py and ask its hook."""
+    place = Path(folder).resolve()
+    sys.path.insert(0, str(place))
+    spec = importlib.util.spec_from_file_location("conftest", place / "conftest.py")
+    if spec is None or spec.loader is None:
+        sys.exit(f"{place}/conftest.py cannot be loaded")
+    conftest = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(conftest)
+    hook: Any = getattr(conftest, "pytest_torchserve_models", None)
+    if hook is None:
+        sys.exit(f"{place}/conftest.py has no pytest_torchserve_models")
+    served = hook(**dict.fromkeys(inspect.signature(hook).parameters))
+    sys.stdout.write(json.dumps([asdict(model) for model in served], default=str))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,65 @@
+"""Two sides' answers to one sample, held against each other."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+ENOUGH = 50
+
+
+def why_different(baseline: bytes, candidate: bytes, tolerance: float) -> str | None:
+    """None where the two say the same, else how they differ, in words.
+
+    Answers are JSON objects of labels and values: every value within `tolerance`; a label that only one names must be
+    as good as tied with the least that the other names. Any other answer must be the same, byte for byte.
+    """
+    if baseline == candidate:
+        return None
+    old, new = _labels(baseline), _labels(candidate)
+    if old is None or new is None:
+        return f"{candidate[:60]!r}, baseline {baseline[:60]!r}"
+    for label in old.keys() | new.keys():
+        was, now = old.get(label, min(old.values())), new.get(label, min(new.values()))
+        # A NaN is never within the tolerance, hence the negation.
+        if not abs(now - was) <= tolerance:
+            return f"{label!r} is {now:.6f}, baseline {was:.6f}"
+    return None
+
+
+def _labels(body: bytes) -> dict[str, float] | None:
+    """The body as labels and values; None where it is something else."""
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return None
+    if not isinstance(answer, dict) or not answer:
+        return None
+    return answer if all(isinstance(value, (int, float)) for value in answer.values()) else None
+
+
+@dataclass(slots=True)
+class Agreement:
+    """Keeps each side's first answer to each sample and compares.
+
+    Attributes:
+        different: how they differ, in words; the first 50.
+        compared: how many samples both sides have answered.
+    """
+
+    tolerance: float
+    different: list[str] = field(default_factory=list)
+    compared: int = 0
+    _answers: dict[str, dict[str, bytes]] = field(default_factory=dict)
+
+    def take(self, side: str, sample: str, body: bytes) -> None:
+        """One side's answer; looked at once both are there."""
+        answers = self._answers.setdefault(sample, {})
+        if side in answers:
+            return
+        answers[side] = body
+        if len(answers) == 2:  # noqa: PLR2004 - both sides
+            self.compared += 1
+            why = why_different(answers["baseline"], answers["candidate"], self.tolerance)
+            if why is not None and len(self.different) < ENOUGH:
+                self.different.append(f"{sample}: {why}")

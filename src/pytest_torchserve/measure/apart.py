@@ -1,0 +1,132 @@
+"""Two sides in processes of their own: rounds of two fresh workers, and restarts for the phases of a start."""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections import defaultdict
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_torchserve.clock import MonotonicClock
+from pytest_torchserve.load import FullBatches
+from pytest_torchserve.measure.handle import resident_bytes
+from pytest_torchserve.measure.init import start_worker
+from pytest_torchserve.measure.paired import FEWEST_PAIRS, WARM_UP_PAIRS, Sides, Told
+from pytest_torchserve.measure.run import Cell, Paired, Run
+from pytest_torchserve.phase import HANDLER_PHASES, Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_torchserve.endpoint import Endpoint
+    from pytest_torchserve.inputs.prepared import Prepared
+    from pytest_torchserve.model import Sample
+    from pytest_torchserve.response import Response
+
+BATCHING_SHARE = 0.4
+"""Of a round's time goes into batches; the rest went into starting its two workers."""
+
+FEWEST_ROUNDS = 2
+
+Endpoints = dict[str, "Endpoint"]
+"""By side: where `baseline` and `candidate` are registered."""
+
+
+def measure_apart(endpoints: Endpoints, prepared: Prepared, told: Told) -> Run:
+    """`handle`: in each round one fresh worker a side, their batches interleaved; a round is one sample."""
+    clock, batch_size = MonotonicClock(), told.deployment.batching.batch_size
+    order = random.Random(told.effort.seed)  # noqa: S311 - an order, no secret
+    sides = Sides.of(told.deployment, prepared.samples)
+    begun_ns, rounds, at = clock.now_ns(), 0, 0
+    budget_s = told.effort.baseline_seconds
+    look_ns = told.watch.look_now()
+    pids: list[int] = []
+    while (elapsed_s := (clock.now_ns() - begun_ns) / 1e9) < budget_s or rounds < FEWEST_ROUNDS:
+        told.tell(f"round {rounds + 1}", elapsed_s / budget_s)
+        round_ns = clock.now_ns()
+        for side in _shuffled(endpoints, order):
+            endpoints[side].scale(0)
+            endpoints[side].scale(1)
+        until_ns = clock.now_ns() + round((clock.now_ns() - round_ns) * BATCHING_SHARE / (1 - BATCHING_SHARE))
+        pairs = 0
+        while clock.now_ns() < until_ns or pairs < WARM_UP_PAIRS + FEWEST_PAIRS:
+            indices = [(at + index) % len(prepared.samples) for index in range(batch_size)]
+            times = {side: _batch(endpoints[side], sides, side, indices) for side in _shuffled(endpoints, order)}
+            pairs, at = pairs + 1, at + batch_size
+            if sides.wrong:
+                break
+            if pairs > WARM_UP_PAIRS and all(times.values()):
+                sides.add(rounds, times["baseline"], times["candidate"])
+        pids = [worker.pid for worker in endpoints["candidate"].workers()]
+        rounds += 1
+        if sides.wrong:
+            break
+    resident = resident_bytes(pids)
+    for endpoint in endpoints.values():
+        endpoint.scale(0)
+    paired = Paired(told.baseline, sides.whole_pairs(), by_process=True, differs=told.differs)
+    run = sides.run(Cell("handle", told.deployment), prepared, paired, workers=1)
+    full = len(paired.pairs.get(Phase.HANDLE, {}))
+    return replace(
+        run,
+        batch_sizes={batch_size: full} if full else {},
+        telemetry=told.watch.since(look_ns),
+        worker_rss_bytes=resident,
+    )
+
+
+def _shuffled(endpoints: Endpoints, order: random.Random) -> list[str]:
+    return order.sample(sorted(endpoints), len(endpoints))
+
+
+def _batch(endpoint: Endpoint, sides: Sides, side: str, indices: Sequence[int]) -> dict[Phase, float]:
+    """One full batch of one side: its phases in seconds; nothing where it was split or not rightly answered."""
+    checker = sides.candidate if side == "candidate" else sides.baseline
+    samples: list[Sample] = [checker.samples[index] for index in indices]
+    answers: list[Response] = []
+
+    def more(responses: Sequence[Response]) -> bool:
+        answers.extend(responses)
+        return False
+
+    endpoint.send(FullBatches(len(samples)), samples, more, MonotonicClock())
+    traces = [sides.check(answer._replace(sample=indices[answer.sample]), side) for answer in answers]
+    whole = [trace for trace in traces if trace is not None]
+    if len(whole) < len(samples) or len({trace.batch for trace in whole}) > 1:
+        return {}
+    first = whole[0]
+    found = {phase: first.phases_s[phase] for phase in (*HANDLER_PHASES, Phase.HANDLE) if phase in first.phases_s}
+    found[Phase.LATENCY] = (max(r.done_ns for r in answers) - min(r.sent_ns for r in answers)) / 1e9
+    return found
+
+
+def measure_restarts(endpoints: Endpoints, prepared: Prepared, told: Told) -> Run:
+    """init: both sides' workers started in turn, in an order drawn anew; a pair of starts is one sample."""
+    clock = MonotonicClock()
+    order = random.Random(told.effort.seed)  # noqa: S311 - an order, no secret
+    sides = Sides.of(told.deployment, prepared.samples)
+    pairs: dict[Phase, dict[int, tuple[tuple[float, float], ...]]] = defaultdict(dict)
+    begun_ns, rounds, resident = clock.now_ns(), 0, 0
+    budget_s = told.effort.baseline_seconds
+    look_ns = told.watch.look_now()
+    while (elapsed_s := (clock.now_ns() - begun_ns) / 1e9) < budget_s or rounds < FEWEST_ROUNDS:
+        told.tell(f"round {rounds + 1}", elapsed_s / budget_s)
+        times: dict[str, Mapping[Phase, float]] = {}
+        for side in _shuffled(endpoints, order):
+            endpoint = endpoints[side]
+            start = start_worker(endpoint, prepared.samples, functools.partial(sides.check, side=side))
+            if start is None:
+                break
+            times[side] = start.seconds
+            resident = max(resident, resident_bytes([start.trace.pid]) or 0)
+            endpoint.scale(0)
+        if sides.wrong:
+            break
+        for phase, old in times["baseline"].items():
+            pairs[phase][rounds] = ((old, times["candidate"][phase]),)
+        rounds += 1
+    paired = Paired(told.baseline, dict(pairs), by_process=True, differs=told.differs)
+    run = sides.run(Cell("init", told.deployment), prepared, paired, workers=1)
+    checked = len(pairs[Phase.TOTAL])
+    return replace(run, checked=checked, telemetry=told.watch.since(look_ns), worker_rss_bytes=resident or None)

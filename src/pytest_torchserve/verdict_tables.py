@@ -1,0 +1,63 @@
+"""The verdicts at the session's end: a table for all phases, a line for what a reader must act on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_torchserve.tables import milliseconds, new_table, render
+from pytest_torchserve.verdict import Comparison, Rules, Verdict, failing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.table import Table
+
+
+def percent(share: float) -> str:
+    """`2%`, `2.5%`."""
+    return f"{100 * share:.3g}%"
+
+
+def lines(
+    comparisons: Sequence[Comparison], uncompared: Mapping[str, str], rules: Rules, baseline: str, *, width: int
+) -> list[str]:
+    """The table, then a line for each comparison that fails the session or warns."""
+    found: list[str] = []
+    if comparisons:
+        found += [*render([_table(comparisons, baseline)], width=width).splitlines(), ""]
+    gating = [one for one in comparisons if one.gating]
+    failed = failing(comparisons, rules)
+    for one in gating:
+        if one.verdict in (Verdict.REGRESSED, Verdict.IMPROVED):
+            allowed = f" (--ts-max-regression={percent(rules.max_regression)})" if one in failed else ""
+            found.append(one.line() + allowed)
+    found += [f"warning: {one.line()}" for one in gating if one.verdict is Verdict.INCONCLUSIVE]
+    found += [f"warning: inconclusive {cell}: {why}" for cell, why in uncompared.items()]
+    counts = {verdict: sum(one.verdict is verdict for one in gating) for verdict in Verdict}
+    counts[Verdict.INCONCLUSIVE] += len(uncompared)
+    told = ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items() if count)
+    found.append(f"verdict against {baseline}: {told or 'nothing was compared'}")
+    if failed or (rules.strict and uncompared):
+        why = "--ts-strict lets nothing inconclusive pass" if rules.strict else "regressed"
+        found.append(f"the session fails: {why}")
+    return found
+
+
+def _table(comparisons: Sequence[Comparison], baseline: str) -> Table:
+    title = f"verdicts: ms, medians; candidate ÷ baseline ({baseline}), all intervals together 95%"
+    table = new_table(title, ["model", "phase", "was", "is", "ratio", "interval", "visible", "n", "verdict"])
+    for one in comparisons:
+        interval = one.interval
+        between = f"{interval.low:.3f}–{interval.high:.3f}" if interval.low and interval.high else "–"
+        table.add_row(
+            one.cell,
+            one.phase.value,
+            milliseconds(one.baseline_s),
+            milliseconds(one.candidate_s),
+            f"{interval.ratio:.3f}",
+            between,
+            percent(round(interval.visible, 3)) if interval.visible else "–",
+            str(one.pairs),
+            one.verdict.value if one.gating else f"({one.verdict.value})",
+        )
+    return table

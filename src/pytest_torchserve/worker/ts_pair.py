@@ -1,0 +1,186 @@
+"""The entry point of an archive with two sides: two handlers in one worker process, kept apart, asked in turn.
+
+Packed beside `ts_probe`, which clocks each side. Under `probe:` in model-config.yaml stand `seed` and, for each
+side, the name of its handler, its manifest and its own config; its files lie in a folder of the side's name.
+
+Two processes of the same code differ by more than what is to be found, so both sides live in one. What belongs to
+a side alone is swapped when the turn changes, outside the clocked time: the place of its files on `sys.path`, the
+modules that came from there, and the context's manifest, config and model_dir. What belongs to the process (threads,
+allocator, environment) cannot be: where the sides disagree about it, every answer says so.
+"""
+
+import copy
+import gc
+import os
+import random
+import sys
+from typing import TYPE_CHECKING, Any
+
+import ts_probe  # type: ignore[import-not-found]  # beside it in the archive
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SIDES = ("baseline", "candidate")
+_OWN = ("manifest", "model_yaml_config", "_system_properties", "system_properties")
+
+
+class _Place:
+    """A folder whose modules exist only while it is entered: two of them may hold files of the same names."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.modules: dict[str, Any] = {}
+        self._known = 0
+
+    def __enter__(self) -> None:
+        sys.path.insert(0, self.folder)
+        sys.modules.update(self.modules)
+        self._known = len(sys.modules)
+
+    def __exit__(self, *_: object) -> None:
+        # Looked for only where something was imported: there are thousands of modules, and a switch at every batch.
+        if len(sys.modules) != self._known:
+            self.modules |= {name: module for name, module in list(sys.modules.items()) if self._holds(module)}
+        for name in self.modules:
+            sys.modules.pop(name, None)
+        sys.path.remove(self.folder)
+
+    def _holds(self, module: Any) -> bool:
+        known = getattr(module, "__dict__", {})  # not by attribute: torch's own modules answer to any name
+        path = known.get("__path__")
+        package = isinstance(path, list) or type(path).__name__ == "_NamespacePath"
+        files = [known.get("__file__"), *(path if package else ())]
+        return any(isinstance(file, str) and file.startswith(self.folder + os.sep) for file in files)
+
+
+class _Side:
+    """One handler behind a probe of its own, with the context that it would have alone."""
+
+    def __init__(self, name: str, context: Any, settings: "dict[str, Any]") -> None:
+        folder = os.path.join(context.system_properties["model_dir"], name)  # noqa: PTH118 - as TorchServe's own
+        self.name = name
+        self.place = _Place(folder)
+        self.context = copy.copy(context)
+        self.context.manifest = settings["manifest"]
+        self.context.model_yaml_config = settings["config"]
+        properties = {**context.system_properties, "model_dir": folder}
+        # TorchServe's Context has a read-only property over this; a plain object has the name itself.
+        own = "_system_properties" if hasattr(context, "_system_properties") else "system_properties"
+        setattr(self.context, own, properties)
+        before = process_settings()
+        with self.place:
+            self.probe = ts_probe.Probe(settings["handler"])
+            self.probe.initialize(self.context)
+        self.changed = {key: value for key, value in process_settings().items() if value != before.get(key)}
+        restore({key: before.get(key) for key in self.changed})
+
+    def handle(self, data: Any, context: Any, tag: str) -> Any:
+        """One batch, as if the other side were not there."""
+        fresh = {key: value for key, value in vars(context).items() if key not in _OWN}
+        vars(self.context).update(fresh)
+        self.probe.tag = tag
+        with self.place:
+            return self.probe.handle(data, self.context)
+
+
+class Pair:
+    """Both sides; in each pair of batches each is asked once, in an order drawn anew."""
+
+    def __init__(self, context: Any) -> None:
+        told = context.model_yaml_config["probe"]
+        # By process as well: which side is loaded first, and so lies where in memory, is drawn for each anew.
+        self._random = random.Random(f"{told['seed']} {os.getpid()}")  # noqa: S311 - an order, no secret
+        order = self._shuffled()
+        loaded = {name: _Side(name, context, told["sides"][name]) for name in order}
+        self._sides = loaded
+        self.differs = " ".join(sorted(disagreement(*(loaded[name].changed for name in SIDES))))
+        self._turns: list[str] = []
+        self._pairs = 0
+
+    def _shuffled(self) -> "list[str]":
+        return self._random.sample(SIDES, len(SIDES))
+
+    def handle(self, data: Any, context: Any) -> Any:
+        """One batch, by the side whose turn it is."""
+        if not self._turns:
+            self._turns = self._shuffled()
+            self._pairs += 1
+        name = self._turns.pop()
+        tag = f";side={name};pair={self._pairs}" + (f";differs={self.differs}" if self.differs else "")
+        return self._sides[name].handle(data, context, tag)
+
+
+def process_settings() -> "dict[str, Any]":
+    """What a handler can set for its whole process, as far as it can be asked for.
+
+    Not the environment: what both sides import sets variables once, and only the first would seem to have done so.
+    """
+    torch: Any = sys.modules.get("torch")  # TorchServe's own worker has loaded it
+    found = {"cwd": os.getcwd(), "gc.enabled": gc.isenabled(), "gc.threshold": gc.get_threshold()}  # noqa: PTH109
+    if torch is not None:
+        found |= {name: get(torch) for name, (get, _) in _TORCH.items()}
+    return found
+
+
+def disagreement(baseline: "dict[str, Any]", candidate: "dict[str, Any]") -> "set[str]":
+    """Which settings the two sides left differently."""
+    return {key for key in baseline.keys() | candidate.keys() if baseline.get(key) != candidate.get(key)}
+
+
+def restore(settings: "dict[str, Any]") -> None:
+    """Undo what one side set, so that the other starts as it would have alone."""
+    torch: Any = sys.modules.get("torch")
+    for key, value in settings.items():
+        if key == "cwd":
+            os.chdir(value)
+        elif key == "gc.threshold":
+            gc.set_threshold(*value)
+        elif key == "gc.enabled":
+            (gc.enable if value else gc.disable)()
+        elif value is not None and _TORCH[key][1] is not None:
+            _TORCH[key][1](torch, value)
+
+
+def _flag(path: str) -> "tuple[Callable[[Any], Any], Callable[[Any, Any], None]]":
+    """How a flag of torch, such as `backends.cudnn.benchmark`, is read and set."""
+    *parents, name = path.split(".")
+
+    def owner(torch: Any) -> Any:
+        for parent in parents:
+            torch = getattr(torch, parent)
+        return torch
+
+    return lambda torch: getattr(owner(torch), name), lambda torch, value: setattr(owner(torch), name, value)
+
+
+_TORCH: "dict[str, tuple[Callable[[Any], Any], Any]]" = {
+    "torch.num_threads": (lambda torch: torch.get_num_threads(), lambda torch, n: torch.set_num_threads(n)),
+    "torch.num_interop_threads": (lambda torch: torch.get_num_interop_threads(), None),
+    "torch.default_dtype": (lambda torch: torch.get_default_dtype(), lambda torch, d: torch.set_default_dtype(d)),
+    "torch.grad_enabled": (lambda torch: torch.is_grad_enabled(), lambda torch, on: torch.set_grad_enabled(on)),
+    "torch.matmul_precision": (
+        lambda torch: torch.get_float32_matmul_precision(),
+        lambda torch, precision: torch.set_float32_matmul_precision(precision),
+    ),
+    "torch.deterministic": (
+        lambda torch: torch.are_deterministic_algorithms_enabled(),
+        lambda torch, on: torch.use_deterministic_algorithms(on),
+    ),
+    "torch.cudnn.benchmark": _flag("backends.cudnn.benchmark"),
+    "torch.cudnn.tf32": _flag("backends.cudnn.allow_tf32"),
+    "torch.mkldnn": _flag("backends.mkldnn.enabled"),
+}
+
+_pair: "Pair | None" = None
+
+
+def handle(data: Any, context: Any) -> Any:
+    """TorchServe's entry point: called once with no data to initialize, then with each batch."""
+    global _pair  # noqa: PLW0603 - TorchServe calls a module-level function; its state lives in the module
+    if _pair is None:
+        _pair = Pair(context)
+        return None
+    if data is None:
+        return None
+    return _pair.handle(data, context)

@@ -1,0 +1,121 @@
+"""What --ts-baseline may name, and what is said of anything else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pytest_torchserve import baseline
+from pytest_torchserve.errors import InputError, OptionError
+
+CONFTEST = """
+import sys
+from pathlib import Path
+sys.path.insert(0, str(Path(__file__).parent))
+from models.catalogue import MODELS
+
+def pytest_torchserve_models(config):
+    return MODELS
+"""
+CATALOGUE = """
+from pathlib import Path
+from pytest_torchserve import Model, Weights
+HERE = Path(__file__).parent
+MODELS = [
+    Model(name="NAME", handler=HERE / "handler.py", reference=HERE / "reference.py", dataset="cifar10",
+          network=HERE / "net.py", weights=Weights("w-12.pth", "https://example.org/w"), config={"a": 1}),
+    Model(name="stock", handler="image_classifier", reference=HERE / "reference.py", dataset="imagenet", extra=True),
+]
+"""
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """Two commits: `first` serves one-model, `second` another, and the working tree a third."""
+
+    def git(*arguments):
+        identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+        subprocess.run(["git", "-C", tmp_path, *identity, *arguments], check=True, capture_output=True)  # noqa: S607
+
+    git("init", "-q")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "conftest.py").write_text(CONFTEST)
+    for name in ("first", "second", "third"):
+        (tmp_path / "models" / "catalogue.py").write_text(CATALOGUE.replace("NAME", name))
+        if name != "third":
+            git("add", ".")
+            git("commit", "-qm", name)
+            git("tag", name)
+    return tmp_path
+
+
+def test_a_revision_serves_what_it_served(repository):
+    """Its own catalogue, its own files; the working tree is neither read nor touched."""
+    told = baseline.parse("first", repository)
+    assert told.kind == "revision"
+    assert told.words.startswith("first (")
+    found = baseline.models(told.path)
+    assert set(found) == {"first", "stock"}
+    model = found["first"]
+    assert model.handler == told.path / "models" / "handler.py"
+    assert (model.weights.file, dict(model.config), model.extra) == ("w-12.pth", {"a": 1}, False)
+    assert (found["stock"].handler, found["stock"].network, found["stock"].extra) == ("image_classifier", None, True)
+    assert set(baseline.models(baseline.parse("HEAD", repository).path)) == {"second", "stock"}
+    assert "third" in (repository / "models" / "catalogue.py").read_text()
+
+
+def test_a_folder_within_a_repository_is_enough(repository):
+    """A suite that lies in a subfolder: only that is checked out."""
+    told = baseline.parse("first", repository / "models")
+    assert (told.path / "catalogue.py").is_file()
+
+
+def test_a_revision_that_cannot_be_read_says_why(repository):
+    """The catalogue's own error."""
+    (repository / "conftest.py").write_text("import no_such_module")
+    subprocess.run(
+        ["git", "-C", repository, "-c", "user.name=x", "-c", "user.email=x@example.org", "commit", "-qam", "x"],  # noqa: S607
+        check=True,
+    )
+    with pytest.raises(InputError, match="no_such_module"):
+        baseline.models(baseline.parse("HEAD", repository).path)
+
+
+def test_archives(tmp_path):
+    """The newest of a model and device; a stranger's by its name alone; never a pair of an earlier comparison."""
+    with pytest.raises(OptionError, match=r"no \.mar file"):
+        baseline.parse(str(tmp_path), tmp_path)
+    for index, name in enumerate(("a-cpu-1", "a-cpu-2", "a-cpu-pair-3", "a-gpu-4", "b")):
+        path = tmp_path / f"{name}.mar"
+        path.touch()
+        os.utime(path, (index, index))
+    assert baseline.parse(str(tmp_path), tmp_path).kind == "archives"
+    assert baseline.saved_archive(tmp_path, "a", "cpu").name == "a-cpu-2.mar"
+    assert baseline.saved_archive(tmp_path, "b", "cpu").name == "b.mar"
+    with pytest.raises(baseline.NoBaselineError, match="an archive of c for cpu"):
+        baseline.saved_archive(tmp_path, "c", "cpu")
+
+
+def test_another_environment(tmp_path):
+    """A Python with TorchServe; one without is refused by its own words, a missing one by the system's."""
+    told = baseline.parse(f"python:{sys.executable}", tmp_path)
+    assert (told.kind, str(told.path)) == ("python", sys.executable)
+    with pytest.raises(OptionError, match="No such file"):
+        baseline.parse(f"python:{tmp_path}/none", tmp_path)
+    bare = tmp_path / "bin" / "python"
+    bare.parent.mkdir()
+    bare.write_text(f"#!/bin/sh\nexec {sys.executable} -S -I \"$@\"\n")
+    bare.chmod(0o755)
+    with pytest.raises(OptionError, match="No package metadata was found for torchserve"):
+        baseline.parse(f"python:{tmp_path}", tmp_path)
+
+
+def test_anything_else_is_refused(repository, tmp_path_factory):
+    """With all three that it could have been; outside a repository git's own words."""
+    with pytest.raises(OptionError, match="'nonsense': no such folder, and git knows no revision"):
+        baseline.parse("nonsense", repository)
+    with pytest.raises(OptionError, match="not a git repository"):
+        baseline.parse("HEAD", tmp_path_factory.mktemp("elsewhere"))

@@ -1,0 +1,162 @@
+"""Two sides in one process, without TorchServe: what each may see of the other is nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+import zipfile
+from collections import Counter
+
+import pytest
+
+from pytest_torchserve import pair_archive
+from pytest_torchserve.errors import ArchiveError
+from pytest_torchserve.worker import ts_probe
+
+HANDLER = """
+import gc
+import state
+from pathlib import Path
+class Handler:
+    def initialize(self, context):
+        self.folder = Path(context.system_properties["model_dir"])
+        self.version = context.manifest["model"]["modelVersion"]
+        self.setting = context.model_yaml_config.get("setting")
+        state.names.append("NAME")
+    def preprocess(self, data): return data
+    def inference(self, data):
+        import late
+        state.count += 1
+        return [f"NAME {late.WHO} {state.count} {state.names} {self.folder.name} {self.version} {self.setting}"]
+    def postprocess(self, data): return data
+    def handle(self, data, context):
+        return self.postprocess(self.inference(self.preprocess(data))) * len(data)
+"""
+
+
+class Context:
+    """As much of TorchServe's Context as matters here."""
+
+    def __init__(self, folder, config):
+        self._system_properties = {"gpu_id": None, "model_dir": str(folder)}
+        self.manifest = {"model": {}}
+        self.model_yaml_config = config
+        self.headers = {}
+        self.request_ids = None
+
+    @property
+    def system_properties(self):
+        """Read-only, as TorchServe's."""
+        return self._system_properties
+
+    def set_response_header(self, index, key, value):
+        """Keep one header."""
+        self.headers.setdefault(index, {})[key] = value
+
+
+def make_side(folder, name, extra="", config=None):
+    """A .mar of a handler with modules `state` and `late`, which bear the same names on both sides."""
+    path = folder / f"{name}.mar"
+    manifest = {"model": {"modelName": "x", "handler": "serve.py", "modelVersion": f"of {name}", "configFile": "c.yaml"}}
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))
+        file.writestr("serve.py", HANDLER.replace("NAME", name) + extra)
+        file.writestr("state.py", "count = 0\nnames = []\n")
+        file.writestr("late.py", f"WHO = 'late of {name}'\n")
+        file.writestr("c.yaml", config or f"setting: set by {name}\n")
+    return path
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+    """`start(baseline=…, candidate=…)` packs two sides and loads them as a worker would; returns (context, handle)."""
+
+    def start_(**extras):
+        sides = {name: make_side(tmp_path, name, extras.get(name, "")) for name in ("baseline", "candidate")}
+        made = pair_archive.build("x", "cpu", sides, tmp_path, seed=1)
+        unpacked = tmp_path / "unpacked"
+        with zipfile.ZipFile(made.path) as file:
+            file.extractall(unpacked)
+        config = json.loads((unpacked / "model-config.yaml").read_text())
+        monkeypatch.setitem(sys.modules, "ts_probe", ts_probe)
+        monkeypatch.syspath_prepend(unpacked)
+        monkeypatch.delitem(sys.modules, "ts_pair", raising=False)
+        import ts_pair  # noqa: PLC0415 - as the worker does, from the archive
+
+        monkeypatch.delitem(sys.modules, "ts_pair")
+        context = Context(unpacked, config)
+        assert ts_pair.handle(None, context) is None
+        return context, ts_pair.handle
+
+    return start_
+
+
+def ask(context, handle):
+    """One batch of one: (side, pair, answer)."""
+    (answer,) = handle([{}], context)
+    fields = dict(part.split("=", 1) for part in context.headers[0]["TS-Probe-Batch"].split(";"))
+    return fields["side"], int(fields["pair"]), answer
+
+
+def test_each_side_answers_what_it_answers_alone(start):
+    """Same module names, same file names: each has its own state, files, manifest and config, imported late or early."""
+    context, handle = start()
+    counts = Counter()
+    for _ in range(20):
+        side, _, answer = ask(context, handle)
+        counts[side] += 1
+        assert answer == f"{side} late of {side} {counts[side]} ['{side}'] {side} of {side} set by {side}"
+    assert counts == {"baseline": 10, "candidate": 10}
+
+
+def test_nothing_of_either_side_is_left_behind(start):
+    """Between two turns neither side's modules nor its folder are there."""
+    path = list(sys.path)
+    context, handle = start()
+    ask(context, handle)
+    assert not {"serve", "state", "late"} & set(sys.modules)
+    assert len(sys.path) == len(path) + 1  # the archive's own
+
+
+def test_in_each_pair_each_side_is_asked_once_in_either_order(start):
+    """Pairs count up; both orders come."""
+    context, handle = start()
+    asked = [ask(context, handle)[:2] for _ in range(60)]
+    pairs = list(zip(asked[::2], asked[1::2], strict=True))
+    assert all({first[0], second[0]} == {"baseline", "candidate"} for first, second in pairs)
+    assert [(first[1], second[1]) for first, second in pairs] == [(n, n) for n in range(1, 31)]
+    assert len({first[0] for first, _ in pairs}) == 2
+
+
+def test_a_setting_of_the_process_is_told(start):
+    """A side that switches the garbage collector off: the other starts with it on, and every answer says so."""
+    spoil = "\n    def initialize(self, context):\n        gc.disable()\n        state.names.append('candidate')\n"
+    spoil += "        self.folder, self.version, self.setting = Path('x'), 1, 2\n"
+    context, handle = start(candidate=spoil)
+    ask(context, handle)
+    assert "differs=gc.enabled" in context.headers[0]["TS-Probe-Batch"]
+
+
+def test_sides_that_agree_say_nothing(start):
+    """Both switch it off: that is no difference between them."""
+    spoil = "\n    def initialize(self, context):\n        gc.disable()\n"
+    spoil += "        self.folder, self.version, self.setting = Path('x'), 1, 2\n"
+    context, handle = start(baseline=spoil, candidate=spoil)
+    ask(context, handle)
+    assert "differs" not in context.headers[0]["TS-Probe-Batch"]
+
+
+def test_a_side_that_cannot_be_imported_says_why(start):
+    """Its own error, with its own module's name."""
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        start(candidate="\nimport no_such_module\n")
+
+
+def test_a_side_without_a_handler_is_refused(tmp_path):
+    """An archive whose manifest names none."""
+    path = tmp_path / "empty.mar"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("MAR-INF/MANIFEST.json", '{"model": {}}')
+    good = make_side(tmp_path, "good")
+    with pytest.raises(ArchiveError, match="an archive with a handler"):
+        pair_archive.build("x", "cpu", {"baseline": path, "candidate": good}, tmp_path, seed=1)

@@ -1,0 +1,163 @@
+"""What pairs of times say: the rule, the interval, the blocks, and what fails a session."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+
+import pytest
+
+from pytest_torchserve.deployment import Batching, Deployment
+from pytest_torchserve.measure import Cell, Run
+from pytest_torchserve.measure.run import Paired
+from pytest_torchserve.model import Model
+from pytest_torchserve.phase import Phase
+from pytest_torchserve.verdict import Interval, Rules, Verdict, blocks_of, compare, failing, interval, judge
+
+RULES = Rules()
+
+
+def noisy_pairs(ratio, n, seed=1, noise=0.03, drift=0.2, base_s=0.07):
+    """Pairs of a machine that drifts by 20% while each single batch scatters by 3%."""
+    rng = random.Random(seed)
+    pairs = []
+    for index in range(n):
+        pace = base_s * (1 + drift * math.sin(index / 40))
+        pairs.append((pace * math.exp(rng.gauss(0, noise)), pace * ratio * math.exp(rng.gauss(0, noise))))
+    return tuple(pairs)
+
+
+def a_run(kind="handle", by_process=False, invalid=(), batch_size=16, **phases):
+    """A run whose phases have these pairs: one tuple, or one by process."""
+    model = Model(name="resnet56", handler="x", reference=None, dataset="cifar10")
+    pairs = {Phase(name): value if isinstance(value, dict) else {7: value} for name, value in phases.items()}
+    return Run(
+        cell=Cell(kind, Deployment(model, "cpu", Batching(batch_size))),
+        seconds={},
+        workers=1,
+        invalid=invalid,
+        paired=Paired("HEAD", pairs, by_process=by_process),
+    )
+
+
+@pytest.mark.parametrize(
+    ("ratio", "low", "high", "verdict"),
+    [
+        (1.05, 1.04, 1.06, "regressed"),
+        (1.02, 1.001, 1.04, "regressed"),
+        (1.019, 1.010, 1.028, "inconclusive"),  # beyond doubt slower, and too little to matter or not: nobody knows
+        (1.015, 1.012, 1.018, "unchanged"),  # beyond doubt slower, and beyond doubt too little to matter
+        (1.05, 0.99, 1.11, "inconclusive"),
+        (0.95, 0.94, 0.96, "improved"),
+        (1.0, 0.995, 1.005, "unchanged"),
+        (1.0, 0.97, 1.03, "inconclusive"),
+        (1.3, None, None, "inconclusive"),
+    ],
+)
+def test_the_rule(ratio, low, high, verdict):
+    """Large enough and beyond doubt, small enough and beyond doubt, or nothing."""
+    assert judge(Interval(ratio, low, high, 0.01, 30), 0.02) == verdict
+
+
+def test_the_interval_is_students():
+    """Against a textbook's own figures: mean 1, standard deviation 1, n = 9: ± 2.306 / 3."""
+    blocks = [1 + z for z in (-1.5, -1.0, -0.5, 0.0, 0.0, 0.0, 0.5, 1.0, 1.5)]
+    found = interval(blocks, 0.95)
+    error = math.sqrt(sum((b - 1) ** 2 for b in blocks) / 8 / 9)
+    assert math.log(found.ratio) == pytest.approx(1)
+    assert math.log(found.low) == pytest.approx(1 - 2.306 * error, abs=1e-3)
+    assert math.log(found.high) == pytest.approx(1 + 2.306 * error, abs=1e-3)
+    assert math.log(1 + found.visible) == pytest.approx((2.306 + 0.889) * error, abs=2e-3)
+
+
+def test_four_blocks_are_too_few_for_an_interval():
+    """Then there is an estimate, and nothing is concluded from it."""
+    found = interval([0.5] * 4, 0.95)
+    assert (found.low, found.high, found.visible, found.blocks) == (None, None, None, 4)
+
+
+def test_blocks_never_span_two_processes():
+    """Thirty in all, shared out by the number of pairs; two processes a thousandfold apart never meet in one."""
+    one, other = ((1.0, 1.0),) * 100, ((1.0, 1000.0),) * 200
+    paired = Paired("x", {Phase.HANDLE: {1: one, 2: other}})
+    blocks = blocks_of(paired, Phase.HANDLE)
+    assert len(blocks) == 30
+    assert sorted(set(blocks)) == [0.0, math.log(1000)]
+    assert blocks.count(0.0) == 10
+
+
+def test_processes_count_as_one_sample_each():
+    """However many batches two processes ran: they are one pair of processes."""
+    paired = Paired("x", {Phase.HANDLE: {r: ((1.0, 1.0 + r),) * 500 for r in range(6)}}, by_process=True)
+    assert blocks_of(paired, Phase.HANDLE) == pytest.approx([math.log(1 + r) for r in range(6)])
+
+
+def test_a_planted_change_is_found_and_named():
+    """5% slower in inference: that phase and handle have regressed, preprocess is unchanged, and it fails."""
+    run = a_run(
+        preprocess=noisy_pairs(1.0, 600, 1, base_s=0.003),
+        inference=noisy_pairs(1.05, 600, 2, base_s=0.064),
+        postprocess=noisy_pairs(1.0, 600, 3, base_s=0.0001),
+        handle=noisy_pairs(1.046, 600, 4),
+        latency=noisy_pairs(1.04, 600, 5),
+    )
+    found = {one.phase: one for one in compare([run], RULES)}
+    assert {phase: one.verdict for phase, one in found.items() if one.gating} == {
+        "preprocess": "unchanged",
+        "inference": "regressed",
+        "handle": "regressed",
+    }
+    assert {one.phase for one in failing(found.values(), RULES)} == {"inference", "handle"}
+    assert "handle resnet56-cpu-b16 inference" in found["inference"].line()
+    assert not failing(found.values(), replace(RULES, max_regression=0.10))
+
+
+def test_the_same_code_is_not_blamed():
+    """A hundred cells of the same code: at most one false alarm, and hardly any is left open."""
+    runs = [a_run(batch_size=seed, handle=noisy_pairs(1.0, 600, seed)) for seed in range(100)]
+    verdicts = [one.verdict for one in compare(runs, RULES)]
+    assert verdicts.count(Verdict.REGRESSED) <= 1
+    assert verdicts.count(Verdict.UNCHANGED) >= 95
+
+
+def test_more_comparisons_need_more():
+    """The intervals of a hundred comparisons are wider than one's alone: together they hold with 95%."""
+    alone = compare([a_run(handle=noisy_pairs(1.0, 300))], RULES)[0].interval
+    among = compare([a_run(batch_size=n, handle=noisy_pairs(1.0, 300)) for n in range(100)], RULES)[0].interval
+    assert among.ratio == alone.ratio
+    assert math.log(among.high / among.low) > 1.5 * math.log(alone.high / alone.low)
+
+
+def test_shown_phases_neither_judge_nor_widen():
+    """`postprocess` of 0.1% of handle and `latency`: tenfold slower, told, and the session passes."""
+    handle = noisy_pairs(1.0, 300)
+    run = a_run(handle=handle, postprocess=noisy_pairs(10, 300, base_s=7e-5), latency=noisy_pairs(10, 300))
+    found = {one.phase: one for one in compare([run], RULES)}
+    assert found["postprocess"].verdict == found["latency"].verdict == "regressed"
+    assert not failing(found.values(), RULES)
+    assert found["handle"].interval == compare([a_run(handle=handle)], RULES)[0].interval
+
+
+def test_init_is_judged_by_its_total_and_what_is_large_in_it():
+    """Restarts are the samples; the first request is shown."""
+    rounds = {r: ((4.0, 4.0 + 0.4 + r / 100),) for r in range(8)}
+    small = {r: ((0.01, 0.02),) for r in range(8)}
+    run = a_run("init", by_process=True, total=rounds, load_model=rounds, to_device=small, first_inference=rounds)
+    found = {one.phase: (one.verdict, one.gating) for one in compare([run], RULES)}
+    assert found["total"] == found["load_model"] == ("regressed", True)
+    assert found["to_device"][1] is found["first_inference"][1] is False
+
+
+def test_an_invalid_run_is_inconclusive():
+    """Whatever its figures say; strict sessions fail for it."""
+    (one,) = compare([a_run(handle=noisy_pairs(1.5, 300), invalid=("3 of 9 requests failed",))], RULES)
+    assert one.verdict == "inconclusive"
+    assert "3 of 9 requests failed" in one.line()
+    assert failing([one], RULES) == []
+    assert failing([one], replace(RULES, strict=True)) == [one]
+
+
+def test_a_phase_that_takes_no_time_has_no_ratio():
+    """A model without a device to move to: nothing is concluded, nothing breaks."""
+    assert compare([a_run("init", to_device=((0.0, 0.0),) * 9)], RULES) == []
