@@ -1,10 +1,14 @@
 """Regressed, improved, unchanged or inconclusive: what pairs of times say about a candidate and its baseline.
 
-The statistic is the logarithm of candidate ÷ baseline. Within a pair both met the same machine, so what the machine
-does in minutes cancels; what is left is correlated over seconds still, so pairs are not counted as if they were
-independent: they are gathered in consecutive blocks, each block gives its median, and Student's t interval is taken
-over the blocks (non-overlapping batch means: Schmeiser, Operations Research 30 (1982) 556–568, who found 10 to 30
-blocks to suffice; medians, since single batches have outliers).
+The statistic is the median of log(candidate ÷ baseline). Within a pair both met the same machine, so what the machine
+does in minutes cancels. What is left has heavy tails (a disturbed batch takes twice as long), which is why it is the
+median, and may be correlated over seconds, which is why pairs are not counted as if they were independent:
+
+- Both sides in one process: Woodruff's interval (Journal of the American Statistical Association 47 (1952) 635–646).
+  The share of pairs below the median has a standard error, taken between consecutive blocks of pairs; the order
+  statistics at that many errors above and below one half enclose the true median.
+- Each side in processes of its own: those differ persistently, so a pair of processes is one sample, its median, and
+  the interval is Student's over them.
 """
 
 from __future__ import annotations
@@ -69,7 +73,7 @@ class Interval:
         ratio: the estimate; 1.05 is five per cent slower.
         low, high: its interval; None where there are too few blocks for one.
         visible: the smallest change that would have left 1 outside the interval four times in five.
-        blocks: how many independent samples it rests on.
+        blocks: how many samples it rests on that count as independent.
     """
 
     ratio: float
@@ -114,44 +118,81 @@ class Comparison:
         )
 
 
-def blocks_of(paired: Paired, phase: Phase) -> list[float]:
-    """Log-ratios that may count as independent.
+def log_ratios(paired: Paired, phase: Phase) -> list[list[float]]:
+    """log(candidate ÷ baseline) of each pair, by process, in the order of time."""
+    return [[math.log(new / old) for old, new in pairs] for pairs in paired.pairs.get(phase, {}).values() if pairs]
 
-    Of sides in one process: medians of consecutive blocks, none across two processes. Where the sides are processes
-    of their own: one median for each two of them, however many batches they ran.
-    """
-    by_process = [[math.log(new / old) for old, new in pairs] for pairs in paired.pairs.get(phase, {}).values()]
-    if paired.by_process:
-        return [statistics.median(ratios) for ratios in by_process if ratios]
+
+def blocks_of(by_process: Sequence[Sequence[float]]) -> list[Sequence[float]]:
+    """Some thirty consecutive blocks, none across two processes."""
     total = sum(map(len, by_process))
-    found: list[float] = []
+    found: list[Sequence[float]] = []
     for ratios in by_process:
         count = min(len(ratios), max(1, round(BLOCKS * len(ratios) / total)))
         edges = [round(index * len(ratios) / count) for index in range(count + 1)]
-        found += [statistics.median(ratios[a:b]) for a, b in itertools.pairwise(edges) if b > a]
+        found += [ratios[a:b] for a, b in itertools.pairwise(edges)]
     return found
 
 
-def interval(blocks: Sequence[float], confidence: float) -> Interval:
-    """Student's t interval of the blocks' mean (`scipy.stats.ttest_1samp`), as ratios.
+def interval(paired: Paired, phase: Phase, confidence: float) -> Interval:
+    """What the pairs of a phase say, with this confidence."""
+    by_process = log_ratios(paired, phase)
+    if paired.by_process:
+        return student([statistics.median(ratios) for ratios in by_process], confidence)
+    return woodruff(blocks_of(by_process), confidence)
 
-    `visible` is as many standard errors as t has at the interval's end and at the power together (Bloom, Evaluation
-    Review 19 (1995) 547–556).
-    """
-    import numpy as np  # noqa: PLC0415 - scipy and numpy are not to be paid when tests are only collected
-    from scipy import stats  # noqa: PLC0415
 
-    n = len(blocks)
-    ratio = math.exp(statistics.fmean(blocks)) if n else math.nan
+def student(values: Sequence[float], confidence: float) -> Interval:
+    """Student's t interval of the mean (`scipy.stats.ttest_1samp`), as ratios."""
+    from scipy import stats  # noqa: PLC0415 - not to be paid when tests are only collected
+
+    n = len(values)
+    ratio = math.exp(statistics.fmean(values)) if n else math.nan
     if n < FEWEST_BLOCKS:
         return Interval(ratio, None, None, None, n)
-    error = float(stats.sem(blocks))
-    if not error:
+    if min(values) == max(values):
         return Interval(ratio, ratio, ratio, 0.0, n)
-    bounds = stats.ttest_1samp(blocks, 0.0).confidence_interval(confidence)
-    reach = stats.t.ppf(0.5 + confidence / 2, n - 1) + stats.t.ppf(POWER, n - 1)
-    low, high, visible = np.exp([bounds.low, bounds.high, reach * error]).tolist()
-    return Interval(ratio, low, high, visible - 1, n)
+    bounds = stats.ttest_1samp(values, 0.0).confidence_interval(confidence)
+    return _interval(ratio, bounds.low, bounds.high, confidence, n)
+
+
+def woodruff(blocks: Sequence[Sequence[float]], confidence: float) -> Interval:
+    """The median's interval between order statistics, where the blocks, not the values, are independent.
+
+    The standard error of the share below the median is that between blocks, but never less than that of as many
+    independent values. None where there are too few blocks or values.
+    """
+    import numpy as np  # noqa: PLC0415 - not to be paid when tests are only collected
+    from scipy import stats  # noqa: PLC0415
+
+    values = np.concatenate([np.asarray(block) for block in blocks]) if blocks else np.empty(0)
+    n, count = len(values), len(blocks)
+    middle = float(np.median(values)) if n else math.nan
+    if count < FEWEST_BLOCKS:
+        return Interval(math.exp(middle), None, None, None, count)
+    # A value that equals the median lies half below it.
+    below = [np.mean(np.asarray(block) < middle) + np.mean(np.asarray(block) == middle) / 2 for block in blocks]
+    sizes = np.array([len(block) for block in blocks])
+    spread = np.sum((sizes * (np.array(below) - 0.5)) ** 2) * count / (count - 1) / n**2
+    error = max(math.sqrt(spread), 0.5 / math.sqrt(n))
+    reach = float(stats.t.ppf(0.5 + confidence / 2, count - 1)) * error
+    if reach > 0.5 - 0.5 / n:
+        return Interval(math.exp(middle), None, None, None, count)
+    low, high = np.quantile(values, [0.5 - reach, 0.5 + reach]).tolist()
+    return _interval(math.exp(middle), low, high, confidence, count)
+
+
+def _interval(ratio: float, low: float, high: float, confidence: float, n: int) -> Interval:
+    """From logarithms to ratios; with the smallest change that was visible.
+
+    As many standard errors as t has at the interval's end and at the power together (Bloom, Evaluation Review 19
+    (1995) 547–556).
+    """
+    from scipy import stats  # noqa: PLC0415
+
+    at_end, at_power = stats.t.ppf([0.5 + confidence / 2, POWER], n - 1)
+    visible = math.expm1((high - low) / 2 * (at_end + at_power) / at_end)
+    return Interval(ratio, math.exp(low), math.exp(high), visible, n)
 
 
 def judge(found: Interval, min_effect: float) -> Verdict:
@@ -182,7 +223,7 @@ def compare(runs: Iterable[Run], rules: Rules) -> list[Comparison]:
             phase=phase,
             baseline_s=statistics.median(old for old, _ in pairs),
             candidate_s=statistics.median(new for _, new in pairs),
-            interval=interval(blocks_of(paired, phase), confidence),
+            interval=interval(paired, phase, confidence),
             pairs=len(pairs),
             processes=len(paired.pairs[phase]),
             gating=_gates(paired, phase),

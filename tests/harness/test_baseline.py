@@ -107,7 +107,7 @@ def test_another_environment(tmp_path):
         baseline.parse(f"python:{tmp_path}/none", tmp_path)
     bare = tmp_path / "bin" / "python"
     bare.parent.mkdir()
-    bare.write_text(f"#!/bin/sh\nexec {sys.executable} -S -I \"$@\"\n")
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S -I "$@"\n')
     bare.chmod(0o755)
     with pytest.raises(OptionError, match="No package metadata was found for torchserve"):
         baseline.parse(f"python:{tmp_path}", tmp_path)

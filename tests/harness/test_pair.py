@@ -57,7 +57,9 @@ class Context:
 def make_side(folder, name, extra="", config=None):
     """A .mar of a handler with modules `state` and `late`, which bear the same names on both sides."""
     path = folder / f"{name}.mar"
-    manifest = {"model": {"modelName": "x", "handler": "serve.py", "modelVersion": f"of {name}", "configFile": "c.yaml"}}
+    manifest = {
+        "model": {"modelName": "x", "handler": "serve.py", "modelVersion": f"of {name}", "configFile": "c.yaml"}
+    }
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))
         file.writestr("serve.py", HANDLER.replace("NAME", name) + extra)
@@ -99,7 +101,7 @@ def ask(context, handle):
 
 
 def test_each_side_answers_what_it_answers_alone(start):
-    """Same module names, same file names: each has its own state, files, manifest and config, imported late or early."""
+    """Same names of modules and files: each has its own state, files, manifest and config, imported late or early."""
     context, handle = start()
     counts = Counter()
     for _ in range(20):

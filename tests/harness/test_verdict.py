@@ -13,7 +13,18 @@ from pytest_torchserve.measure import Cell, Run
 from pytest_torchserve.measure.run import Paired
 from pytest_torchserve.model import Model
 from pytest_torchserve.phase import Phase
-from pytest_torchserve.verdict import Interval, Rules, Verdict, blocks_of, compare, failing, interval, judge
+from pytest_torchserve.verdict import (
+    Interval,
+    Rules,
+    Verdict,
+    blocks_of,
+    compare,
+    failing,
+    interval,
+    judge,
+    student,
+    woodruff,
+)
 
 RULES = Rules()
 
@@ -28,7 +39,7 @@ def noisy_pairs(ratio, n, seed=1, noise=0.03, drift=0.2, base_s=0.07):
     return tuple(pairs)
 
 
-def a_run(kind="handle", by_process=False, invalid=(), batch_size=16, **phases):
+def a_run(kind="handle", *, by_process=False, invalid=(), batch_size=16, **phases):
     """A run whose phases have these pairs: one tuple, or one by process."""
     model = Model(name="resnet56", handler="x", reference=None, dataset="cifar10")
     pairs = {Phase(name): value if isinstance(value, dict) else {7: value} for name, value in phases.items()}
@@ -60,37 +71,70 @@ def test_the_rule(ratio, low, high, verdict):
     assert judge(Interval(ratio, low, high, 0.01, 30), 0.02) == verdict
 
 
-def test_the_interval_is_students():
-    """Against a textbook's own figures: mean 1, standard deviation 1, n = 9: ± 2.306 / 3."""
-    blocks = [1 + z for z in (-1.5, -1.0, -0.5, 0.0, 0.0, 0.0, 0.5, 1.0, 1.5)]
-    found = interval(blocks, 0.95)
-    error = math.sqrt(sum((b - 1) ** 2 for b in blocks) / 8 / 9)
+def test_students_interval():
+    """Against a textbook's own figures: nine values, t = 2.306; four are too few."""
+    values = [1 + z for z in (-1.5, -1.0, -0.5, 0.0, 0.0, 0.0, 0.5, 1.0, 1.5)]
+    found = student(values, 0.95)
+    error = math.sqrt(sum((value - 1) ** 2 for value in values) / 8 / 9)
     assert math.log(found.ratio) == pytest.approx(1)
     assert math.log(found.low) == pytest.approx(1 - 2.306 * error, abs=1e-3)
     assert math.log(found.high) == pytest.approx(1 + 2.306 * error, abs=1e-3)
     assert math.log(1 + found.visible) == pytest.approx((2.306 + 0.889) * error, abs=2e-3)
+    few = student([0.5] * 4, 0.95)
+    assert (few.low, few.high, few.visible, few.blocks) == (None, None, None, 4)
 
 
-def test_four_blocks_are_too_few_for_an_interval():
-    """Then there is an estimate, and nothing is concluded from it."""
-    found = interval([0.5] * 4, 0.95)
-    assert (found.low, found.high, found.visible, found.blocks) == (None, None, None, 4)
+def test_woodruffs_interval_of_independent_values():
+    """Blocks that say nothing of their own: the ranks of the binomial distribution, widened by t for thirty blocks."""
+    rng = random.Random(3)
+    hits, widths = 0, []
+    for _ in range(300):
+        found = woodruff([[rng.gauss(0.0, 1.0) for _ in range(10)] for _ in range(30)], 0.95)
+        hits += found.low <= 1.0 <= found.high
+        widths.append(math.log(found.high / found.low))
+    # The median of n normal values has a standard error of 1.2533 / √n.
+    assert sum(widths) / 300 == pytest.approx(2 * 2.045 * 1.2533 / math.sqrt(300), rel=0.15)
+    assert 0.92 <= hits / 300 <= 1.0
+
+
+def test_woodruffs_interval_sees_that_blocks_differ():
+    """Values that move together within a block are fewer than they seem: it still holds, and is wider for it."""
+    rng = random.Random(4)
+    hits, widths = 0, []
+    for _ in range(300):
+        blocks = []
+        for _ in range(30):
+            shift = rng.gauss(0, 1)
+            blocks.append([shift + rng.gauss(0, 0.1) for _ in range(10)])
+        found = woodruff(blocks, 0.95)
+        hits += found.low <= 1.0 <= found.high
+        widths.append(math.log(found.high / found.low))
+    assert hits / 300 >= 0.92
+    assert sum(widths) / 300 > 2 * 2 * 2.045 * 1.2533 / math.sqrt(300)
+
+
+def test_too_few_values_have_no_interval():
+    """Four blocks; or more confidence than the largest and smallest of eight can give."""
+    assert woodruff([[0.0, 0.1]] * 4, 0.95).low is None
+    found = woodruff([[float(value)] for value in range(8)], 0.999)
+    assert (found.low, found.high, found.visible) == (None, None, None)
 
 
 def test_blocks_never_span_two_processes():
-    """Thirty in all, shared out by the number of pairs; two processes a thousandfold apart never meet in one."""
-    one, other = ((1.0, 1.0),) * 100, ((1.0, 1000.0),) * 200
-    paired = Paired("x", {Phase.HANDLE: {1: one, 2: other}})
-    blocks = blocks_of(paired, Phase.HANDLE)
+    """Thirty in all, shared out by the number of pairs."""
+    blocks = blocks_of([[0.0] * 100, [1.0] * 200])
     assert len(blocks) == 30
-    assert sorted(set(blocks)) == [0.0, math.log(1000)]
-    assert blocks.count(0.0) == 10
+    assert all(len(set(block)) == 1 for block in blocks)
+    assert sum(block[0] == 0.0 for block in blocks) == 10
+    assert sum(map(len, blocks)) == 300
 
 
 def test_processes_count_as_one_sample_each():
     """However many batches two processes ran: they are one pair of processes."""
-    paired = Paired("x", {Phase.HANDLE: {r: ((1.0, 1.0 + r),) * 500 for r in range(6)}}, by_process=True)
-    assert blocks_of(paired, Phase.HANDLE) == pytest.approx([math.log(1 + r) for r in range(6)])
+    pairs = {r: ((1.0, 1.0 + r / 10),) * 500 for r in range(6)}
+    found = interval(Paired("x", {Phase.HANDLE: pairs}, by_process=True), Phase.HANDLE, 0.95)
+    assert found.blocks == 6
+    assert found == student([math.log(1 + r / 10) for r in range(6)], 0.95)
 
 
 def test_a_planted_change_is_found_and_named():
@@ -141,8 +185,8 @@ def test_shown_phases_neither_judge_nor_widen():
 
 def test_init_is_judged_by_its_total_and_what_is_large_in_it():
     """Restarts are the samples; the first request is shown."""
-    rounds = {r: ((4.0, 4.0 + 0.4 + r / 100),) for r in range(8)}
-    small = {r: ((0.01, 0.02),) for r in range(8)}
+    rounds = {r: ((4.0, 4.4 + r / 10),) for r in range(8)}
+    small = dict.fromkeys(range(8), ((0.01, 0.02),))
     run = a_run("init", by_process=True, total=rounds, load_model=rounds, to_device=small, first_inference=rounds)
     found = {one.phase: (one.verdict, one.gating) for one in compare([run], RULES)}
     assert found["total"] == found["load_model"] == ("regressed", True)

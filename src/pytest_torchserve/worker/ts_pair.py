@@ -48,9 +48,9 @@ class _Place:
 
     def _holds(self, module: Any) -> bool:
         known = getattr(module, "__dict__", {})  # not by attribute: torch's own modules answer to any name
-        path = known.get("__path__")
+        path: Any = known.get("__path__")
         package = isinstance(path, list) or type(path).__name__ == "_NamespacePath"
-        files = [known.get("__file__"), *(path if package else ())]
+        files = [known.get("__file__"), *(list(path) if package else [])]
         return any(isinstance(file, str) and file.startswith(self.folder + os.sep) for file in files)
 
 
