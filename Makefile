@@ -5,19 +5,29 @@ PY := $(VENV)/bin/python
 # By content and place: an unchanged environment is used as it is; one that another checkout made is linked anew.
 STAMP := $(VENV)/.installed-$(shell (cat pyproject.toml constraints.txt; pwd) | sha256sum | cut -c1-12)
 
-.PHONY: bench bench-sender test lint setup
+DEVICE ?= cpu
+
+.PHONY: bench bench-sender bench-verdict nightly test lint setup
 
 bench: setup
-	$(PY) -m pytest -m cpu --benchmark-autosave $(ARGS)
+	$(PY) -m pytest -m cpu --benchmark-autosave --ts-report=report $(ARGS)
 
 bench-sender: setup
 	$(PY) benchmarks/sender.py $(ARGS)
+
+bench-verdict: setup
+	$(PY) benchmarks/verdict.py $(ARGS)
+
+nightly: setup
+	PYTHON=$(PY) ARGS='$(ARGS)' .ci/nightly $(DEVICE)
 
 test: setup
 	$(PY) -m pytest -m "harness or cpu" --ts-quick $(ARGS)
 
 lint: setup
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && $(VENV)/bin/lint-imports
+	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(VENV)/bin/zizmor --offline --quiet --config .github/zizmor.yml .github/workflows
 
 setup: $(STAMP)
 

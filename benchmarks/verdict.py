@@ -192,9 +192,8 @@ def main() -> int:
     handle_s = statistics.median(new for by in recorded[Phase.HANDLE] for _, new in by)
     # What a cell's budget holds besides three worker starts, at the recording's own pace.
     pairs = int(total * (given.cell_seconds - 18) / (given.record_seconds - 18))
-    print(
-        f"{total} pairs of {len(recorded[Phase.HANDLE])} processes, handle {handle_s * 1e3:.1f} ms; a cell: {pairs} pairs"
-    )
+    processes = len(recorded[Phase.HANDLE])
+    print(f"{total} pairs of {processes} processes, handle {handle_s * 1e3:.1f} ms; a cell: {pairs} pairs")
     found = simulate(recorded, pairs, given.cells, given.seed)
     ok, lines = live(place / "store", given.cell_seconds, place)
     print(*lines, sep="\n")

@@ -75,6 +75,7 @@ class Config:
         journal: the journal's file.
         keep: whether the server's folder is left behind in any case.
         require_gpu: whether a missing GPU is a failure.
+        report: the folder for a report; None for none.
     """
 
     weights: weights.Mode
@@ -93,6 +94,7 @@ class Config:
     rules: Rules = field(default_factory=Rules)
     keep: bool = False
     require_gpu: bool = False
+    report: Path | None = None
 
 
 @dataclass(slots=True)

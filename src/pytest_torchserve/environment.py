@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import subprocess
@@ -67,6 +68,7 @@ def machine() -> dict[str, object]:
     found, reason = gpus()
     return {
         "cpu_model": cpu_model(),
+        "cpu_count": os.cpu_count(),
         "gpu_models": [gpu.name for gpu in found],
         "gpu_driver": found[0].driver if found else None,
         "gpu_absent_because": reason or None,

@@ -124,6 +124,11 @@ TABLE: tuple[tuple[str, dict[str, Any]], ...] = (
     ),
     ("--ts-strict", {"action": "store_true", "help": "an inconclusive verdict fails the session, too"}),
     (
+        "--ts-compare-across",
+        {"action": "store_true", "help": "let --benchmark-compare compare runs of different environments"},
+    ),
+    ("--ts-report", {"metavar": "DIR", "help": "write index.html, summary.md and results.csv into this folder"}),
+    (
         "--ts-require-gpu",
         {"action": "store_true", "help": "a missing GPU fails the gpu tests instead of skipping"},
     ),

@@ -86,4 +86,5 @@ def read(config: pytest.Config) -> Config:
         journal=Path(journal),
         keep=config.getoption("ts_keep"),
         require_gpu=config.getoption("ts_require_gpu"),
+        report=Path(config.getoption("ts_report")).absolute() if config.getoption("ts_report") else None,
     )

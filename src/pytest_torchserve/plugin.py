@@ -1,12 +1,12 @@
-"""The pytest plugin: options, what to parametrize, in which order, and what to say at the end."""
+"""The pytest plugin: options, what to parametrize, and in which order."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from pytest_torchserve import closing, environment, hooks, options, record, verdict_tables
+from pytest_torchserve import environment, hooks, options, record
 from pytest_torchserve.config import Expected
 from pytest_torchserve.deployment import DEVICES
 from pytest_torchserve.errors import OptionError
@@ -16,14 +16,9 @@ from pytest_torchserve.matrix import CONFIG_KEY, models
 from pytest_torchserve.measure import Cell
 from pytest_torchserve.progress import Progress
 from pytest_torchserve.session import Session
-from pytest_torchserve.session import machine_info as describe_machine
 
-if TYPE_CHECKING:
-    from collections.abc import Generator
+pytest_plugins = ("pytest_torchserve.fixtures", "pytest_torchserve.matrix", "pytest_torchserve.finish")
 
-pytest_plugins = ("pytest_torchserve.fixtures", "pytest_torchserve.matrix")
-
-INCONCLUSIVE_KEY: pytest.StashKey[list[str]] = pytest.StashKey()
 LEDGER_KEY: pytest.StashKey[Ledger] = pytest.StashKey()
 
 _MARKERS = (
@@ -140,56 +135,3 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
             title = f"TorchServe log (kept in {session.server.folder})"
             report.sections.append((title, session.server.log_tail()))
     return report
-
-
-@pytest.hookimpl(tryfirst=True, wrapper=True)  # before pytest-benchmark's wrapper, which compares
-def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
-    """Stop everything."""
-    ours = session.config.stash.get(SESSION_KEY, None)
-    if ours is not None:
-        ours.close(failed=session.testsfailed > 0)
-        ours.conclude()
-        record.add_verdicts(session.config, ours.comparisons)
-        if ours.fails and session.exitstatus == pytest.ExitCode.OK:
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    session.config.stash[INCONCLUSIVE_KEY] = record.set_aside_invalid(session.config)
-    return (yield)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_benchmark_group_stats(config: pytest.Config, benchmarks: list[dict[str, Any]]) -> list[Any] | None:
-    """Our tables say more in less room: pytest-benchmark's own comes with --benchmark-compare or -verbose."""
-    return [] if record.only_ours(config, benchmarks) else None
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
-    """What makes two runs comparable goes into every saved file."""
-    machine_info.update(describe_machine(config.stash[CONFIG_KEY]))
-
-
-@pytest.hookimpl(tryfirst=True)  # pytest-benchmark's may end in a PerformanceRegression
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """The tables, the notices, and where the wall-clock went."""
-    for line in config.stash.get(INCONCLUSIVE_KEY, []):
-        terminalreporter.write_line(line)
-    session = config.stash.get(SESSION_KEY, None)
-    if session is None or (session.server is None and not session.runs):
-        return
-    runs = list(session.runs.values())
-    terminalreporter.section("torchserve")
-    for line in closing.lines(runs, width=terminalreporter._tw.fullwidth):  # noqa: SLF001
-        terminalreporter.write_line(line)
-    if session.config.baseline is not None:
-        for line in verdict_tables.lines(
-            session.comparisons,
-            session.uncompared,
-            session.config.rules,
-            session.config.baseline.words,
-            width=terminalreporter._tw.fullwidth,  # noqa: SLF001
-        ):
-            terminalreporter.write_line(line)
-    for notice in dict.fromkeys(session.notices):
-        terminalreporter.write_line(f"notice: {notice}")
-    terminalreporter.write_line(f"every run, with raw samples: {session.journal.path}")
-    terminalreporter.write_line(session.ledger.line())

@@ -11,7 +11,7 @@ import pytest
 from pytest_torchserve import journal, summary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from pytest_torchserve.measure import Run
     from pytest_torchserve.phase import Phase
@@ -62,6 +62,8 @@ def extra_info(run: Run, phase: Phase) -> dict[str, Any]:
         "achieved_batch_size": run.achieved_batch_size,
         "batch_sizes": {str(size): count for size, count in sorted(run.batch_sizes.items())},
         "processes": len(run.seconds[phase]),
+        # The samples are saved process after process: so many of each.
+        "process_samples": {str(process): len(of_it) for process, of_it in run.seconds[phase].items()},
         "process_spread": run.process_spread.get(phase),
         "precision": run.precision.get(phase),
         "checked": run.checked,
@@ -140,6 +142,30 @@ def add_verdicts(config: pytest.Config, comparisons: Sequence[Comparison]) -> No
         found = by_name.get((f"{extra.get('kind')} {extra.get('cell')}", str(extra.get("phase"))))
         if found is not None:
             extra["verdict"] = asdict(found)
+
+
+def absent(config: pytest.Config, asked: Callable[[str], bool]) -> list[str]:
+    """Entries of the saved runs compared with that this session was asked for and does not have, in words.
+
+    Args:
+        asked: whether a test of this node id was to run.
+    """
+    session: Any = getattr(config, "_benchmarksession", None)
+    if session is None or not session.compared_mapping:
+        return []
+    now = {bench.fullname for bench in session.benchmarks if bench}
+    return [
+        f"{name} is in {Path(path).name} and not in this run"
+        for path, entries in session.compared_mapping.items()
+        for name, entry in entries.items()
+        if name not in now and "phase" in entry.get("extra_info", {}) and not _invalid(entry) and asked(name)
+    ]
+
+
+def saved_files(config: pytest.Config) -> list[Path]:
+    """Every run that was saved in this storage, this one included."""
+    session: Any = getattr(config, "_benchmarksession", None)
+    return [Path(path) for path in session.storage.query()] if session is not None else []
 
 
 def _invalid(entry: Any) -> bool:

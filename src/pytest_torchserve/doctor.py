@@ -1,0 +1,162 @@
+"""What the suite finds on this machine, and what of it would make figures unreliable."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_torchserve import environment, java
+from pytest_torchserve.errors import SuiteError
+from pytest_torchserve.inputs import cache, samples
+from pytest_torchserve.telemetry import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_torchserve.telemetry import Telemetry
+
+_FREE_DISK = 5 * 2**30
+_FREE_MEMORY = 4 * 2**30
+_LOOK_S = 2.0
+_BUSY = 0.1
+_CPU = Path("/sys/devices/system/cpu")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        what: its name.
+        found: what is there.
+        advice: what to do about it; '' where nothing need be done.
+    """
+
+    what: str
+    found: str
+    advice: str = ""
+
+    @property
+    def mark(self) -> str:
+        """`!` where there is advice."""
+        return "!" if self.advice else " "
+
+
+def examine(data: Path | None) -> list[Finding]:
+    """Look at everything once; takes two seconds, for the load on the processor."""
+    looks: tuple[Callable[[], list[Finding]], ...] = (
+        _java,
+        _software,
+        _gpu,
+        lambda: _data(data),
+        _room,
+        _processor,
+        _load,
+    )
+    return [finding for look in looks for finding in look()]
+
+
+def _java() -> list[Finding]:
+    try:
+        found = java.find()
+    except SuiteError as error:
+        return [Finding("Java", error.found, error.do)]
+    return [Finding("Java", f"{found.version}, from {found.source}")]
+
+
+def _software() -> list[Finding]:
+    found = []
+    for name in ("torchserve", "torch-model-archiver", "torch", "torchvision"):
+        version = environment.version(name)
+        found.append(Finding(name, version or "not installed", "" if version else f"pip install {name}"))
+    return found
+
+
+def _gpu() -> list[Finding]:
+    gpus, reason = environment.gpus()
+    if not gpus:
+        return [Finding("GPU", f"none: {reason}")]
+    return [Finding("GPU", f"{gpu.name}, driver {gpu.driver}") for gpu in gpus]
+
+
+def _data(given: Path | None) -> list[Finding]:
+    """Samples and weights. Without them the suite works; its figures are of made images and random weights."""
+    named = given or (Path(os.environ["TS_DATA"]) if os.environ.get("TS_DATA") else None)
+    found = []
+    for dataset in ("cifar10", "imagenet"):
+        try:
+            files = samples.find(dataset, named)
+        except SuiteError as error:
+            found.append(Finding(dataset, error.found, error.do))
+        else:
+            found.append(Finding(dataset, f"{len(files.paths)} images, {files.source}"))
+    places = [named / "weights"] if named else []
+    hub = Path(os.environ.get("TORCH_HOME", Path.home() / ".cache" / "torch")) / "hub" / "checkpoints"
+    weights = sorted({path.name for place in (*places, hub) if place.is_dir() for path in place.glob("*.[pt]*h")})
+    found.append(Finding("weights", ", ".join(weights) or "none on disk: seeded (random) ones are used"))
+    return found
+
+
+def _room() -> list[Finding]:
+    import psutil  # noqa: PLC0415 - not needed to collect tests
+
+    disk, memory = shutil.disk_usage(cache.folder()).free, psutil.virtual_memory().available
+    return [
+        Finding(
+            "disk",
+            f"{disk / 2**30:.0f} GiB free beside the cache",
+            "" if disk >= _FREE_DISK else f"make room: archives and caches want {_FREE_DISK / 2**30:.0f} GiB",
+        ),
+        Finding(
+            "memory",
+            f"{memory / 2**30:.1f} GiB available",
+            ""
+            if memory >= _FREE_MEMORY
+            else "end other programs: a worker of a large network holds 1 GiB, and there are three",
+        ),
+    ]
+
+
+def _processor() -> list[Finding]:
+    count = os.cpu_count() or 1
+    found = [
+        Finding(
+            "processor",
+            f"{count} × {environment.cpu_model()}",
+            "" if count > 1 else "sender, frontend and worker share one processor: each waits for the others",
+        )
+    ]
+    governors = {path.read_text().strip() for path in _CPU.glob("cpu[0-9]*/cpufreq/scaling_governor")}
+    slow = governors - {"performance"}
+    advice = "cpupower frequency-set -g performance: clocks that follow the load make runs differ" if slow else ""
+    found.append(Finding("governor", ", ".join(sorted(governors)) or "not told (a virtual machine, as a rule)", advice))
+    turbo = _CPU / "intel_pstate" / "no_turbo"
+    if turbo.is_file():
+        on = turbo.read_text().strip() == "0"
+        found.append(Finding("turbo", "on: clocks depend on heat" if on else "off"))
+    return found
+
+
+def _load() -> list[Finding]:
+    """Two seconds of what others do here."""
+    from pytest_torchserve.process import wait_until  # noqa: PLC0415
+
+    watch = Watch()
+    try:
+        start_ns = watch.look_now()
+        wait_until(lambda: False, timeout_s=_LOOK_S)
+        seen = watch.since(start_ns)
+    finally:
+        watch.close()
+    return [] if seen is None else [_busy(seen)]
+
+
+def _busy(seen: Telemetry) -> Finding:
+    taken = seen.foreign_cpu + seen.stolen_cpu
+    found = f"others use {seen.foreign_cpu:.0%} of the processors, the hypervisor takes {seen.stolen_cpu:.0%}"
+    return Finding(
+        "load", found, "end them, or come back later: such runs are stamped INVALID" if taken > _BUSY else ""
+    )

@@ -1,0 +1,135 @@
+"""A slowdown is planted, caught and named; the same code passes: whole sessions against a real TorchServe."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+NOOP = ("tests/test_handle.py", "-k", "noop and cpu and b16", "--ts-batch-sizes=16")
+
+
+class Repository:
+    """A copy of this repository's suite in a git repository of its own."""
+
+    def __init__(self, path):
+        self.path = path
+        for name in ("conftest.py", "pytest.ini", "models", "handlers", ".gitignore"):
+            source = ROOT / name
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, path / name)
+        (path / "tests").mkdir()
+        for test in ("test_handle.py", "test_init.py"):
+            shutil.copy(ROOT / "tests" / test, path / "tests")
+        self.shell("git init -q && git add . && git -c user.name=x -c user.email=x@example.org commit -qm one")
+
+    def shell(self, line):
+        """One line as a user types it; returns the exit status and what was printed."""
+        env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        command = ["/bin/bash", "-c", line]
+        done = subprocess.run(command, cwd=self.path, env=env, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    def session(self, *args):
+        """One pytest session."""
+        command = f"{sys.executable} -m pytest --ts-journal=journal.jsonl "
+        return self.shell(command + " ".join(f"'{argument}'" for argument in args))
+
+    def paired(self):
+        """What the last compared run has to say of its sides."""
+        lines = map(json.loads, (self.path / "journal.jsonl").read_text().splitlines())
+        return [line["paired"] for line in lines if line.get("paired")][-1]
+
+    def edit(self, name, old, new):
+        """Change a file of the working tree."""
+        path = self.path / name
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+
+@pytest.fixture
+def repository(monkeypatch):
+    """A repository whose servers' folders are its own; its path is short, for the workers' sockets."""
+    folder = tempfile.mkdtemp(prefix="suite-")
+    monkeypatch.setenv("TMPDIR", folder)
+    place = Path(folder) / "repository"
+    place.mkdir()
+    yield Repository(place)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_the_readmes_commands(repository):
+    """What "Catch a regression" shows, as it stands there, with a smaller budget: caught and named, then passed."""
+    section = (ROOT / "README.md").read_text().partition("## Catch a regression")[2].partition("\n## ")[0]
+    block = re.search(r"(?:^    .+\n)+", section, re.MULTILINE)[0]
+    plant, caught, undo_and_pass = (line.partition("  #")[0].strip() for line in block.splitlines())
+    quick = " --ts-baseline-seconds=30 --ts-batch-sizes=16 --ts-report=report"
+    code, printed = repository.shell(plant)
+    assert code == 0, printed
+    assert repository.shell("git diff --quiet")[0] == 1
+    code, printed = repository.shell(caught + quick)
+    assert code == 1, printed
+    assert re.search(r"^regressed handle resnet56-cpu-b16 inference: .* × 1\.\d+ \[", printed, re.MULTILINE), printed
+    assert "regressed handle resnet56-cpu-b16 preprocess" not in printed
+    assert "the session fails: regressed" in printed
+    assert "regressed" in (repository.path / "report" / "index.html").read_text()
+    code, printed = repository.shell(undo_and_pass + quick)
+    assert code == 0, printed
+    assert not re.search(r"^regressed", printed, re.MULTILINE), printed
+    assert re.search(r"^verdict against HEAD \(\w+\): ", printed, re.MULTILINE), printed
+
+
+def test_answers_that_differ_from_the_baselines_fail(repository):
+    """However fast; and the golden ones would not have told, since they were made anew."""
+    repository.edit("handlers/noop.py", '{"bytes": len(body),', '{"bytes": len(body) + 1,')
+    assert repository.shell("git -c user.name=x -c user.email=x@example.org commit -qam other")[0] == 0
+    repository.edit("handlers/noop.py", '{"bytes": len(body) + 1,', '{"bytes": len(body),')
+    code, printed = repository.session(*NOOP, "--ts-baseline=HEAD", "--ts-baseline-seconds=10")
+    assert code == 1
+    assert "differs from the baseline: " in printed
+    assert "'bytes' is " in printed
+
+
+def test_what_belongs_to_the_process_is_measured_in_processes(repository):
+    """The candidate sets torch's threads: each side gets processes of its own, and that is said."""
+    repository.edit("handlers/noop.py", '"""Nothing to load."""', "import torch\n\n        torch.set_num_threads(1)")
+    code, printed = repository.session(*NOOP, "--ts-baseline=HEAD", "--ts-baseline-seconds=30")
+    assert code in (0, 1), printed  # two or three processes a side prove little, and must not: noop is all noise
+    paired = repository.paired()
+    assert paired["by_process"] is True
+    assert "torch.num_threads" in paired["differs"]
+    assert "torch.num_threads; so each side had processes of its own" in printed
+    assert len(paired["pairs"]["handle"]) >= 2
+
+
+def test_another_environment_is_another_server(repository):
+    """Two TorchServes, a process a side in each round; both phases of a start and of a batch."""
+    baseline = (f"--ts-baseline=python:{sys.executable}", "--ts-baseline-seconds=25")
+    code, printed = repository.session(*NOOP, *baseline)
+    assert code in (0, 1), printed
+    assert repository.paired()["by_process"] is True
+    code, printed = repository.session("tests/test_init.py", "-k", "noop and cpu", *baseline)
+    assert "verdict against python:" in printed
+    starts = repository.paired()["pairs"]
+    assert set(starts) == {"load_model", "to_device", "spawn_and_import", "total", "first_inference"}
+    assert all(old > 0.1 < new for ((old, new),) in starts["total"].values())
+
+
+def test_a_saved_store_without_the_model(repository):
+    """Nothing to compare with: measured as usual, inconclusive, and a strict session fails."""
+    (repository.path / "saved").mkdir()
+    (repository.path / "saved" / "other.mar").touch()
+    args = (*NOOP, "--ts-baseline=saved", "--ts-cell-seconds=2", "--ts-processes=1")
+    code, printed = repository.session(*args)
+    assert code == 0, printed
+    assert "warning: inconclusive handle noop-cpu-b16: no baseline: " in printed
+    assert "other.mar" in printed
+    assert repository.session(*args, "--ts-strict")[0] == 1

@@ -1,0 +1,233 @@
+"""The report: made from what a session left, opened in a real browser."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import re
+import shutil
+from dataclasses import asdict
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from pytest_torchserve import cli, report
+from pytest_torchserve.deployment import Batching, Deployment
+from pytest_torchserve.errors import InputError
+from pytest_torchserve.history import Saved
+from pytest_torchserve.journal import as_record
+from pytest_torchserve.load import Poisson
+from pytest_torchserve.measure import Cell, Run
+from pytest_torchserve.measure.batches import Batches
+from pytest_torchserve.measure.capacity import Capacity, Outcome, Step
+from pytest_torchserve.measure.run import Paired, Traffic
+from pytest_torchserve.measure.waterfall import Waterfall
+from pytest_torchserve.model import Model
+from pytest_torchserve.phase import HANDLE_PHASES, INIT_PHASES, Phase
+from pytest_torchserve.verdict import Rules, compare
+
+MACHINE = {"cpu_model": "A <b>CPU</b>", "cpu_count": 2, "torch": "2", "torchserve": "0.12.0", "java": "17"}
+CHARTS = {"verdicts", "init", "handle", "spread", "waterfall", "batches", "capacity", "trend"}
+
+
+def deployment(index=0, batch_size=16):
+    """One of many."""
+    return Deployment(Model(f"model{index}", "x", None, "cifar10"), "cpu", Batching(batch_size, 100))
+
+
+def samples(rng, phases, processes=3, n=40):
+    """Seconds by phase and process."""
+    return {p: {pid: tuple(rng.uniform(0.01, 0.02) for _ in range(n)) for pid in range(processes)} for p in phases}
+
+
+def every_kind(cells=1):
+    """A run of each kind, and `cells` handle runs; one of them INVALID, one with a baseline."""
+    rng = random.Random(1)
+    runs = [Run(Cell("init", deployment()), samples(rng, INIT_PHASES, n=1), 1)]
+    for index in range(cells):
+        seconds = samples(rng, HANDLE_PHASES)
+        batches = {16: 120}
+        runs.append(Run(Cell("handle", deployment(index // 4, 2 ** (index % 4))), seconds, 3, batch_sizes=batches))
+    pairs = {Phase.HANDLE: {1: tuple((s, 1.05 * s) for s in samples(rng, [Phase.HANDLE], 1, 300)[Phase.HANDLE][0])}}
+    paired = Paired("HEAD (abc)", pairs)
+    runs.append(Run(Cell("handle", deployment(99)), samples(rng, HANDLE_PHASES), 1, paired=paired))
+    stages = {"late": 0.001, "queue": 0.01, "inference": 0.06}
+    waterfall = Waterfall(100, stages, stages, 0.1, 0.99, one_clock=True, probed=True, queue_told=True)
+    batches = Batches(16, {16: 3, 2: 4}, (0.1,))
+    traffic = Traffic(100, 50.0, (), (), waterfall, batches)
+    runs.append(
+        Run(
+            Cell("load", deployment(), Poisson(50, 10)),
+            samples(rng, [Phase.LATENCY]),
+            1,
+            batch_sizes={16: 3, 2: 4},
+            invalid=("the <i>sender</i> was late",),
+            traffic=traffic,
+        )
+    )
+    steps = (
+        Step(50, 900, 0, Outcome.MEETS, 0.02, 0.1, 4.0),
+        Step(90, 900, 50, Outcome.MISSES, 0.03, 0.9, 9.0),
+    )
+    runs.append(Run(Cell("capacity", deployment()), {}, 1, capacity=Capacity(0.25, 0.99, 50.0, 90.0, steps)))
+    return runs
+
+
+def journal_of(path, runs):
+    """What a session with these runs would have left."""
+    lines = [{"at": "2026-01-01T00:00:00Z", "line": "session", **MACHINE}]
+    lines += [{"line": "run", **as_record(run)} for run in runs]
+    lines += [{"line": "verdict", **asdict(one)} for one in compare(runs, Rules())]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+@pytest.fixture
+def made(tmp_path):
+    """`made(cells)` writes a report of runs of every kind; returns its folder."""
+
+    def made_(cells=1):
+        document = report.read([journal_of(tmp_path / "j.jsonl", every_kind(cells))])
+        tests = ("test_handle[model0-cpu-b1-handle]", "test_handle[model1-cpu-b1-handle]")
+        document.history = [
+            Saved(f"000{n}_x.json", f"2026-01-0{n}", MACHINE, dict.fromkeys(tests, 0.01 * n)) for n in (1, 2, 3)
+        ]
+        report.write(document, tmp_path / "report")
+        return tmp_path / "report"
+
+    return made_
+
+
+@pytest.fixture
+def browser():
+    """A real browser; a machine that is to test everything must have one."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None and os.environ.get("CI"):
+        pytest.fail("no chromium on PATH: install the distribution's package `chromium`")
+    if found is None:
+        pytest.skip("no chromium on PATH")
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - half a second
+
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        launched = playwright.chromium.launch(executable_path=found, args=arguments)
+        yield launched
+        launched.close()
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 390)])
+def test_the_page_in_a_browser(made, browser, scheme, width):
+    """Every chart is there and visible, nothing is fetched, nothing is complained about, and a click sorts."""
+    folder = made()
+    page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
+    complaints, fetched = [], []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: fetched.append(request.url))
+    page.goto((folder / "index.html").as_uri())
+    boxes = {
+        figure.get_attribute("id"): figure.locator("svg").bounding_box() for figure in page.locator("figure").all()
+    }
+    assert set(boxes) == CHARTS
+    assert all(box["width"] > 300 and box["height"] > 60 for box in boxes.values())
+    assert page.evaluate(
+        "document.documentElement.scrollWidth <= window.innerWidth"
+    )  # charts scroll, the page does not
+    ink = page.evaluate("getComputedStyle(document.querySelector('figure svg text')).fill")
+    red, *_ = map(int, re.findall(r"\d+", ink))
+    assert (red > 128) is (scheme == "dark")
+    median = page.locator("table.sortable th").nth(4).locator("button")
+    for order in (1, -1):
+        median.click()
+        shown = [float(text) for text in page.locator("table.sortable td:nth-child(5)").all_text_contents()]
+        assert shown == sorted(shown)[::order]
+    assert complaints == []
+    assert [url for url in fetched if not url.startswith("data:")] == [(folder / "index.html").as_uri()]
+
+
+def test_what_it_says(made):
+    """Verdicts first; reasons and names as text, never as markup; the environment."""
+    text = (made() / "index.html").read_text()
+    assert text.index('id="verdicts"') < text.index('id="init"')
+    assert "regressed" in text
+    assert "the &lt;i&gt;sender&lt;/i&gt; was late" in text
+    assert "A &lt;b&gt;CPU&lt;/b&gt;" in text
+    assert "Against" not in text
+    summary = (made() / "summary.md").read_text()
+    assert "Against HEAD (abc): **1 regressed**" in summary
+    assert "| handle model99-cpu-b16 | handle |" in summary
+    assert "- INVALID load model0-cpu-b16-d100-poisson50: the <i>sender</i> was late" in summary
+
+
+def test_pictures_are_files_too(made):
+    """Well-formed SVG on a white ground."""
+    plots = list((made() / "plots").glob("*.svg"))
+    assert {plot.stem for plot in plots} == CHARTS
+    for plot in plots:
+        assert ET.parse(plot).getroot().tag.endswith("svg")  # noqa: S314 - our own
+        assert "currentColor" not in plot.read_text()
+
+
+def test_every_sample_is_in_the_csv(made):
+    """One row for each raw sample, and of a comparison both sides."""
+    with (made() / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    runs = every_kind()
+    wanted = sum(len(values) for run in runs for by in run.seconds.values() for values in by.values())
+    assert len(rows) == wanted + 300
+    assert [row["side"] for row in rows].count("baseline") == 300
+    assert float(rows[0]["seconds"]) == next(iter(runs[0].seconds[Phase.LOAD_MODEL].values()))[0]
+
+
+def test_two_hundred_cells_stay_small(made):
+    """Under three megabytes."""
+    page = made(200) / "index.html"
+    assert page.stat().st_size < 3e6
+
+
+def test_made_again_from_what_pytest_benchmark_saved(pytester):
+    """`tsperf report` of a saved file: the same cells, processes told apart."""
+    pytester.makepyfile(
+        """
+from pytest_torchserve import Model
+from pytest_torchserve.deployment import Batching, Deployment
+from pytest_torchserve.measure import Cell, Run
+from pytest_torchserve.phase import Phase
+
+def test_it(store):
+    cell = Cell("handle", Deployment(Model("resnet56", "x", None, "cifar10"), "cpu", Batching(16)))
+    store(Run(cell, {Phase.HANDLE: {11: (0.5,) * 30, 12: (0.25,) * 10}}, 2), Phase.HANDLE)
+"""
+    )
+    pytester.runpytest_subprocess("--benchmark-save=kept", "--benchmark-save-data").assert_outcomes(passed=1)
+    (saved,) = pytester.path.rglob("*_kept.json")
+    (run,) = report.read([saved]).runs
+    assert run["cell"] == "resnet56-cpu-b16"
+    assert {process: len(values) for process, values in run["seconds"]["handle"].items()} == {"11": 30, "12": 10}
+    assert cli.main(["report", str(saved), "-o", str(pytester.path / "page")]) == 0
+    assert "resnet56-cpu-b16" in (pytester.path / "page" / "index.html").read_text()
+
+
+def test_runs_of_two_machines_are_told_apart(tmp_path):
+    """One page may show both; it says so."""
+    first = journal_of(tmp_path / "a.jsonl", every_kind())
+    other = tmp_path / "b.jsonl"
+    other.write_text(first.read_text().replace('"java": "17"', '"java": "25"'))
+    document = report.read([first, other])
+    assert document.others == ["b.jsonl: java was 25, not 17"]
+    report.write(document, tmp_path / "out")
+    assert "b.jsonl: java was 25, not 17" in (tmp_path / "out" / "index.html").read_text()
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1, 2]", '{"benchmarks": 3}', "not json"])
+@pytest.mark.parametrize("suffix", ["json", "jsonl"])
+def test_other_files_are_refused(tmp_path, capsys, content, suffix):
+    """With what was wanted and what to name."""
+    path = tmp_path / f"x.{suffix}"
+    path.write_text(content)
+    with pytest.raises(InputError, match="wanted: "):
+        report.read([path])
+    assert cli.main(["report", str(path)]) == 2
+    assert "what to do: name" in capsys.readouterr().err
