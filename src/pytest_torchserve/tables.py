@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pytest_torchserve.measure import Run
 
-_SHORT = {
+SHORT = {
     Phase.LOAD_MODEL: "load model",
     Phase.TO_DEVICE: "to device",
     Phase.SPAWN_AND_IMPORT: "spawn import",
@@ -24,6 +24,7 @@ _SHORT = {
     Phase.INFERENCE: "infer",
     Phase.POSTPROCESS: "post",
 }
+"""What a phase is called where a column must be narrow."""
 
 
 def milliseconds(seconds: float) -> str:
@@ -54,7 +55,7 @@ def new_table(title: str, columns: Sequence[str]) -> Table:
 
 def init_table(runs: Sequence[Run]) -> Table:
     """A row for each model × device: medians over workers."""
-    names = [_SHORT.get(phase, phase.value) for phase in INIT_PHASES]
+    names = [SHORT.get(phase, phase.value) for phase in INIT_PHASES]
     table = new_table("init: ms, median over new workers", ["model", "on", *names, "RSS MiB", "n"])
     for run in runs:
         deployment = run.cell.deployment
@@ -67,7 +68,7 @@ def init_table(runs: Sequence[Run]) -> Table:
 
 def handle_table(runs: Sequence[Run]) -> Table:
     """A row for each model × device × batch: medians over batches, and the processes' spread of `handle`."""
-    names = [_SHORT.get(phase, phase.value) for phase in HANDLE_PHASES]
+    names = [SHORT.get(phase, phase.value) for phase in HANDLE_PHASES]
     table = new_table(
         "handle: ms a full batch, median over batches",
         ["model", "on", "batch", *names, "per s", "spread", "n"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_torchserve.tables import milliseconds, new_table, render
+from pytest_torchserve.tables import SHORT, milliseconds, new_table, render
 from pytest_torchserve.verdict import Comparison, Rules, Verdict, failing
 
 if TYPE_CHECKING:
@@ -44,20 +44,20 @@ def lines(
 
 
 def _table(comparisons: Sequence[Comparison], baseline: str) -> Table:
-    title = f"verdicts: ms, medians; candidate ÷ baseline ({baseline}), all intervals together 95%"
-    table = new_table(title, ["model", "phase", "was", "is", "ratio", "interval", "visible", "n", "verdict"])
+    """A row for each phase; in brackets what is shown and does not judge."""
+    title = f"verdict: ms, medians; is ÷ was ({baseline}), 95% intervals of all together"
+    table = new_table(title, ["model", "phase", "was", "is", "ratio", "interval", "visible", "verdict"])
     for one in comparisons:
         interval = one.interval
         between = f"{interval.low:.3f}–{interval.high:.3f}" if interval.low and interval.high else "–"
         table.add_row(
-            one.cell,
-            one.phase.value,
+            one.cell.partition(" ")[2],
+            SHORT.get(one.phase, one.phase.value),
             milliseconds(one.baseline_s),
             milliseconds(one.candidate_s),
             f"{interval.ratio:.3f}",
             between,
             percent(round(interval.visible, 3)) if interval.visible else "–",
-            str(one.pairs),
             one.verdict.value if one.gating else f"({one.verdict.value})",
         )
     return table

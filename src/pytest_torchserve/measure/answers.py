@@ -6,13 +6,14 @@ import json
 from dataclasses import dataclass, field
 
 ENOUGH = 50
+_ROUNDING = 1e-3
 
 
 def why_different(baseline: bytes, candidate: bytes, tolerance: float) -> str | None:
     """None where the two say the same, else how they differ, in words.
 
     Answers are JSON objects of labels and values: every value within `tolerance`; a label that only one names must be
-    as good as tied with the least that the other names. Any other answer must be the same, byte for byte.
+    within it of the most that the other leaves for a label unnamed. Any other answer must be the same, byte for byte.
     """
     if baseline == candidate:
         return None
@@ -20,11 +21,18 @@ def why_different(baseline: bytes, candidate: bytes, tolerance: float) -> str | 
     if old is None or new is None:
         return f"{candidate[:60]!r}, baseline {baseline[:60]!r}"
     for label in old.keys() | new.keys():
-        was, now = old.get(label, min(old.values())), new.get(label, min(new.values()))
+        was, now = old.get(label, _most_unnamed(old)), new.get(label, _most_unnamed(new))
         # A NaN is never within the tolerance, hence the negation.
         if not abs(now - was) <= tolerance:
             return f"{label!r} is {now:.6f}, baseline {was:.6f}"
     return None
+
+
+def _most_unnamed(answer: dict[str, float]) -> float:
+    """How large a label can be that is not among the most probable: no more than these, and than they leave of 1."""
+    least, left = min(answer.values()), 1 - sum(answer.values())
+    probabilities = least >= 0 and left >= -_ROUNDING
+    return min(least, max(left, 0.0)) if probabilities else least
 
 
 def _labels(body: bytes) -> dict[str, float] | None:

@@ -12,8 +12,8 @@ from pytest_torchserve.clock import MonotonicClock
 from pytest_torchserve.load import FullBatches
 from pytest_torchserve.measure.handle import resident_bytes
 from pytest_torchserve.measure.init import start_worker
-from pytest_torchserve.measure.paired import FEWEST_PAIRS, WARM_UP_PAIRS, Sides, Told
 from pytest_torchserve.measure.run import Cell, Paired, Run
+from pytest_torchserve.measure.sides import FEWEST_PAIRS, WARM_UP_PAIRS, Sides, Told
 from pytest_torchserve.phase import HANDLER_PHASES, Phase
 
 if TYPE_CHECKING:

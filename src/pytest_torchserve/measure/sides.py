@@ -1,0 +1,138 @@
+"""What both kinds of comparison share: two sides' answers, their times pair by pair, and what is told."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from pytest_torchserve.errors import MeasurementError
+from pytest_torchserve.measure import validity
+from pytest_torchserve.measure.answers import Agreement
+from pytest_torchserve.measure.check import Checker
+from pytest_torchserve.measure.run import Cell, Effort, Paired, Run
+from pytest_torchserve.model import TOLERANCE
+from pytest_torchserve.phase import HANDLE_PHASES, Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_torchserve.deployment import Deployment
+    from pytest_torchserve.inputs.prepared import Prepared
+    from pytest_torchserve.measure.handle import Tell
+    from pytest_torchserve.model import Sample
+    from pytest_torchserve.response import Response, Trace
+    from pytest_torchserve.telemetry import Watch
+
+WARM_UP_PAIRS = 3
+FEWEST_PAIRS = 2
+
+
+class ProcessWideError(MeasurementError):
+    """The two sides disagree about what belongs to the whole process: one process cannot hold both."""
+
+
+def twice(samples: Sequence[Sample], batch_size: int) -> list[Sample]:
+    """The samples in an order in which every batch comes twice: once for each side of a pair."""
+    batches = -(-len(samples) // batch_size)
+    found: list[Sample] = []
+    for first in range(0, batches * batch_size, batch_size):
+        batch = [samples[index % len(samples)] for index in range(first, first + batch_size)]
+        found += batch * 2
+    return found
+
+
+@dataclass(slots=True)
+class Sides:
+    """What came of both sides so far: times of whole pairs, answers, what was wrong.
+
+    Attributes:
+        pairs: phase → process → (baseline, candidate).
+    """
+
+    candidate: Checker
+    baseline: Checker
+    agreement: Agreement
+    pairs: dict[Phase, dict[int, list[tuple[float, float]]]] = field(
+        default_factory=lambda: {phase: defaultdict(list) for phase in HANDLE_PHASES}
+    )
+
+    @classmethod
+    def of(cls, deployment: Deployment, samples: Sequence[Sample]) -> Sides:
+        """Nothing yet. The baseline's answers have no golden ones: they are compared with the candidate's."""
+        unknown = [replace(sample, answer=None, label=None) for sample in samples]
+        return cls(
+            Checker.for_cell(deployment, samples),
+            Checker.for_cell(deployment, unknown),
+            Agreement(TOLERANCE[deployment.device]),
+        )
+
+    def check(self, response: Response, side: str) -> Trace | None:
+        """One response's trace where its answer can be taken."""
+        checker = self.candidate if side == "candidate" else self.baseline
+        trace = checker.check(response)
+        if trace is not None:
+            self.agreement.take(side, checker.samples[response.sample].name, response.body)
+        return trace
+
+    def add(self, process: int, baseline: Mapping[Phase, float], candidate: Mapping[Phase, float]) -> None:
+        """One whole pair."""
+        for phase in baseline.keys() & candidate.keys():
+            self.pairs[phase][process].append((baseline[phase], candidate[phase]))
+
+    @property
+    def wrong(self) -> tuple[str, ...]:
+        """Why the candidate cannot be taken, and why the baseline cannot be held against it."""
+        return (
+            *self.candidate.rejected,
+            *(f"differs from the baseline: {words}" for words in self.agreement.different),
+            *(f"baseline: {words}" for words in self.baseline.rejected),
+        )
+
+    def run(self, cell: Cell, prepared: Prepared, paired: Paired, workers: int) -> Run:
+        """What was measured. Others on the machine met both sides alike: only what was answered makes it INVALID."""
+        checker = self.candidate
+        asked = checker.checked + len(checker.rejected)
+        invalid = validity.found(validity.errors(checker.errors, asked), validity.wrong(len(self.wrong), asked))
+        return Run(
+            cell=cell,
+            workers=workers,
+            seconds={
+                phase: {process: tuple(new for _, new in pairs) for process, pairs in by_process.items()}
+                for phase, by_process in paired.pairs.items()
+            },
+            checked=checker.checked,
+            wrong=self.wrong,
+            errors=dict(checker.errors),
+            invalid=invalid,
+            devices=tuple(sorted(checker.devices)),
+            weights=prepared.served.weights_kind,
+            samples=prepared.samples_source,
+            paired=paired,
+        )
+
+    def whole_pairs(self) -> dict[Phase, dict[int, tuple[tuple[float, float], ...]]]:
+        """The pairs of every phase that has any."""
+        return {
+            phase: {process: tuple(pairs) for process, pairs in by_process.items()}
+            for phase, by_process in self.pairs.items()
+            if by_process
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a comparison is told.
+
+    Attributes:
+        deployment: what is compared.
+        baseline: what the candidate is held against, in the user's words.
+        differs: which settings of the process made one process impossible; '' for other reasons.
+    """
+
+    deployment: Deployment
+    baseline: str
+    effort: Effort
+    tell: Tell
+    watch: Watch
+    differs: str = ""

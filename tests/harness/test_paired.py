@@ -1,0 +1,266 @@
+"""Two sides, measured: pairs are whole, answers agree, budgets hold; the clock is a fake and the server is played."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from pytest_torchserve.deployment import Batching, Deployment
+from pytest_torchserve.measure import Effort, ProcessWideError, Told, measure_apart, measure_pairs, measure_restarts
+from pytest_torchserve.measure.answers import Agreement, why_different
+from pytest_torchserve.measure.sides import twice
+from pytest_torchserve.phase import Phase
+
+RIGHT = {"cat": 0.9}
+
+
+@dataclass
+class Clock:
+    """Advances by what the played server takes."""
+
+    ns: int = 0
+
+    def now_ns(self):
+        """Now."""
+        return self.ns
+
+
+@dataclass
+class Worker:
+    """A process of an endpoint."""
+
+    pid: int
+
+
+@dataclass
+class Played:
+    """An endpoint of one side or of both, without a server: a second for each start, 10 ms for each batch."""
+
+    make_response: object
+    clock: Clock
+    only: str = ""
+    factor: float = 1.0
+    answers: dict = field(default_factory=dict)
+    split_at: int = 0
+    differs: str = ""
+    starts: int = 0
+    batches: int = 0
+    asked: list = field(default_factory=list)
+    alive: bool = False
+    name: str = "played"
+
+    def workers(self):
+        """One, or none."""
+        return [Worker(100 + self.starts)] if self.alive else []
+
+    def scale(self, workers):
+        """A second a start."""
+        self.alive = bool(workers)
+        if workers:
+            self.clock.ns += 10**9
+            self.starts += 1
+            self.batches = 0
+        return self.clock.ns
+
+    def send(self, load, samples, more, clock):
+        """Batch after batch, as the pair's entry point would answer; sides in turn."""
+        at = 0
+        while True:
+            indices = [(at + index) % len(samples) for index in range(load.batch_size)]
+            at += load.batch_size
+            if not more(self.answer(indices, samples)):
+                return
+
+    def answer(self, indices, samples):
+        """One batch."""
+        side = self.only or ("baseline", "candidate")[self.batches % 2]
+        self.batches += 1
+        self.asked.append((side, tuple(samples[index].name for index in indices)))
+        slow = self.factor if side == "candidate" else 1.0
+        begun_s = self.clock.ns / 1e9
+        self.clock.ns += round(1e7 * slow)
+        size = len(indices) // 2 if self.split_at == self.batches else len(indices)
+        tag = "" if self.only else f";side={side};pair={(self.batches + 1) // 2}"
+        tag += f";differs={self.differs}" if self.differs else ""
+        found = []
+        for place, index in enumerate(indices):
+            made = self.make_response(
+                index,
+                answer=self.answers.get(side, RIGHT),
+                pid=100 + self.starts,
+                batch=self.batches + (place >= size),
+                size=size,
+                sent_s=begun_s,
+                done_s=self.clock.ns / 1e9,
+                preprocess=1.0,
+                inference=8.0 * slow,
+                postprocess=0.5,
+                handle=9.5 + 8.0 * (slow - 1),
+            )
+            found.append(made._replace(head=made.head.replace(b";gpu=0", f";gpu=0{tag}".encode())))
+        return found
+
+
+class NoWatch:
+    """A sampler that sees nothing."""
+
+    def look_now(self):
+        """Nothing."""
+        return 0
+
+    def since(self, start_ns):
+        """Nothing."""
+
+
+@pytest.fixture
+def world(monkeypatch, make_response, make_sample, cat):
+    """`world(seconds)` gives (prepared, told, make endpoint): five cats, batches of two, and one fake clock."""
+    clock = Clock()
+    for module in ("paired", "apart", "init"):
+        monkeypatch.setattr(f"pytest_torchserve.measure.{module}.MonotonicClock", lambda: clock)
+    monkeypatch.setattr("pytest_torchserve.measure.init.time.monotonic_ns", clock.now_ns)
+
+    def world_(seconds=30.0):
+        prepared = replace(cat, samples=tuple(make_sample(f"cat{n}") for n in range(5)))
+        deployment = Deployment(cat.served.model, "cpu", Batching(2))
+        told = Told(deployment, "HEAD", Effort(baseline_seconds=seconds), lambda *_: None, NoWatch())
+        return prepared, told, lambda **more: Played(make_response, clock, **more)
+
+    return world_
+
+
+def test_both_sides_get_the_same_samples(make_sample):
+    """Every batch comes twice; the last one is filled up from the start."""
+    names = [sample.name for sample in twice([make_sample(str(n)) for n in range(5)], 2)]
+    assert names == ["0", "1"] * 2 + ["2", "3"] * 2 + ["4", "0"] * 2
+
+
+def test_pairs_of_three_processes(world):
+    """The budget is shared by three processes, worker starts included; warm-up pairs do not count."""
+    prepared, told, played = world(30.0)
+    endpoint = played(factor=1.5)
+    run = measure_pairs(endpoint, prepared, told)
+    pairs = run.paired.pairs[Phase.INFERENCE]
+    assert sorted(pairs) == [101, 102, 103]
+    assert all(pair == (0.008, 0.012) for of_process in pairs.values() for pair in of_process)
+    total = sum(map(len, pairs.values()))
+    assert total == pytest.approx(27 / 0.025 - 3 * 3, rel=0.02)
+    assert endpoint.clock.ns / 1e9 == pytest.approx(30, rel=0.02)
+    assert run.pooled(Phase.INFERENCE) == [0.012] * total
+    assert run.wrong == run.invalid == ()
+    assert run.achieved_batch_size == 2
+    assert not run.paired.by_process
+
+
+def test_where_workers_start_slowly_there_are_fewer(world):
+    """Starts may take 15% of the budget: a second of five is more, and one process must do."""
+    prepared, told, played = world(5.0)
+    endpoint = played()
+    assert len(measure_pairs(endpoint, prepared, told).paired.pairs[Phase.HANDLE]) == 1
+    assert endpoint.starts == 1
+
+
+def test_a_split_batch_spoils_its_pair_only(world):
+    """Half a batch is no batch: told in the sizes, and its pair is dropped."""
+    prepared, told, played = world(5.0)
+    run = measure_pairs(played(split_at=21), prepared, told)
+    whole = measure_pairs(played(), prepared, told)
+    assert len(run.pooled(Phase.HANDLE)) == len(whole.pooled(Phase.HANDLE)) - 1
+    assert run.batch_sizes[1] == 2
+
+
+def test_answers_that_differ_fail_and_end_it(world):
+    """The candidate's is the golden one; the baseline's is another: that is said, and time is not wasted on it."""
+    prepared, told, played = world(30.0)
+    endpoint = played(answers={"baseline": {"cat": 0.7}})
+    run = measure_pairs(endpoint, prepared, told)
+    assert any("differs from the baseline: cat0: 'cat' is 0.900000, baseline 0.700000" in words for words in run.wrong)
+    assert endpoint.starts == 1
+
+
+def test_a_wrong_candidate_fails(world):
+    """Both sides agree and are wrong: the golden answer says so of the candidate."""
+    prepared, told, played = world(5.0)
+    wrong = {"dog": 0.9}
+    run = measure_pairs(played(answers={"baseline": wrong, "candidate": wrong}), prepared, told)
+    assert any("top label 'dog', golden 'cat'" in words for words in run.wrong)
+    assert not any("differs" in words for words in run.wrong)
+
+
+def test_sides_that_cannot_share_a_process(world):
+    """It is not measured at all: the caller has another way."""
+    prepared, told, played = world(5.0)
+    with pytest.raises(ProcessWideError, match=r"torch\.num_threads"):
+        measure_pairs(played(differs="torch.num_threads"), prepared, told)
+
+
+def test_apart_a_round_is_two_fresh_processes(world):
+    """Each round starts both, interleaves their batches, and counts as one process."""
+    prepared, told, played = world(30.0)
+    endpoints = {"baseline": played(only="baseline"), "candidate": played(only="candidate", factor=1.5)}
+    run = measure_apart(endpoints, prepared, told)
+    assert run.paired.by_process
+    rounds = run.paired.pairs[Phase.HANDLE]
+    assert len(rounds) == endpoints["baseline"].starts == endpoints["candidate"].starts >= 8
+    assert all(pair == (0.0095, 0.0135) for of_round in rounds.values() for pair in of_round)
+    sides = [[names for side, names in endpoints[name].asked] for name in endpoints]
+    assert sides[0] == sides[1]  # the same samples, in the same order
+    assert run.wrong == ()
+
+
+def test_apart_differing_answers_end_it(world):
+    """As in one process."""
+    prepared, told, played = world(30.0)
+    endpoints = {
+        "baseline": played(only="baseline", answers={"baseline": {"cat": 0.7}}),
+        "candidate": played(only="candidate"),
+    }
+    run = measure_apart(endpoints, prepared, told)
+    assert run.wrong[0].startswith("differs from the baseline: ")
+    assert endpoints["candidate"].starts == 1
+
+
+def test_restarts_are_the_samples_of_a_start(world):
+    """A start a side in each round, in both orders; every phase of a worker's start."""
+    prepared, told, played = world(30.0)
+    endpoints = {"baseline": played(only="baseline"), "candidate": played(only="candidate")}
+    run = measure_restarts(endpoints, prepared, told)
+    totals = run.paired.pairs[Phase.TOTAL]
+    assert len(totals) == endpoints["baseline"].starts == endpoints["candidate"].starts >= 10
+    assert all(of_round == ((1.0, 1.0),) for of_round in totals.values())
+    assert run.checked == run.processes == len(totals)
+    assert run.cell.kind == "init"
+
+
+@pytest.mark.parametrize(
+    ("baseline", "candidate", "same"),
+    [
+        ({"cat": 0.9}, {"cat": 0.9005}, True),
+        ({"cat": 0.9}, {"cat": 0.902}, False),
+        ({"cat": 0.4}, {"dog": 0.4}, True),  # as good as tied, and one of them had to be named
+        ({"cat": 0.9}, {"dog": 0.9}, False),  # they cannot both be
+        ({"cat": 0.9, "dog": 0.05}, {"cat": 0.9, "cow": 0.0504}, True),
+        ({"cat": 0.9, "dog": 0.05}, {"cat": 0.9, "cow": 0.08}, False),
+        ({"cat": 0.9}, {"cat": float("nan")}, False),
+        ({"cat": 0.9}, ["cat"], False),
+        (["cat"], ["cat"], True),
+        ({}, {"cat": 0.9}, False),
+    ],
+)
+def test_when_two_answers_are_the_same(baseline, candidate, same):
+    """Labels and values within the tolerance; anything else byte for byte."""
+    why = why_different(json.dumps(baseline).encode(), json.dumps(candidate).encode(), 1e-3)
+    assert (why is None) is same
+
+
+def test_each_sample_is_compared_once():
+    """The first answer of each side; the list of differences ends at fifty."""
+    agreement = Agreement(1e-3)
+    for n in range(60):
+        for _ in range(2):
+            agreement.take("candidate", str(n), b'{"a": 1}')
+            agreement.take("baseline", str(n), b'{"a": 2}')
+    assert agreement.compared == 60
+    assert len(agreement.different) == 50
