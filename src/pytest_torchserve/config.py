@@ -69,6 +69,7 @@ class Config:
         attach: whose server is measured; None for one of our own.
         effort: how much time a measurement may take.
         baseline: what init and handle cells are held against; None for nothing.
+        baseline_server: settings of the baseline's server, where it has one of its own.
         rules: what makes a verdict, and which one fails the session.
         server: the user's server settings.
         store: the model store.
@@ -91,6 +92,7 @@ class Config:
     engine: Engine | None = None
     attach: Attach | None = None
     baseline: Baseline | None = None
+    baseline_server: ServerSettings | None = None
     rules: Rules = field(default_factory=Rules)
     keep: bool = False
     require_gpu: bool = False

@@ -113,7 +113,8 @@ class Contest:
         if self._told.kind != "python" or side == "candidate":
             return self._server
         if self._other is None:
-            other = Server(self._server.java, self._config.store, self._config.server, python=self._told.path)
+            settings = self._config.baseline_server or self._config.server
+            other = Server(self._server.java, self._config.store, settings, python=self._told.path)
             with self._ledger.span(Account.SERVER_START):
                 try:
                     other.start()

@@ -113,6 +113,18 @@ TABLE: tuple[tuple[str, dict[str, Any]], ...] = (
             "help": "hold init and handle against this: a folder of .mar files, a git revision, or python:VENV",
         },
     ),
+    (
+        "--ts-baseline-config",
+        {"metavar": "FILE", "help": "the baseline server's config.properties (default: that of --ts-config)"},
+    ),
+    (
+        "--ts-baseline-worker-env",
+        {
+            "action": "append",
+            "metavar": "NAME=VALUE",
+            "help": "a variable for the baseline's workers, instead of those of --ts-worker-env; repeatable",
+        },
+    ),
     ("--ts-baseline-seconds", {"type": float, "metavar": "S", "help": "budget of a compared cell (default 120)"}),
     (
         "--ts-min-effect",

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import os
 import re
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_torchserve import baseline, settings
 from pytest_torchserve.address import Address
 from pytest_torchserve.config import Attach, Engine
 from pytest_torchserve.deployment import Batching
@@ -18,7 +21,9 @@ from pytest_torchserve.verdict import Rules
 if TYPE_CHECKING:
     import pytest
 
+    from pytest_torchserve.baseline import Baseline
     from pytest_torchserve.load import TimedLoad
+    from pytest_torchserve.settings import ServerSettings
 
 PORTS = 1 << 16
 
@@ -129,15 +134,43 @@ def fraction(option: str, text: str) -> float:
     return number
 
 
-def rules(config: pytest.Config) -> Rules:
-    """What makes a verdict; none of it means anything without a baseline."""
-    given = config.getoption("ts_max_regression")
-    if config.getoption("ts_baseline") is None and (given or config.getoption("ts_strict")):
+def compared(config: pytest.Config, server: ServerSettings) -> tuple[Baseline | None, ServerSettings]:
+    """What is the baseline, and its server's settings: the candidate's, but for what is said of its own."""
+    wanted = config.getoption("ts_baseline")
+    needing = ("max_regression", "strict", "baseline_config", "baseline_worker_env")
+    given = [name for name in needing if config.getoption(f"ts_{name}")]
+    if wanted is None and given:
         raise OptionError(
-            wanted="--ts-baseline with --ts-max-regression or --ts-strict",
+            wanted=f"--ts-baseline with --ts-{given[0].replace('_', '-')}",
             found="no --ts-baseline",
             do="say what to compare with, as --ts-baseline=HEAD",
         )
+    if wanted is None:
+        return None, server
+    if config.getoption("ts_url"):
+        raise OptionError(
+            wanted="--ts-baseline or --ts-url",
+            found="both",
+            do="leave one out: what someone else runs is left as it is, and cannot be given a second side",
+        )
+    found = baseline.parse(wanted, config.rootpath)
+    own_config, own_env = config.getoption("ts_baseline_config"), config.getoption("ts_baseline_worker_env")
+    if (own_config or own_env) and found.kind != "python":
+        raise OptionError(
+            wanted="--ts-baseline=python:VENV with settings of the baseline's own server",
+            found=f"--ts-baseline={wanted}, which shares the candidate's server",
+            do=f"write --ts-baseline=python:{sys.prefix} to compare this environment with itself under other settings",
+        )
+    server = replace(server, inference_port=0, management_port=0)  # the candidate's have those that were asked for
+    if own_config:
+        settings.read_properties(Path(own_config))
+        server = replace(server, config=Path(own_config).resolve())
+    return found, replace(server, worker_env=settings.parse_worker_env(own_env)) if own_env else server
+
+
+def rules(config: pytest.Config) -> Rules:
+    """What makes a verdict."""
+    given = config.getoption("ts_max_regression")
     min_effect = fraction("--ts-min-effect", config.getoption("ts_min_effect"))
     return Rules(
         min_effect=min_effect,

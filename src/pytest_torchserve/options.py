@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_torchserve import baseline, option_table, option_values, settings
+from pytest_torchserve import option_table, option_values, settings
 from pytest_torchserve.config import PACE_PER_S, Config
 from pytest_torchserve.errors import OptionError
 from pytest_torchserve.measure import Effort
@@ -47,10 +47,17 @@ def read(config: pytest.Config) -> Config:
             found="no such folder",
             do="name a folder that holds cifar10/CLASS/IMAGE or imagenet/CLASS/IMAGE files, or leave the option out",
         )
-    wanted = config.getoption("ts_baseline")
     properties = config.getoption("ts_config")
     if properties:
         settings.read_properties(Path(properties))  # an unreadable file is a usage error, now
+    server = settings.ServerSettings(
+        config=Path(properties).resolve() if properties else None,
+        jvm_args=config.getoption("ts_jvm_args"),
+        worker_env=settings.parse_worker_env(config.getoption("ts_worker_env")),
+        inference_port=config.getoption("ts_inference_port"),
+        management_port=config.getoption("ts_management_port"),
+    )
+    held_against, baseline_server = option_values.compared(config, server)
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     journal = (
         config.getoption("ts_journal") or config.rootpath / ".benchmarks" / "journal" / f"{stamp}-{os.getpid()}.jsonl"
@@ -73,15 +80,10 @@ def read(config: pytest.Config) -> Config:
         batchings=option_values.batchings(config.getoption("ts_batching")),
         engine=option_values.engine(config),
         attach=option_values.attach(config),
-        baseline=baseline.parse(wanted, config.rootpath) if wanted else None,
+        baseline=held_against,
+        baseline_server=baseline_server,
         rules=option_values.rules(config),
-        server=settings.ServerSettings(
-            config=Path(properties).resolve() if properties else None,
-            jvm_args=config.getoption("ts_jvm_args"),
-            worker_env=settings.parse_worker_env(config.getoption("ts_worker_env")),
-            inference_port=config.getoption("ts_inference_port"),
-            management_port=config.getoption("ts_management_port"),
-        ),
+        server=server,
         store=Path(config.getoption("ts_model_store") or config.rootpath / "model_store"),
         journal=Path(journal),
         keep=config.getoption("ts_keep"),

@@ -107,11 +107,20 @@ def test_batch_sizes(suite, args, sizes):
         ("--ts-url=http://127.0.0.1:1", "*wanted: --ts-url-model with --ts-url*"),
         ("--ts-url-model=theirs", "*wanted: --ts-url with --ts-url-model*"),
         ("--ts-load-master=0.0.0.0:5557", "*wanted: --ts-load-engine=locust with --ts-load-master*"),
+        ("--ts-baseline=nonsense", "*found: 'nonsense': no such folder, and *"),
+        ("--ts-strict", "*wanted: --ts-baseline with --ts-strict*"),
+        ("--ts-max-regression=5%", "*wanted: --ts-baseline with --ts-max-regression*"),
+        ("--ts-min-effect=0", "*wanted: --ts-min-effect as a share of the time*"),
+        ("--ts-min-effect=much", "*found: 'much'*"),
+        ("--ts-baseline=. --ts-url=http://x --ts-url-model=m", "*wanted: --ts-baseline or --ts-url*"),
+        ("--ts-baseline=saved --ts-baseline-worker-env=A=1", "*which shares the candidate's server*"),
     ],
 )
 def test_a_bad_option_is_a_usage_error(suite, option, message):
     """One clear message, before anything starts."""
-    result = suite.runpytest_subprocess(option)
+    (suite.path / "saved").mkdir()
+    (suite.path / "saved" / "x.mar").touch()
+    result = suite.runpytest_subprocess(*option.split())
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([message])
 

@@ -112,7 +112,7 @@ def test_what_belongs_to_the_process_is_measured_in_processes(repository):
 
 def test_another_environment_is_another_server(repository):
     """Two TorchServes, a process a side in each round; both phases of a start and of a batch."""
-    baseline = (f"--ts-baseline=python:{sys.executable}", "--ts-baseline-seconds=25")
+    baseline = (f"--ts-baseline=python:{sys.executable}", "--ts-baseline-seconds=15")
     code, printed = repository.session(*NOOP, *baseline)
     assert code in (0, 1), printed
     assert repository.paired()["by_process"] is True
@@ -133,3 +133,31 @@ def test_a_saved_store_without_the_model(repository):
     assert "warning: inconclusive handle noop-cpu-b16: no baseline: " in printed
     assert "other.mar" in printed
     assert repository.session(*args, "--ts-strict")[0] == 1
+
+
+def test_three_nights(repository):
+    """The first keeps its archives, the second is held against them, the third fails and leaves them as they were."""
+    shutil.copytree(ROOT / ".ci", repository.path / ".ci")
+    options = "tests/test_handle.py -k noop --ts-batch-sizes=16 --ts-baseline-seconds=8 --ts-cell-seconds=2"
+    told = f"PYTHON={sys.executable} NIGHTLY_KEEP=$PWD/kept GITHUB_STEP_SUMMARY=$PWD/told.md"
+
+    def night(more=""):
+        return repository.shell(f"{told} ARGS='{options} {more}' .ci/nightly")
+
+    def kept():
+        return {path.name: path.read_bytes() for path in (repository.path / "kept" / "cpu").glob("*.mar")}
+
+    code, printed = night()
+    assert code == 0, printed
+    assert "nothing to compare with yet" in printed
+    assert [re.sub(r"-\w+\.mar", "", name) for name in kept()] == ["noop-cpu"]
+    code, printed = night("--ts-max-regression=99%")  # noop is all noise
+    assert code == 0, printed
+    assert re.search(r"verdict against .*kept/cpu: ", printed), printed
+    assert "Against " in (repository.path / "told.md").read_text()
+    before = kept()
+    repository.edit("handlers/noop.py", '"""Nothing to compute."""', "import time\n\n        time.sleep(0.002)")
+    code, printed = night()
+    assert code == 1, printed
+    assert "regressed handle noop-cpu-b16 inference" in printed
+    assert kept() == before
