@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from pytest_torchserve.phase import HANDLER_PHASES, Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from pytest_torchserve.measure import Run
     from pytest_torchserve.measure.run import Paired
@@ -218,11 +218,12 @@ def compare(runs: Iterable[Run], rules: Rules) -> list[Comparison]:
         pairs = [pair for of_process in paired.pairs[phase].values() for pair in of_process]
         if not pairs or min(map(min, pairs)) <= 0:
             continue  # a phase that takes no time has no ratio
+        medians = _medians(paired, phase)
         draft = Comparison(
             cell=f"{run.cell.kind} {run.cell.id}",
             phase=phase,
-            baseline_s=statistics.median(old for old, _ in pairs),
-            candidate_s=statistics.median(new for _, new in pairs),
+            baseline_s=medians[0],
+            candidate_s=medians[1],
             interval=interval(paired, phase, confidence),
             pairs=len(pairs),
             processes=len(paired.pairs[phase]),
@@ -236,18 +237,22 @@ def compare(runs: Iterable[Run], rules: Rules) -> list[Comparison]:
 
 
 def _gates(paired: Paired, phase: Phase) -> bool:
-    """`handle` and its parts from 2% of it on; of a worker's start the whole and its parts likewise."""
+    """`handle` and its parts from 2% of it on; of a worker's start the whole and its parts likewise.
+
+    On either side: a part that was nothing and has become much must not pass for having been nothing.
+    """
     whole = Phase.HANDLE if Phase.HANDLE in paired.pairs else Phase.TOTAL
     if phase is whole:
         return True
     parts = HANDLER_PHASES if whole is Phase.HANDLE else _START
-    return phase in parts and _median_baseline(paired.pairs, phase) >= GATING_SHARE * _median_baseline(
-        paired.pairs, whole
-    )
+    shares = zip(_medians(paired, phase), _medians(paired, whole), strict=True)
+    return phase in parts and any(part >= GATING_SHARE * all_of_it for part, all_of_it in shares)
 
 
-def _median_baseline(pairs: Mapping[Phase, Mapping[int, Sequence[Pair]]], phase: Phase) -> float:
-    return statistics.median([old for of_process in pairs.get(phase, {}).values() for old, _ in of_process] or [0.0])
+def _medians(paired: Paired, phase: Phase) -> tuple[float, float]:
+    """(baseline, candidate)."""
+    pairs = [pair for of_process in paired.pairs.get(phase, {}).values() for pair in of_process] or [(0.0, 0.0)]
+    return statistics.median(old for old, _ in pairs), statistics.median(new for _, new in pairs)
 
 
 def failing(comparisons: Iterable[Comparison], rules: Rules) -> list[Comparison]:

@@ -183,6 +183,15 @@ def test_shown_phases_neither_judge_nor_widen():
     assert found["handle"].interval == compare([a_run(handle=handle)], RULES)[0].interval
 
 
+def test_a_part_that_was_nothing_and_is_much_judges():
+    """A microsecond that became two milliseconds: it was 1% of handle, and it is all of it now."""
+    was, now = noisy_pairs(1.0, 300, 1, base_s=1e-6), noisy_pairs(1.0, 300, 2, base_s=2e-3)
+    inference = tuple((old, new) for (old, _), (_, new) in zip(was, now, strict=True))
+    handle = tuple((old + 99e-6, new + 99e-6) for old, new in inference)
+    found = {one.phase: one for one in compare([a_run(inference=inference, handle=handle)], RULES)}
+    assert {one.phase for one in failing(found.values(), RULES)} == {"inference", "handle"}
+
+
 def test_init_is_judged_by_its_total_and_what_is_large_in_it():
     """Restarts are the samples; the first request is shown."""
     rounds = {r: ((4.0, 4.4 + r / 10),) for r in range(8)}
