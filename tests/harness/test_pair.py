@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import zipfile
@@ -27,7 +28,9 @@ class Handler:
     def inference(self, data):
         import late
         state.count += 1
-        return [f"NAME {late.WHO} {state.count} {state.names} {self.folder.name} {self.version} {self.setting}"]
+        late.count += 1
+        own = f"{self.folder.name} {self.version} {self.setting}"
+        return [f"NAME {late.WHO} {late.count} {state.count} {state.names} {own}"]
     def postprocess(self, data): return data
     def handle(self, data, context):
         return self.postprocess(self.inference(self.preprocess(data))) * len(data)
@@ -54,18 +57,20 @@ class Context:
         self.headers.setdefault(index, {})[key] = value
 
 
-def make_side(folder, name, extra="", config=None):
+def make_side(folder, name, extra=""):
     """A .mar of a handler with modules `state` and `late`, which bear the same names on both sides."""
     path = folder / f"{name}.mar"
-    manifest = {
-        "model": {"modelName": "x", "handler": "serve.py", "modelVersion": f"of {name}", "configFile": "c.yaml"}
-    }
+    # One of ours, whose handler stands in its config, and a stranger's without the probe.
+    ours = name == "baseline"
+    entry = {"modelName": "x", "handler": "ts_probe.py" if ours else "serve.py"}
+    manifest = {"model": {**entry, "modelVersion": f"of {name}", "configFile": "c.yaml"}}
+    config = f"setting: set by {name}\n" + ("probe: {handler: serve.py}\n" if ours else "")
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))
         file.writestr("serve.py", HANDLER.replace("NAME", name) + extra)
         file.writestr("state.py", "count = 0\nnames = []\n")
-        file.writestr("late.py", f"WHO = 'late of {name}'\n")
-        file.writestr("c.yaml", config or f"setting: set by {name}\n")
+        file.writestr("late.py", f"WHO = 'late of {name}'\ncount = 0\n")
+        file.writestr("c.yaml", config)
     return path
 
 
@@ -107,7 +112,8 @@ def test_each_side_answers_what_it_answers_alone(start):
     for _ in range(20):
         side, _, answer = ask(context, handle)
         counts[side] += 1
-        assert answer == f"{side} late of {side} {counts[side]} ['{side}'] {side} of {side} set by {side}"
+        count = counts[side]
+        assert answer == f"{side} late of {side} {count} {count} ['{side}'] {side} of {side} set by {side}"
     assert counts == {"baseline": 10, "candidate": 10}
 
 
@@ -136,6 +142,7 @@ def test_a_setting_of_the_process_is_told(start):
     spoil += "        self.folder, self.version, self.setting = Path('x'), 1, 2\n"
     context, handle = start(candidate=spoil)
     ask(context, handle)
+    assert gc.isenabled()
     assert "differs=gc.enabled" in context.headers[0]["TS-Probe-Batch"]
 
 

@@ -113,6 +113,12 @@ def test_woodruffs_interval_sees_that_blocks_differ():
     assert sum(widths) / 300 > 2 * 2 * 2.045 * 1.2533 / math.sqrt(300)
 
 
+def test_blocks_that_agree_too_well_are_not_believed():
+    """Exactly half of each block below the median: nothing scatters between them, and still 200 values are only 200."""
+    found = woodruff([[-1.0, -0.5, 0.5, 1.0]] * 50, 0.95)
+    assert found.low < 1.0 < found.high
+
+
 def test_too_few_values_have_no_interval():
     """Four blocks; or more confidence than the largest and smallest of eight can give."""
     assert woodruff([[0.0, 0.1]] * 4, 0.95).low is None

@@ -63,9 +63,7 @@ class Chart:
     width: int
 
 
-def draw(
-    name: str, title: str, caption: str, size: tuple[float, float], paint: Callable[[Figure], None]
-) -> Chart:
+def draw(name: str, title: str, caption: str, size: tuple[float, float], paint: Callable[[Figure], None]) -> Chart:
     """Make a figure of this size in inches, have it painted, and take it down as SVG."""
     import matplotlib as mpl  # noqa: PLC0415 - half a second; only for a report
     from matplotlib.figure import Figure  # noqa: PLC0415

@@ -33,14 +33,21 @@ def write(document: Document, folder: Path, min_effect: float = 0.02) -> Path:
         old.unlink()
     for chart in pictures:
         (plots / f"{chart.name}.svg").write_text(chart.plain, encoding="utf-8")
-    told = {"document": document, "charts": pictures, "rows": list(_rows(document)), "environment": _environment(document)}
+    told = {
+        "document": document,
+        "charts": pictures,
+        "rows": list(_rows(document)),
+        "environment": _environment(document),
+    }
     told |= {"gating": [one for one in document.verdicts if one["gating"]], "init": _INIT, "handle": _HANDLE}
     templates = _templates()
     for name in ("index.html", "summary.md"):
         (folder / name).write_text(templates.get_template(f"{name}.j2").render(told), encoding="utf-8")
     with (folder / "results.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["kind", "cell", "model", "device", "batch_size", "phase", "process", "sample", "side", "seconds"])
+        writer.writerow(
+            ["kind", "cell", "model", "device", "batch_size", "phase", "process", "sample", "side", "seconds"]
+        )
         writer.writerows(_samples(document))
     return folder / "index.html"
 
@@ -120,5 +127,3 @@ def _samples(document: Document) -> Iterator[list[Any]]:
             for process, pairs in paired.get(phase, {}).items():
                 for index, (seconds, _) in enumerate(pairs):
                     yield [*about, phase, process, index, "baseline", repr(seconds)]
-
-
