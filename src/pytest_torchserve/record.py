@@ -147,6 +147,8 @@ def add_verdicts(config: pytest.Config, comparisons: Sequence[Comparison]) -> No
 def absent(config: pytest.Config, asked: Callable[[str], bool]) -> list[str]:
     """Entries of the saved runs compared with that this session was asked for and does not have, in words.
 
+    After `set_aside_invalid`: an INVALID one was no measurement, and is not missed.
+
     Args:
         asked: whether a test of this node id was to run.
     """
@@ -158,7 +160,7 @@ def absent(config: pytest.Config, asked: Callable[[str], bool]) -> list[str]:
         f"{name} is in {Path(path).name} and not in this run"
         for path, entries in session.compared_mapping.items()
         for name, entry in entries.items()
-        if name not in now and "phase" in entry.get("extra_info", {}) and not _invalid(entry) and asked(name)
+        if name not in now and "phase" in entry.get("extra_info", {}) and asked(name)
     ]
 
 

@@ -85,7 +85,7 @@ def test_a_cell_that_nobody_asked_for_is_not_gone(session, pytester, args):
     """Deselected, not named, or in a file that was not."""
     pytester.makepyfile(test_other="def test_nothing(): pass")
     session([1, 4], "--benchmark-save=kept")
-    assert session([1, 4], "--benchmark-compare", *args).ret == pytest.ExitCode.OK
+    assert session([1, 4], *args, "--benchmark-compare").ret == pytest.ExitCode.OK
 
 
 def test_an_invalid_cell_is_not_missed(session, pytester):

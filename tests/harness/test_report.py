@@ -206,6 +206,15 @@ def test_it(store):
     (run,) = report.read([saved]).runs
     assert run["cell"] == "resnet56-cpu-b16"
     assert {process: len(values) for process, values in run["seconds"]["handle"].items()} == {"11": 30, "12": 10}
+    content = json.loads(saved.read_text())
+    (entry,) = content["benchmarks"]
+    older, thin = pytester.path / "older.json", pytester.path / "thin.json"
+    del entry["extra_info"]["process_samples"]
+    older.write_text(json.dumps(content))
+    assert len(report.read([older]).runs[0]["seconds"]["handle"]["all"]) == 40
+    del entry["stats"]["data"]
+    thin.write_text(json.dumps(content))
+    assert report.read([thin]).runs[0]["seconds"] == {"handle": {"all": [0.5]}}
     assert cli.main(["report", str(saved), "-o", str(pytester.path / "page")]) == 0
     assert "resnet56-cpu-b16" in (pytester.path / "page" / "index.html").read_text()
 
