@@ -47,7 +47,7 @@ def _doctor(data: Path | None) -> int:
     """What is found, line by line; 1 where something would make figures unreliable or sessions fail."""
     findings = doctor.examine(data)
     for finding in findings:
-        sys.stdout.write(f"{finding.mark} {finding.what:14} {finding.found}\n")
+        sys.stdout.write(f"{finding.mark} {finding.what:20} {finding.found}\n")
         if finding.advice:
-            sys.stdout.write(f"  {'':14} → {finding.advice}\n")
+            sys.stdout.write(f"  {'':20} → {finding.advice}\n")
     return int(any(finding.advice for finding in findings))
