@@ -41,8 +41,11 @@ class Archive:
     key: str
 
 
-def build(served: Served, device: Device, store: Path) -> Archive:
+def build(served: Served, device: Device, store: Path, *, of_today: bool = True) -> Archive:
     """The archive, made unless the store holds it already.
+
+    Args:
+        of_today: whether it is what is served now, and not an earlier version to compare with.
 
     Raises:
         ArchiveError: torch-model-archiver refused the files.
@@ -60,7 +63,15 @@ def build(served: Served, device: Device, store: Path) -> Archive:
             with tempfile.TemporaryDirectory(dir=store, prefix=f"{_MAKING}{model.name}-{device}-") as folder:
                 made = _make(served, config, Path(folder))
                 made.replace(path)
+        # The store keeps what older sources made, too: which one is today's is written down beside them.
+        if of_today:
+            current(store, model.name, device).write_text(path.name, encoding="utf-8")
     return Archive(path=path, key=key)
+
+
+def current(store: Path, name: str, device: str) -> Path:
+    """The file that names a model's archive which was last asked for; it is copied along with a store."""
+    return store / f"{name}-{device}.current"
 
 
 def check(path: Path) -> None:

@@ -13,6 +13,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pytest_torchserve import archive
 from pytest_torchserve.errors import InputError, OptionError
 from pytest_torchserve.inputs import cache
 from pytest_torchserve.model import Model, Weights
@@ -133,15 +134,20 @@ def models(folder: Path) -> dict[str, Model]:
     Raises:
         InputError: it cannot be read.
     """
-    command = [sys.executable, "-m", "pytest_torchserve.catalogue_of", str(folder)]
-    answer = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=_TIMEOUT_S, check=False)
-    if answer.returncode:
-        raise InputError(
-            wanted=f"the models that {folder / 'conftest.py'} serves",
-            found=answer.stderr.strip() or f"exit code {answer.returncode}",
-            do="name a revision whose conftest.py has pytest_torchserve_models",
-        )
-    return {entry["name"]: _model(entry) for entry in json.loads(answer.stdout)}
+    with tempfile.NamedTemporaryFile() as written:  # not its output: a catalogue may print
+        command = [sys.executable, "-m", "pytest_torchserve.catalogue_of", str(folder), written.name]
+        try:
+            subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=_TIMEOUT_S, check=True)
+            return {entry["name"]: _model(entry) for entry in json.loads(Path(written.name).read_bytes())}
+        except subprocess.CalledProcessError as error:
+            words = error.stderr.strip() or f"exit code {error.returncode}"
+        except (subprocess.TimeoutExpired, ValueError, KeyError, TypeError) as error:
+            words = f"{type(error).__name__}: {error}"
+    raise InputError(
+        wanted=f"the models that {folder / 'conftest.py'} serves",
+        found=words,
+        do="name a revision whose conftest.py has pytest_torchserve_models",
+    )
 
 
 def _model(entry: Mapping[str, Any]) -> Model:
@@ -161,11 +167,15 @@ def _model(entry: Mapping[str, Any]) -> Model:
 
 
 def saved_archive(folder: Path, name: str, device: str) -> Path:
-    """The newest archive of this model and device in a saved store; `NAME.mar` where it has no device in its name.
+    """The archive of this model and device that a saved store last used; `NAME.mar` where it has no device in its name.
 
     Raises:
         NoBaselineError: there is none.
+        InputError: there are several, and nothing says which.
     """
+    told = archive.current(folder, name, device)
+    if told.is_file() and (folder / told.read_text(encoding="utf-8")).is_file():
+        return folder / told.read_text(encoding="utf-8")
     found = [*folder.glob(f"{name}-{device}-*.mar")] or [*folder.glob(f"{name}.mar")]
     found = [path for path in found if not path.name.startswith(f"{name}-{device}-pair-")]
     if not found:
@@ -174,4 +184,10 @@ def saved_archive(folder: Path, name: str, device: str) -> Path:
             found=", ".join(sorted(path.name for path in folder.glob("*.mar"))),
             do="save the model store once more, with this model in it",
         )
-    return max(found, key=lambda path: path.stat().st_mtime)
+    if len(found) > 1:
+        raise InputError(
+            wanted=f"one archive of {name} for {device} in {folder}, or {told.name} that names one",
+            found=", ".join(sorted(path.name for path in found)),
+            do="delete those that are not meant; a whole model store, copied by `cp -r`, says itself which is",
+        )
+    return found[0]

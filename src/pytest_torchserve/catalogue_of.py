@@ -1,4 +1,4 @@
-"""A program: print what the conftest.py of a folder serves, as JSON.
+"""A program: write down what the conftest.py of a folder serves, as JSON.
 
 In a process of its own, since that folder's modules bear the names of ours.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 
-def main(folder: str) -> None:
+def main(folder: str, output: str) -> None:
     """Run the conftest.py and ask its hook."""
     place = Path(folder).resolve()
     sys.path.insert(0, str(place))
@@ -27,8 +27,8 @@ def main(folder: str) -> None:
     if hook is None:
         sys.exit(f"{place}/conftest.py has no pytest_torchserve_models")
     served = hook(**dict.fromkeys(inspect.signature(hook).parameters))
-    sys.stdout.write(json.dumps([asdict(model) for model in served], default=str))
+    Path(output).write_text(json.dumps([asdict(model) for model in served], default=str), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

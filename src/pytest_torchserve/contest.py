@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve import archive, baseline, measure, pair_archive
 from pytest_torchserve.endpoint import Endpoint
+from pytest_torchserve.errors import WorkerError
 from pytest_torchserve.inputs.golden import Preparations
 from pytest_torchserve.ledger import Account
 from pytest_torchserve.server import Server
@@ -42,6 +43,7 @@ class Contest:
         self._other: Server | None = None
         self._preparations = Preparations(config.weights, config.data)
         self._models: Mapping[str, Model] | None = None
+        self._made: set[Path] = set()
         self.notices: list[str] = []
 
     def run(
@@ -61,9 +63,11 @@ class Contest:
             return self._apart(cell, sides, prepared, told)
         try:
             return self._together(sides, prepared, told)
-        except measure.ProcessWideError as error:
-            self.notices.append(f"{cell.id}: {error.found}; so each side had processes of its own")
-            return self._apart(cell, sides, prepared, replace(told, differs=error.found))
+        except (measure.ProcessWideError, WorkerError) as error:
+            # Some things can be done once in a process only; a side that cannot start by itself will say so again.
+            found = error.found if isinstance(error, measure.ProcessWideError) else "they cannot start in one process"
+            self.notices.append(f"{cell.id}: {found}; so each side had processes of its own")
+            return self._apart(cell, sides, prepared, replace(told, differs=found))
 
     def _baseline_archive(self, deployment: Deployment) -> Path:
         name, device = deployment.model.name, deployment.device
@@ -78,17 +82,25 @@ class Contest:
                 do="name a later revision",
             )
         served = self._preparations.served(self._models[name])
-        return archive.build(served, device, self._config.store).path
+        return archive.build(served, device, self._config.store, of_today=False).path
 
     def _together(self, sides: Mapping[str, Path], prepared: Prepared, told: measure.Told) -> Run:
         """Both in one worker process."""
         deployment, effort = told.deployment, told.effort
         made = pair_archive.build(deployment.model.name, deployment.device, sides, self._config.store, effort.seed)
+        self._made.add(made.path)
         with self._deployed(self._server, deployment, "pair", made) as endpoint:
             return measure.measure_pairs(endpoint, prepared, told)
 
     def _apart(self, cell: Cell, sides: Mapping[str, Path], prepared: Prepared, told: measure.Told) -> Run:
         """Each side in processes, and perhaps on a server, of its own."""
+        for path in sides.values():
+            if not pair_archive.is_probed(path):
+                raise baseline.NoBaselineError(
+                    wanted=f"an archive with the probe, to be timed by itself, in {path}",
+                    found="one without",
+                    do="compare it in its handle cells, where the probe comes with the pair",
+                )
         take = measure.measure_restarts if cell.kind == "init" else measure.measure_apart
         with contextlib.ExitStack() as stack:
             endpoints = {
@@ -104,6 +116,7 @@ class Contest:
         if path.parent.resolve() == self._config.store.resolve():
             return path
         place = self._config.store / f"baseline-{path.name}"
+        self._made.add(place)
         place.unlink(missing_ok=True)
         place.symlink_to(path)
         return place
@@ -139,6 +152,8 @@ class Contest:
     def close(self, *, failed: bool) -> None:
         """Stop what was started."""
         self._preparations.cancel()
+        for path in self._made:
+            path.unlink(missing_ok=True)  # weights twice over, or a link to where the baseline was
         if self._other is not None:
             if failed or self._config.keep:
                 self._other.keep()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,11 +10,11 @@ import pytest
 from pytest_torchserve import closing, history, record, verdict_tables
 from pytest_torchserve.errors import SuiteError
 from pytest_torchserve.fixtures import SESSION_KEY
-from pytest_torchserve.matrix import CONFIG_KEY
+from pytest_torchserve.matrix import CONFIG_KEY, PACE_LOAD
 from pytest_torchserve.session import machine_info as describe_machine
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from pytest_torchserve.session import Session
 
@@ -44,9 +45,16 @@ def pytest_deselected(items: Sequence[pytest.Item]) -> None:
         item.config.stash.setdefault(DESELECTED_KEY, set()).add(item.nodeid)
 
 
-def asked_for(config: pytest.Config, nodeid: str) -> bool:
-    """Whether a test of this name was to run: it lies where the session looked, and was not deselected."""
-    if nodeid in config.stash.get(DESELECTED_KEY, set()):
+def asked_for(config: pytest.Config, nodeid: str, cell: Mapping[str, Any]) -> bool:
+    """Whether a test was to run: it lies where the session looked, was not deselected, and its cell was wanted.
+
+    Args:
+        cell: what the saved entry says of it.
+    """
+    told = config.stash[CONFIG_KEY]
+    unwanted = cell.get("kind") == "handle" and cell.get("batch_size") not in told.batch_sizes
+    unwanted |= bool(cell.get("load")) and cell["load"] not in {PACE_LOAD, *(load.name for load in told.loads)}
+    if unwanted or nodeid in config.stash.get(DESELECTED_KEY, set()):
         return False
     file, _, rest = nodeid.partition("::")
     place = config.rootpath / file
@@ -63,7 +71,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
     config = session.config
     ours = config.stash.get(SESSION_KEY, None)
     lines = record.set_aside_invalid(config)
-    missing = record.absent(config, lambda nodeid: asked_for(config, nodeid)) if ours is not None else []
+    missing = record.absent(config, functools.partial(asked_for, config)) if ours is not None else []
     lines += [f"missing: {words}" for words in missing]
     config.stash[INCONCLUSIVE_KEY] = lines
     fails = bool(missing)
@@ -88,9 +96,11 @@ def _report(session: Session, config: pytest.Config) -> None:
     try:
         document = report.read([session.journal.path])
         document.history = history.load(record.saved_files(config), document.environment)
-        page = report.write(document, session.config.report, session.config.rules.min_effect)
-    except (SuiteError, OSError) as error:
+        page = report.write(document, session.config.report)
+    except SuiteError as error:
         session.notices.append(f"no report: {error}")
+    except Exception as error:  # noqa: BLE001 - all is measured and saved: a picture must not make it an internal error
+        session.notices.append(f"no report: {type(error).__name__}: {error}")
     else:
         session.notices.append(f"report: {page}")
 

@@ -25,6 +25,9 @@ CONFIG_KEY: pytest.StashKey[Config] = pytest.StashKey()
 PACE = Batching(batch_size=16, max_batch_delay_ms=3000)
 """The classic setting: every 0.1 s a request, batches of 16, 3 s of delay."""
 
+PACE_LOAD = ConstantRate(PACE_PER_S, 0.0).name
+"""What its load is called."""
+
 _FIXTURES: dict[str, Kind] = {
     "init_run": "init",
     "handle_run": "handle",

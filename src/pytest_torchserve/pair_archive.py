@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 import zipfile
 from pathlib import Path
@@ -37,13 +38,20 @@ def build(name: str, device: Device, sides: Mapping[str, Path], store: Path, see
     path = store / f"{name}-{device}-pair-{key}.mar"
     with FileLock(store / f".{name}-{device}-pair.lock"):
         if not path.is_file():
-            for older in store.glob(f"{name}-{device}-pair-*.mar"):
-                older.unlink()  # each holds two copies of the weights, and is of one comparison
-            with tempfile.TemporaryDirectory(dir=store, prefix=".making-pair-") as folder:
+            prefix = f".making-pair-{name}-{device}-"
+            for abandoned in store.glob(f"{prefix}*"):
+                shutil.rmtree(abandoned)  # by someone who was killed: we hold the lock
+            with tempfile.TemporaryDirectory(dir=store, prefix=prefix) as folder:
                 made = Path(folder) / path.name
                 _write(made, device, sides, seed)
                 made.replace(path)
     return archive.Archive(path=path, key=key)
+
+
+def is_probed(path: Path) -> bool:
+    """Whether an archive holds the probe, and so reports on itself."""
+    with zipfile.ZipFile(path) as file:
+        return archive.PROBE.name in file.namelist()
 
 
 def _write(path: Path, device: Device, sides: Mapping[str, Path], seed: int) -> None:

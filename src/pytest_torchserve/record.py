@@ -11,7 +11,7 @@ import pytest
 from pytest_torchserve import journal, summary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pytest_torchserve.measure import Run
     from pytest_torchserve.phase import Phase
@@ -79,7 +79,15 @@ def extra_info(run: Run, phase: Phase) -> dict[str, Any]:
         "errors": dict(run.errors),
         "load": run.cell.load.name if run.cell.load else None,
         **journal.beyond(run),
+        "paired": _paired(run, phase),
     }
+
+
+def _paired(run: Run, phase: Phase) -> dict[str, Any] | None:
+    """The pairs of this phase: the others stand in their own entries."""
+    if run.paired is None:
+        return None
+    return {**asdict(run.paired), "pairs": {phase.value: run.paired.pairs.get(phase, {})}}
 
 
 def replay(request: pytest.FixtureRequest, run: Run, phase: Phase) -> None:
@@ -144,13 +152,13 @@ def add_verdicts(config: pytest.Config, comparisons: Sequence[Comparison]) -> No
             extra["verdict"] = asdict(found)
 
 
-def absent(config: pytest.Config, asked: Callable[[str], bool]) -> list[str]:
+def absent(config: pytest.Config, asked: Callable[[str, Mapping[str, Any]], bool]) -> list[str]:
     """Entries of the saved runs compared with that this session was asked for and does not have, in words.
 
     After `set_aside_invalid`: an INVALID one was no measurement, and is not missed.
 
     Args:
-        asked: whether a test of this node id was to run.
+        asked: whether a test of this node id, with this extra_info, was to run.
     """
     session: Any = getattr(config, "_benchmarksession", None)
     if session is None or not session.compared_mapping:
@@ -160,7 +168,7 @@ def absent(config: pytest.Config, asked: Callable[[str], bool]) -> list[str]:
         f"{name} is in {Path(path).name} and not in this run"
         for path, entries in session.compared_mapping.items()
         for name, entry in entries.items()
-        if name not in now and "phase" in entry.get("extra_info", {}) and asked(name)
+        if name not in now and "phase" in (extra := entry.get("extra_info", {})) and asked(name, extra)
     ]
 
 

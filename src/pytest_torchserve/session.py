@@ -40,6 +40,7 @@ def machine_info(config: Config) -> dict[str, Any]:
     found["server_settings"] = config.server.record()
     # Two networks in one process share its caches: such times are comparable with each other only.
     found["baseline"] = config.baseline.words if config.baseline else None
+    found["min_effect"] = config.rules.min_effect if config.baseline else None
     found["load_engine"] = f"locust × {config.engine.workers}" if config.engine else "builtin"
     try:
         runtime = java.find()
@@ -233,7 +234,9 @@ class Session:
         try:
             return self._contest.run(cell, candidate, prepared, effort, self._progress.update, watch)
         except NoBaselineError as error:
-            self.uncompared[f"{cell.kind} {cell.id}"] = f"no baseline: {error.wanted}; found: {error.found}"
+            name, why = f"{cell.kind} {cell.id}", f"no baseline: {error.wanted}; found: {error.found}"
+            self.uncompared[name] = why
+            self.journal.write("uncompared", {"cell": name, "why": why})
             return None
 
     def _target(self, deployment: Deployment) -> tuple[Target, Prepared]:
@@ -285,6 +288,8 @@ class Session:
     def conclude(self) -> None:
         """Judge everything that was held against the baseline; only now is known how much that is."""
         self.comparisons = verdict.compare(self.runs.values(), self.config.rules)
+        if self.config.baseline is not None and self.runs:
+            self.journal.write("rules", asdict(self.config.rules))
         for one in self.comparisons:
             self.journal.write("verdict", asdict(one))
 
@@ -297,17 +302,21 @@ class Session:
     # -- end -------------------------------------------------------------------------------------
 
     def close(self, *, failed: bool) -> None:
-        """Stop the server and whatever is still being prepared; a failed session leaves its logs."""
-        self._preparations.cancel()
-        for ours in (self._watch, self._swarm):
-            if ours is not None:
-                ours.close()
-        if self._contest is not None:
-            self._contest.close(failed=failed)
-            self.notices += self._contest.notices
-        if self.server is not None:
-            if failed:
-                self.server.keep()
-            if failed or self.config.keep:
-                self.notices.append(f"the server's logs and temporary files are kept in {self.server.folder}")
-            self.server.stop()
+        """Stop the server and whatever is still being prepared; a failed session leaves its logs.
+
+        Each is stopped whatever becomes of the others.
+        """
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._preparations.cancel)
+            if self.server is not None:
+                if failed:
+                    self.server.keep()
+                if failed or self.config.keep:
+                    self.notices.append(f"the server's logs and temporary files are kept in {self.server.folder}")
+                stack.callback(self.server.stop)
+            if self._contest is not None:
+                stack.callback(self.notices.extend, self._contest.notices)
+                stack.callback(self._contest.close, failed=failed)
+            for ours in (self._watch, self._swarm):
+                if ours is not None:
+                    stack.callback(ours.close)

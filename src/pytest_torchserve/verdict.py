@@ -1,37 +1,22 @@
-"""Regressed, improved, unchanged or inconclusive: what pairs of times say about a candidate and its baseline.
-
-The statistic is the median of log(candidate ÷ baseline). Within a pair both met the same machine, so what the machine
-does in minutes cancels. What is left has heavy tails (a disturbed batch takes twice as long), which is why it is the
-median, and may be correlated over seconds, which is why pairs are not counted as if they were independent:
-
-- Both sides in one process: Woodruff's interval (Journal of the American Statistical Association 47 (1952) 635–646).
-  The share of pairs below the median has a standard error, taken between consecutive blocks of pairs; the order
-  statistics at that many errors above and below one half enclose the true median.
-- Each side in processes of its own: those differ persistently, so a pair of processes is one sample, its median, and
-  the interval is Student's over them.
-"""
+"""Regressed, improved, unchanged or inconclusive: what pairs of times say about a candidate and its baseline."""
 
 from __future__ import annotations
 
-import itertools
-import math
 import statistics
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from pytest_torchserve.intervals import Interval, fewest_pairs, interval
 from pytest_torchserve.phase import HANDLER_PHASES, Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from pytest_torchserve.measure import Run
     from pytest_torchserve.measure.run import Paired
 
 CONFIDENCE = 0.95
-POWER = 0.8
-BLOCKS = 30
-FEWEST_BLOCKS = 5
 GATING_SHARE = 0.02
 """A phase that takes less of `handle` (or of a worker's whole start) is shown and does not judge."""
 
@@ -66,24 +51,6 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
-    """What blocks of pairs say about candidate ÷ baseline.
-
-    Attributes:
-        ratio: the estimate; 1.05 is five per cent slower.
-        low, high: its interval; None where there are too few blocks for one.
-        visible: the smallest change that would have left 1 outside the interval four times in five.
-        blocks: how many samples it rests on that count as independent.
-    """
-
-    ratio: float
-    low: float | None
-    high: float | None
-    visible: float | None
-    blocks: int
-
-
-@dataclass(frozen=True, slots=True)
 class Comparison:
     """One phase of one cell: candidate against baseline.
 
@@ -109,95 +76,19 @@ class Comparison:
     def line(self) -> str:
         """In words: the cell, the phase, and the figures."""
         interval = self.interval
+        times = f": × {interval.ratio:.3f}" if interval.ratio else ""
         between = f" [{interval.low:.3f}, {interval.high:.3f}]" if interval.low and interval.high else ""
         seen = f"; a change of {interval.visible:.1%} could have been seen" if interval.visible else ""
         because = f": {self.why}" if self.why else ""
         return (
             f"{self.verdict.value} {self.cell} {self.phase.value}{because}: {self.candidate_s * 1e3:.4g} ms, was "
-            f"{self.baseline_s * 1e3:.4g} ms: × {interval.ratio:.3f}{between}{seen}"
+            f"{self.baseline_s * 1e3:.4g} ms{times}{between}{seen}"
         )
-
-
-def log_ratios(paired: Paired, phase: Phase) -> list[list[float]]:
-    """log(candidate ÷ baseline) of each pair, by process, in the order of time."""
-    return [[math.log(new / old) for old, new in pairs] for pairs in paired.pairs.get(phase, {}).values() if pairs]
-
-
-def blocks_of(by_process: Sequence[Sequence[float]]) -> list[Sequence[float]]:
-    """Some thirty consecutive blocks, none across two processes."""
-    total = sum(map(len, by_process))
-    found: list[Sequence[float]] = []
-    for ratios in by_process:
-        count = min(len(ratios), max(1, round(BLOCKS * len(ratios) / total)))
-        edges = [round(index * len(ratios) / count) for index in range(count + 1)]
-        found += [ratios[a:b] for a, b in itertools.pairwise(edges)]
-    return found
-
-
-def interval(paired: Paired, phase: Phase, confidence: float) -> Interval:
-    """What the pairs of a phase say, with this confidence."""
-    by_process = log_ratios(paired, phase)
-    if paired.by_process:
-        return student([statistics.median(ratios) for ratios in by_process], confidence)
-    return woodruff(blocks_of(by_process), confidence)
-
-
-def student(values: Sequence[float], confidence: float) -> Interval:
-    """Student's t interval of the mean (`scipy.stats.ttest_1samp`), as ratios."""
-    from scipy import stats  # noqa: PLC0415 - not to be paid when tests are only collected
-
-    n = len(values)
-    ratio = math.exp(statistics.fmean(values)) if n else math.nan
-    if n < FEWEST_BLOCKS:
-        return Interval(ratio, None, None, None, n)
-    if min(values) == max(values):
-        return Interval(ratio, ratio, ratio, 0.0, n)
-    bounds = stats.ttest_1samp(values, 0.0).confidence_interval(confidence)
-    return _interval(ratio, bounds.low, bounds.high, confidence, n)
-
-
-def woodruff(blocks: Sequence[Sequence[float]], confidence: float) -> Interval:
-    """The median's interval between order statistics, where the blocks, not the values, are independent.
-
-    The standard error of the share below the median is that between blocks, but never less than that of as many
-    independent values. None where there are too few blocks or values.
-    """
-    import numpy as np  # noqa: PLC0415 - not to be paid when tests are only collected
-    from scipy import stats  # noqa: PLC0415
-
-    values = np.concatenate([np.asarray(block) for block in blocks]) if blocks else np.empty(0)
-    n, count = len(values), len(blocks)
-    middle = float(np.median(values)) if n else math.nan
-    if count < FEWEST_BLOCKS:
-        return Interval(math.exp(middle), None, None, None, count)
-    # A value that equals the median lies half below it.
-    below = [np.mean(np.asarray(block) < middle) + np.mean(np.asarray(block) == middle) / 2 for block in blocks]
-    sizes = np.array([len(block) for block in blocks])
-    spread = np.sum((sizes * (np.array(below) - 0.5)) ** 2) * count / (count - 1) / n**2
-    error = max(math.sqrt(spread), 0.5 / math.sqrt(n))
-    reach = float(stats.t.ppf(0.5 + confidence / 2, count - 1)) * error
-    if reach > 0.5 - 0.5 / n:
-        return Interval(math.exp(middle), None, None, None, count)
-    low, high = np.quantile(values, [0.5 - reach, 0.5 + reach]).tolist()
-    return _interval(math.exp(middle), low, high, confidence, count)
-
-
-def _interval(ratio: float, low: float, high: float, confidence: float, n: int) -> Interval:
-    """From logarithms to ratios; with the smallest change that was visible.
-
-    As many standard errors as t has at the interval's end and at the power together (Bloom, Evaluation Review 19
-    (1995) 547–556).
-    """
-    from scipy import stats  # noqa: PLC0415
-
-    at_end, at_power = stats.t.ppf([0.5 + confidence / 2, POWER], n - 1)
-    visible = math.expm1((high - low) / 2 * (at_end + at_power) / at_end)
-    return Interval(ratio, math.exp(low), math.exp(high), visible, n)
 
 
 def judge(found: Interval, min_effect: float) -> Verdict:
     """The rule: beyond doubt and large enough, or beyond doubt small enough, or nothing."""
-    if found.low is None or found.high is None:
+    if found.low is None or found.high is None or found.ratio is None:
         return Verdict.INCONCLUSIVE
     if found.low > 1 and found.ratio >= 1 + min_effect:
         return Verdict.REGRESSED
@@ -213,27 +104,43 @@ def compare(runs: Iterable[Run], rules: Rules) -> list[Comparison]:
     drafts = [(run, paired, phase) for run in runs if (paired := run.paired) for phase in paired.pairs]
     gating = sum(_gates(paired, phase) for _, paired, phase in drafts)
     confidence = 1 - (1 - CONFIDENCE) / max(1, gating)
-    found = []
-    for run, paired, phase in drafts:
-        pairs = [pair for of_process in paired.pairs[phase].values() for pair in of_process]
-        if not pairs or min(map(min, pairs)) <= 0:
-            continue  # a phase that takes no time has no ratio
-        medians = _medians(paired, phase)
-        draft = Comparison(
-            cell=f"{run.cell.kind} {run.cell.id}",
-            phase=phase,
-            baseline_s=medians[0],
-            candidate_s=medians[1],
-            interval=interval(paired, phase, confidence),
-            pairs=len(pairs),
-            processes=len(paired.pairs[phase]),
-            gating=_gates(paired, phase),
-        )
-        if run.invalid:
-            found.append(replace(draft, why=f"INVALID: {'; '.join(run.invalid)}"))
-        else:
-            found.append(replace(draft, verdict=judge(draft.interval, rules.min_effect)))
-    return found
+    return [
+        one
+        for run, paired, phase in drafts
+        if (one := _compared(run, paired, phase, rules.min_effect, confidence)) is not None
+    ]
+
+
+def _compared(run: Run, paired: Paired, phase: Phase, min_effect: float, confidence: float) -> Comparison | None:
+    """One phase of one run; None where it takes no time on either side."""
+    baseline_s, candidate_s = _medians(paired, phase)
+    if not baseline_s and not candidate_s:
+        return None
+    found = interval(paired, phase, confidence, min_effect)
+    pairs = sum(map(len, paired.pairs[phase].values()))
+    why, verdict = "", Verdict.INCONCLUSIVE
+    if run.invalid:
+        why = f"INVALID: {'; '.join(run.invalid)}"
+    elif not baseline_s or not candidate_s:
+        why = f"the {'baseline' if candidate_s else 'candidate'} takes no time for it, or has no such phase"
+    elif found.low is None:
+        unit = "rounds" if paired.by_process else "pairs"
+        needed = fewest_pairs(confidence, by_process=paired.by_process)
+        why = f"{found.blocks if paired.by_process else pairs} {unit}, {needed} are needed: --ts-baseline-seconds"
+    else:
+        verdict = judge(found, min_effect)
+    return Comparison(
+        cell=f"{run.cell.kind} {run.cell.id}",
+        phase=phase,
+        baseline_s=baseline_s,
+        candidate_s=candidate_s,
+        interval=found,
+        pairs=pairs,
+        processes=len(paired.pairs[phase]),
+        gating=_gates(paired, phase),
+        verdict=verdict,
+        why=why,
+    )
 
 
 def _gates(paired: Paired, phase: Phase) -> bool:
@@ -262,7 +169,7 @@ def failing(comparisons: Iterable[Comparison], rules: Rules) -> list[Comparison]
         for one in comparisons
         if one.gating
         and (
-            (one.verdict is Verdict.REGRESSED and one.interval.ratio - 1 >= rules.max_regression)
+            (one.verdict is Verdict.REGRESSED and (one.interval.ratio or 0) - 1 >= rules.max_regression)
             or (rules.strict and one.verdict is Verdict.INCONCLUSIVE)
         )
     ]

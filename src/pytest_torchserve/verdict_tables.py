@@ -37,9 +37,11 @@ def lines(
     counts[Verdict.INCONCLUSIVE] += len(uncompared)
     told = ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items() if count)
     found.append(f"verdict against {baseline}: {told or 'nothing was compared'}")
-    if failed or (rules.strict and uncompared):
-        why = "--ts-strict lets nothing inconclusive pass" if rules.strict else "regressed"
-        found.append(f"the session fails: {why}")
+    reasons = ["regressed"] if any(one.verdict is Verdict.REGRESSED for one in failed) else []
+    if rules.strict and counts[Verdict.INCONCLUSIVE]:
+        reasons.append("--ts-strict lets nothing inconclusive pass")
+    if reasons:
+        found.append(f"the session fails: {'; '.join(reasons)}")
     return found
 
 
@@ -55,7 +57,7 @@ def _table(comparisons: Sequence[Comparison], baseline: str) -> Table:
             SHORT.get(one.phase, one.phase.value),
             milliseconds(one.baseline_s),
             milliseconds(one.candidate_s),
-            f"{interval.ratio:.3f}",
+            f"{interval.ratio:.3f}" if interval.ratio else "–",
             between,
             percent(round(interval.visible, 3)) if interval.visible else "–",
             one.verdict.value if one.gating else f"({one.verdict.value})",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
 import pytest
 
-from pytest_torchserve import baseline
+from pytest_torchserve import archive, baseline
 from pytest_torchserve.errors import InputError, OptionError
 
 CONFTEST = """
@@ -85,18 +84,31 @@ def test_a_revision_that_cannot_be_read_says_why(repository):
 
 
 def test_archives(tmp_path):
-    """The newest of a model and device; a stranger's by its name alone; never a pair of an earlier comparison."""
+    """The one that the store last used, a stranger's by its name alone, never a pair; of several unnamed ones none."""
     with pytest.raises(OptionError, match=r"no \.mar file"):
         baseline.parse(str(tmp_path), tmp_path)
-    for index, name in enumerate(("a-cpu-1", "a-cpu-2", "a-cpu-pair-3", "a-gpu-4", "b")):
-        path = tmp_path / f"{name}.mar"
-        path.touch()
-        os.utime(path, (index, index))
+    for name in ("a-cpu-1", "a-cpu-2", "a-cpu-pair-3", "a-gpu-4", "b"):
+        (tmp_path / f"{name}.mar").touch()
     assert baseline.parse(str(tmp_path), tmp_path).kind == "archives"
-    assert baseline.saved_archive(tmp_path, "a", "cpu").name == "a-cpu-2.mar"
+    assert baseline.saved_archive(tmp_path, "a", "gpu").name == "a-gpu-4.mar"
     assert baseline.saved_archive(tmp_path, "b", "cpu").name == "b.mar"
     with pytest.raises(baseline.NoBaselineError, match="an archive of c for cpu"):
         baseline.saved_archive(tmp_path, "c", "cpu")
+    with pytest.raises(InputError, match=r"found: a-cpu-1\.mar, a-cpu-2\.mar"):
+        baseline.saved_archive(tmp_path, "a", "cpu")
+    for named in ("a-cpu-2.mar", "a-cpu-1.mar"):
+        archive.current(tmp_path, "a", "cpu").write_text(named)
+        assert baseline.saved_archive(tmp_path, "a", "cpu").name == named
+
+
+def test_a_catalogue_that_prints(repository):
+    """What it says is no part of what it serves."""
+    (repository / "conftest.py").write_text("print('hello')\n" + CONFTEST)
+    subprocess.run(
+        ["git", "-C", repository, "-c", "user.name=x", "-c", "user.email=x@example.org", "commit", "-qam", "x"],  # noqa: S607
+        check=True,
+    )
+    assert set(baseline.models(baseline.parse("HEAD", repository).path)) == {"third", "stock"}
 
 
 def test_another_environment(tmp_path):

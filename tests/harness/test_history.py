@@ -88,6 +88,13 @@ def test_a_cell_that_nobody_asked_for_is_not_gone(session, pytester, args):
     assert session([1, 4], *args, "--benchmark-compare").ret == pytest.ExitCode.OK
 
 
+def test_a_cell_that_an_option_leaves_out_is_not_gone(session):
+    """--ts-quick measures batches of 1 and 16 only."""
+    session([1, 4], "--benchmark-save=kept")
+    assert session([1], "--ts-quick", "--benchmark-compare").ret == pytest.ExitCode.OK
+    assert session([4], "--ts-quick", "--benchmark-compare").ret == pytest.ExitCode.TESTS_FAILED
+
+
 def test_an_invalid_cell_is_not_missed(session, pytester):
     """Its saved figures were none: without it the comparison is whole."""
     session([1, 4], "--benchmark-save=kept")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import random
 import sys
 import zipfile
 from collections import Counter
@@ -98,6 +99,15 @@ def start(tmp_path, monkeypatch):
     return start_
 
 
+@pytest.fixture
+def collecting():
+    """The garbage collector as it was, whatever a side does to it."""
+    threshold = gc.get_threshold()
+    yield
+    gc.enable()
+    gc.set_threshold(*threshold)
+
+
 def ask(context, handle):
     """One batch of one: (side, pair, answer)."""
     (answer,) = handle([{}], context)
@@ -146,13 +156,36 @@ def test_a_setting_of_the_process_is_told(start):
     assert "differs=gc.enabled" in context.headers[0]["TS-Probe-Batch"]
 
 
-def test_sides_that_agree_say_nothing(start):
-    """Both switch it off: that is no difference between them."""
+def test_what_both_sides_set_holds(start, collecting):
+    """Both switch it off: that is no difference between them, and each runs as it would alone."""
     spoil = "\n    def initialize(self, context):\n        gc.disable()\n"
     spoil += "        self.folder, self.version, self.setting = Path('x'), 1, 2\n"
     context, handle = start(baseline=spoil, candidate=spoil)
     ask(context, handle)
     assert "differs" not in context.headers[0]["TS-Probe-Batch"]
+    assert not gc.isenabled()
+
+
+def test_a_setting_that_is_made_while_serving_is_told(start, collecting):
+    """Not at the start, but with the first batch: from the next one on every answer says so."""
+    spoil = "\n    def preprocess(self, data):\n        gc.set_threshold(7)\n        return data\n"
+    context, handle = start(candidate=spoil)
+    for _ in range(3):
+        ask(context, handle)
+    assert "differs=gc.threshold" in context.headers[0]["TS-Probe-Batch"]
+
+
+def test_random_numbers_are_each_sides_own(start):
+    """Both seed alike: each draws what it would draw alone, whoever is asked in between."""
+    draw = "\n    def inference(self, data):\n        return [random.random()]\n"
+    draw += "import random\nrandom.seed(0)\n"
+    context, handle = start(baseline=draw, candidate=draw)
+    drawn = {"baseline": [], "candidate": []}
+    for _ in range(10):
+        side, _, answer = ask(context, handle)
+        drawn[side].append(answer)
+    alone = random.Random(0)
+    assert drawn["baseline"] == drawn["candidate"] == [alone.random() for _ in range(5)]
 
 
 def test_a_side_that_cannot_be_imported_says_why(start):

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from pytest_torchserve.deployment import Batching, Deployment
+from pytest_torchserve.errors import MeasurementError
 from pytest_torchserve.measure import Effort, ProcessWideError, Told, measure_apart, measure_pairs, measure_restarts
 from pytest_torchserve.measure.answers import Agreement, why_different
 from pytest_torchserve.measure.sides import twice
 from pytest_torchserve.phase import Phase
+from pytest_torchserve.response import Failure
 
 RIGHT = {"cat": 0.9}
 
@@ -46,6 +48,8 @@ class Played:
     split_at: int = 0
     guest_at: int = 0
     cold: int = 0
+    fails_at: int = 0
+    dies_at: int = 0
     differs: str = ""
     starts: int = 0
     batches: int = 0
@@ -76,26 +80,38 @@ class Played:
                 return
 
     def answer(self, indices, samples):
-        """One batch."""
+        """What the frontend makes of one batch of requests: one batch, or two that take two turns."""
+        if self.split_at != self.batches + 1:
+            return self.turn(indices, samples)
+        half = len(indices) // 2
+        return self.turn(indices[:half], samples) + self.turn(indices[half:], samples)
+
+    def turn(self, indices, samples):
+        """One batch, by the side whose turn it is."""
         side = self.only or ("baseline", "candidate")[self.batches % 2]
         self.batches += 1
         self.asked.append((side, tuple(samples[index].name for index in indices)))
         slow = (self.factor if side == "candidate" else 1.0) * (10 if self.batches <= self.cold else 1)
         begun_s = self.clock.ns / 1e9
         self.clock.ns += round(1e7 * slow)
-        size = len(indices) // 2 if self.split_at == self.batches else len(indices)
         tag = "" if self.only else f";side={side};pair={(self.batches + 1) // 2}"
         tag += f";differs={self.differs}" if self.differs else ""
+        failed = self.fails_at == self.batches
+        died = bool(self.dies_at) and self.batches >= self.dies_at
         found = []
-        for place, index in enumerate(indices):
+        for index in indices:
             made = self.make_response(
                 index,
                 answer=self.answers.get(side, RIGHT),
-                pid=100 + self.starts,
-                batch=self.batches + (place >= size),
-                size=size + (self.guest_at == self.batches),
+                pid=100 + self.starts + 1000 * died,
+                batch=self.batches,
+                size=len(indices) + (self.guest_at == self.batches),
                 sent_s=begun_s,
                 done_s=self.clock.ns / 1e9,
+                probed=not failed,
+                error="HTTP 503" if failed else None,
+                failure=Failure.HTTP if failed else None,
+                status=503 if failed else 200,
                 preprocess=1.0,
                 inference=8.0 * slow,
                 postprocess=0.5,
@@ -164,13 +180,41 @@ def test_where_workers_start_slowly_there_are_fewer(world):
     assert endpoint.starts == 1
 
 
-def test_a_split_batch_spoils_its_pair_only(world):
-    """Half a batch is no batch: told in the sizes, and its pair is dropped."""
+def test_a_split_batch_ends_its_process(world):
+    """It takes both turns of a pair: the sides would get different samples from there on. The next process goes on."""
+    prepared, told, played = world(30.0)
+    endpoint = played(split_at=21)
+    run = measure_pairs(endpoint, prepared, told)
+    pairs = run.paired.pairs[Phase.HANDLE]
+    assert [len(of_process) for of_process in pairs.values()] == [7, 7, 7]
+    assert run.batch_sizes == {2: 60, 1: 6}
+    assert run.wrong == ()  # each half was checked as the side that it was
+    asked = [names for _, names in endpoint.asked[:20]]
+    assert asked[::2] == asked[1::2]
+
+
+def test_a_batch_that_failed_is_nobodys(world):
+    """It carries no headers: neither side is blamed, the run is INVALID and names both."""
     prepared, told, played = world(5.0)
-    run = measure_pairs(played(split_at=21), prepared, told)
-    whole = measure_pairs(played(), prepared, told)
-    assert len(run.pooled(Phase.HANDLE)) == len(whole.pooled(Phase.HANDLE)) - 1
-    assert run.batch_sizes[1] == 2
+    run = measure_pairs(played(fails_at=21), prepared, told)
+    assert run.wrong[0].startswith("one of the two sides: cat")
+    assert run.errors == {"HTTP 503": 2}
+    assert run.invalid
+
+
+def test_a_worker_that_dies_is_not_passed_over(world):
+    """TorchServe starts another, which counts its pairs anew."""
+    prepared, told, played = world(5.0)
+    with pytest.raises(MeasurementError, match="a worker died and was replaced"):
+        measure_pairs(played(dies_at=30), prepared, told)
+
+
+def test_slow_batches_warm_up_less(world):
+    """A second is enough: of pairs that take minutes none is given away."""
+    prepared, told, played = world(200.0)
+    run = measure_pairs(played(factor=4000.0), prepared, told)
+    first = run.paired.pairs[Phase.HANDLE][101]
+    assert len(first) == 2
 
 
 def test_a_batch_with_a_guest_is_not_timed(world):
@@ -269,11 +313,13 @@ def test_when_two_answers_are_the_same(baseline, candidate, same):
 
 
 def test_each_sample_is_compared_once():
-    """The first answer of each side; the list of differences ends at fifty."""
+    """The first answer of each side from each process; the list of differences ends at fifty."""
     agreement = Agreement(1e-3)
     for n in range(60):
         for _ in range(2):
-            agreement.take("candidate", str(n), b'{"a": 1}')
-            agreement.take("baseline", str(n), b'{"a": 2}')
-    assert agreement.compared == 60
+            agreement.take("candidate", 1, str(n), b'{"a": 1}')
+            agreement.take("baseline", 1, str(n), b'{"a": 2}')
+        agreement.take("candidate", 2, str(n), b'{"a": 1}')
+        agreement.take("baseline", 2, str(n), b'{"a": 1}')
+    assert (agreement.compared, agreement.differing) == (120, 60)
     assert len(agreement.different) == 50

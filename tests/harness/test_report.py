@@ -80,6 +80,8 @@ def journal_of(path, runs):
     lines = [{"at": "2026-01-01T00:00:00Z", "line": "session", **MACHINE}]
     lines += [{"line": "run", **as_record(run)} for run in runs]
     lines += [{"line": "verdict", **asdict(one)} for one in compare(runs, Rules())]
+    lines.append({"line": "uncompared", "cell": "handle other-cpu-b1", "why": "no <baseline>"})
+    lines.append({"line": "rules", **asdict(Rules(min_effect=0.03))})
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
 
@@ -150,14 +152,19 @@ def test_the_page_in_a_browser(made, browser, scheme, width):
 def test_what_it_says(made):
     """Verdicts first; reasons and names as text, never as markup; the environment."""
     text = (made() / "index.html").read_text()
-    assert text.index('id="verdicts"') < text.index('id="init"')
+    assert text.index('id="verdict"') < text.index('id="init"')
+    for figure in ("p99 at 90 requests/s", "queue, mean of a request", "batches of 2", "0003_x.json"):
+        assert figure in text
+    assert "handle other-cpu-b1 was not compared: no &lt;baseline&gt;" in text
     assert "regressed" in text
     assert "the &lt;i&gt;sender&lt;/i&gt; was late" in text
     assert "A &lt;b&gt;CPU&lt;/b&gt;" in text
     assert "Against" not in text
+    assert report.read([made().parent / "j.jsonl"]).min_effect == 0.03
     summary = (made() / "summary.md").read_text()
     assert "Against HEAD (abc): **1 regressed**" in summary
     assert "| handle model99-cpu-b16 | handle |" in summary
+    assert "| handle other-cpu-b1 | | | | | | | inconclusive: no <baseline> |" in summary
     assert "- INVALID load model0-cpu-b16-d100-poisson50: the <i>sender</i> was late" in summary
 
 

@@ -9,22 +9,12 @@ from dataclasses import replace
 import pytest
 
 from pytest_torchserve.deployment import Batching, Deployment
+from pytest_torchserve.intervals import Interval, blocks_of, fewest_pairs, interval, student, woodruff
 from pytest_torchserve.measure import Cell, Run
 from pytest_torchserve.measure.run import Paired
 from pytest_torchserve.model import Model
 from pytest_torchserve.phase import Phase
-from pytest_torchserve.verdict import (
-    Interval,
-    Rules,
-    Verdict,
-    blocks_of,
-    compare,
-    failing,
-    interval,
-    judge,
-    student,
-    woodruff,
-)
+from pytest_torchserve.verdict import Rules, Verdict, compare, failing, judge
 
 RULES = Rules()
 
@@ -220,3 +210,43 @@ def test_an_invalid_run_is_inconclusive():
 def test_a_phase_that_takes_no_time_has_no_ratio():
     """A model without a device to move to: nothing is concluded, nothing breaks."""
     assert compare([a_run("init", to_device=((0.0, 0.0),) * 9)], RULES) == []
+
+
+def test_a_phase_that_only_one_side_has_is_not_passed_over():
+    """There is no ratio; it is told, judges where it is large, and a strict session fails."""
+    new = {r: ((0.0, 0.5 + r / 100),) for r in range(8)}
+    total = {r: ((4.0, 4.5 + r / 100),) for r in range(8)}
+    found = {one.phase: one for one in compare([a_run("init", by_process=True, total=total, to_device=new)], RULES)}
+    one = found["to_device"]
+    assert (one.verdict, one.gating, one.interval.ratio) == ("inconclusive", True, None)
+    assert "the baseline takes no time for it" in one.line()
+
+
+def test_single_times_of_zero_do_not_hide_the_others():
+    """One of three hundred: its pair has no ratio, the phase has."""
+    pairs = ((0.0, 1.0), *noisy_pairs(1.0, 300))
+    (one,) = compare([a_run(handle=pairs)], RULES)
+    assert one.verdict == "unchanged"
+
+
+def test_too_few_pairs_are_told_with_how_many_it_takes():
+    """And that many do have an interval."""
+    (one,) = compare([a_run(handle=noisy_pairs(1.0, 6))], RULES)
+    needed = int(one.why.partition(" pairs, ")[2].split()[0])
+    assert one.why.startswith("6 pairs, ")
+    assert needed == fewest_pairs(0.95, by_process=False)
+    enough = [compare([a_run(handle=noisy_pairs(1.0, n))], RULES)[0].interval.low for n in range(needed, needed + 9)]
+    assert None not in enough
+    assert compare([a_run(handle=noisy_pairs(1.0, needed - 2))], RULES)[0].interval.low is None
+
+
+def test_what_was_visible_is_what_would_have_been_called():
+    """Never less than the minimum effect; and a change of that size is called four times in five."""
+    precise = compare([a_run(handle=noisy_pairs(1.0, 3000, noise=0.001))], RULES)[0].interval
+    assert 0.02 < precise.visible < 0.021
+    usual = compare([a_run(handle=noisy_pairs(1.0, 300))], RULES)[0].interval.visible
+    called = sum(
+        compare([a_run(handle=noisy_pairs(1 + usual, 300, seed))], RULES)[0].verdict == "regressed"
+        for seed in range(100)
+    )
+    assert 65 <= called <= 95

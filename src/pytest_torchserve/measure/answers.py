@@ -48,26 +48,34 @@ def _labels(body: bytes) -> dict[str, float] | None:
 
 @dataclass(slots=True)
 class Agreement:
-    """Keeps each side's first answer to each sample and compares.
+    """Keeps each side's first answer to each sample from each process, and compares.
 
     Attributes:
         different: how they differ, in words; the first 50.
         compared: how many samples both sides have answered.
+        differing: how many of them differently.
     """
 
     tolerance: float
     different: list[str] = field(default_factory=list)
     compared: int = 0
-    _answers: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    differing: int = 0
+    _answers: dict[tuple[int, str], dict[str, bytes]] = field(default_factory=dict)
 
-    def take(self, side: str, sample: str, body: bytes) -> None:
-        """One side's answer; looked at once both are there."""
-        answers = self._answers.setdefault(sample, {})
+    def take(self, side: str, process: int, sample: str, body: bytes) -> None:
+        """One side's answer; looked at once both are there.
+
+        Args:
+            process: what counts as one process of both: where each side has its own, a round.
+        """
+        answers = self._answers.setdefault((process, sample), {})
         if side in answers:
             return
         answers[side] = body
         if len(answers) == 2:  # noqa: PLR2004 - both sides
             self.compared += 1
             why = why_different(answers["baseline"], answers["candidate"], self.tolerance)
+            if why is not None:
+                self.differing += 1
             if why is not None and len(self.different) < ENOUGH:
                 self.different.append(f"{sample}: {why}")

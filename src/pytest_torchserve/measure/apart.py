@@ -52,7 +52,9 @@ def measure_apart(endpoints: Endpoints, prepared: Prepared, told: Told) -> Run:
         pairs = 0
         while clock.now_ns() < until_ns or pairs < WARM_UP_PAIRS + FEWEST_PAIRS:
             indices = [(at + index) % len(prepared.samples) for index in range(batch_size)]
-            times = {side: _batch(endpoints[side], sides, side, indices) for side in _shuffled(endpoints, order)}
+            times = {
+                side: _batch(endpoints[side], sides, (side, rounds), indices) for side in _shuffled(endpoints, order)
+            }
             pairs, at = pairs + 1, at + batch_size
             if sides.wrong:
                 break
@@ -80,8 +82,9 @@ def _shuffled(endpoints: Endpoints, order: random.Random) -> list[str]:
     return order.sample(sorted(endpoints), len(endpoints))
 
 
-def _batch(endpoint: Endpoint, sides: Sides, side: str, indices: Sequence[int]) -> dict[Phase, float]:
-    """One full batch of one side: its phases in seconds; nothing where it was split or not rightly answered."""
+def _batch(endpoint: Endpoint, sides: Sides, whose: tuple[str, int], indices: Sequence[int]) -> dict[Phase, float]:
+    """One full batch of one side in one round: its phases in seconds; nothing where it was split or wrong."""
+    side, round_ = whose
     checker = sides.candidate if side == "candidate" else sides.baseline
     samples: list[Sample] = [checker.samples[index] for index in indices]
     answers: list[Response] = []
@@ -91,7 +94,7 @@ def _batch(endpoint: Endpoint, sides: Sides, side: str, indices: Sequence[int]) 
         return False
 
     endpoint.send(FullBatches(len(samples)), samples, more, MonotonicClock())
-    traces = [sides.check(answer._replace(sample=indices[answer.sample]), side) for answer in answers]
+    traces = [sides.check(answer._replace(sample=indices[answer.sample]), side, round_) for answer in answers]
     whole = [trace for trace in traces if trace is not None]
     if len(whole) < len(samples) or len({trace.batch for trace in whole}) > 1:
         return {}
@@ -115,7 +118,7 @@ def measure_restarts(endpoints: Endpoints, prepared: Prepared, told: Told) -> Ru
         times: dict[str, Mapping[Phase, float]] = {}
         for side in _shuffled(endpoints, order):
             endpoint = endpoints[side]
-            start = start_worker(endpoint, prepared.samples, functools.partial(sides.check, side=side))
+            start = start_worker(endpoint, prepared.samples, functools.partial(sides.check, side=side, process=rounds))
             if start is None:
                 break
             times[side] = start.seconds

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pytest_torchserve.clock import Clock, MonotonicClock
+from pytest_torchserve.errors import MeasurementError
 from pytest_torchserve.load import FullBatches
-from pytest_torchserve.measure.handle import Tell, resident_bytes
+from pytest_torchserve.measure.handle import WARM_UP_S, Tell, resident_bytes
 from pytest_torchserve.measure.run import Cell, Paired, Run
 from pytest_torchserve.measure.sides import FEWEST_PAIRS, WARM_UP_PAIRS, ProcessWideError, Sides, Told, twice
 from pytest_torchserve.phase import HANDLER_PHASES, Phase
@@ -30,7 +31,14 @@ LOAD_SHARE = 0.15
 
 @dataclass(slots=True)
 class PairMeter:
-    """Takes in the batches of one worker process, for `seconds`. Its clock may be a fake."""
+    """Takes in the batches of one worker process, for `seconds`. Its clock may be a fake.
+
+    A process is warm after three pairs, or after one where batches are slow.
+
+    Attributes:
+        batch_sizes: achieved size → number of batches.
+        split: whether a batch came apart, which ends this process's part.
+    """
 
     sides: Sides
     batch_size: int
@@ -38,22 +46,29 @@ class PairMeter:
     clock: Clock
     tell: Tell
     batch_sizes: Counter[int] = field(default_factory=Counter)
+    split: bool = False
     _open: dict[int, dict[str, dict[Phase, float]]] = field(default_factory=dict)
+    _pid: int = 0
+    _warm: bool = False
     _started_ns: int = 0
     _done: int = 0
 
     def more(self, responses: Sequence[Response]) -> bool:
         """Take in one batch; whether to send another."""
         self._started_ns = self._started_ns or self.clock.now_ns()
-        checkers = (self.sides.candidate, self.sides.baseline)
-        side = next((trace.side for trace in map(Trace.of, responses) if trace is not None), "candidate")
-        traces = [trace for response in responses if (trace := self.sides.check(response, side)) is not None]
+        told = [Trace.of(response) for response in responses]
+        traces = [
+            trace
+            for response, seen in zip(responses, told, strict=True)
+            if (trace := self.sides.check(response, seen.side if seen else "", seen.pid if seen else 0)) is not None
+        ]
         if len(traces) == len(responses):
             self._take(responses, traces)
         elapsed_s = (self.clock.now_ns() - self._started_ns) / 1e9
         self.tell(f"{self._done} pairs", elapsed_s / self.seconds)
+        checkers = (self.sides.candidate, self.sides.baseline, self.sides.either)
         enough = elapsed_s >= self.seconds and (self._done >= FEWEST_PAIRS or any(c.rejected for c in checkers))
-        return not (enough or any(checker.hopeless for checker in checkers))
+        return not (enough or self.split or any(checker.hopeless for checker in checkers))
 
     def _take(self, responses: Sequence[Response], traces: Sequence[Trace]) -> None:
         first = traces[0]
@@ -63,20 +78,35 @@ class PairMeter:
                 found=f"they leave it with different settings: {first.differs}",
                 do="nothing: they are measured in processes of their own",
             )
-        if first.pair > WARM_UP_PAIRS:
-            for size in {trace.batch: trace.batch_size for trace in traces}.values():
-                self.batch_sizes[size] += 1
-        if len({(trace.side, trace.batch) for trace in traces}) > 1 or first.batch_size != self.batch_size:
-            return  # it was split, and its pair stays open
+        if self._pid not in (0, first.pid):
+            raise MeasurementError(
+                wanted=f"batches of worker process {self._pid}",
+                found=f"one came from process {first.pid}, which is new: a worker died and was replaced",
+                do="look into the server's log for why it died",
+            )
+        self._pid = first.pid
+        sizes = {(trace.side, trace.batch): trace.batch_size for trace in traces}
+        self.batch_sizes.update(sizes.values())
+        if len(sizes) > 1:
+            # It took both turns: from here on the sides would get different samples.
+            self.split = True
+        elif first.batch_size == self.batch_size:
+            self._pair_up(responses, first)
+
+    def _pair_up(self, responses: Sequence[Response], first: Trace) -> None:
+        """Keep a whole batch until its pair is whole. Pairs of the warm-up do not count."""
         times = {phase: first.phases_s[phase] for phase in (*HANDLER_PHASES, Phase.HANDLE) if phase in first.phases_s}
         times[Phase.LATENCY] = (max(r.done_ns for r in responses) - min(r.sent_ns for r in responses)) / 1e9
         both = self._open.setdefault(first.pair, {})
         both[first.side] = times
-        if len(both) == 2:  # noqa: PLR2004 - both sides
-            del self._open[first.pair]
-            if first.pair > WARM_UP_PAIRS:
-                self._done += 1
-                self.sides.add(first.pid, both["baseline"], both["candidate"])
+        if len(both) < 2:  # noqa: PLR2004 - both sides
+            return
+        del self._open[first.pair]
+        if self._warm:
+            self._done += 1
+            self.sides.add(first.pid, both["baseline"], both["candidate"])
+        warm_s = (self.clock.now_ns() - self._started_ns) / 1e9
+        self._warm = self._warm or first.pair >= WARM_UP_PAIRS or warm_s >= WARM_UP_S
 
 
 def measure_pairs(endpoint: Endpoint, prepared: Prepared, told: Told) -> Run:

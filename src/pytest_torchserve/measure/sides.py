@@ -47,11 +47,13 @@ class Sides:
     """What came of both sides so far: times of whole pairs, answers, what was wrong.
 
     Attributes:
+        either: what was wrong with answers that do not tell whose they are: a batch that failed has no headers.
         pairs: phase → process → (baseline, candidate).
     """
 
     candidate: Checker
     baseline: Checker
+    either: Checker
     agreement: Agreement
     pairs: dict[Phase, dict[int, list[tuple[float, float]]]] = field(
         default_factory=lambda: {phase: defaultdict(list) for phase in HANDLE_PHASES}
@@ -64,21 +66,28 @@ class Sides:
         return cls(
             Checker.for_cell(deployment, samples),
             Checker.for_cell(deployment, unknown),
+            Checker.for_cell(deployment, unknown),
             Agreement(TOLERANCE[deployment.device]),
         )
 
-    def check(self, response: Response, side: str) -> Trace | None:
-        """One response's trace where its answer can be taken."""
-        checker = self.candidate if side == "candidate" else self.baseline
+    def check(self, response: Response, side: str, process: int) -> Trace | None:
+        """One response's trace where its answer can be taken.
+
+        Args:
+            side: whose it is; '' where nobody knows.
+            process: what counts as one process of both.
+        """
+        checker = {"candidate": self.candidate, "baseline": self.baseline}.get(side, self.either)
         trace = checker.check(response)
-        if trace is not None:
-            self.agreement.take(side, checker.samples[response.sample].name, response.body)
+        if trace is not None and side:
+            self.agreement.take(side, process, checker.samples[response.sample].name, response.body)
         return trace
 
     def add(self, process: int, baseline: Mapping[Phase, float], candidate: Mapping[Phase, float]) -> None:
         """One whole pair."""
-        for phase in baseline.keys() & candidate.keys():
-            self.pairs[phase][process].append((baseline[phase], candidate[phase]))
+        for phase in baseline.keys() | candidate.keys():
+            # A phase that only one of them has takes the other no time.
+            self.pairs[phase][process].append((baseline.get(phase, 0.0), candidate.get(phase, 0.0)))
 
     @property
     def wrong(self) -> tuple[str, ...]:
@@ -87,13 +96,16 @@ class Sides:
             *self.candidate.rejected,
             *(f"differs from the baseline: {words}" for words in self.agreement.different),
             *(f"baseline: {words}" for words in self.baseline.rejected),
+            *(f"one of the two sides: {words}" for words in self.either.rejected),
         )
 
     def run(self, cell: Cell, prepared: Prepared, paired: Paired, workers: int) -> Run:
         """What was measured. Others on the machine met both sides alike: only what was answered makes it INVALID."""
         checker = self.candidate
         asked = checker.checked + len(checker.rejected)
-        invalid = validity.found(validity.errors(checker.errors, asked), validity.wrong(len(self.wrong), asked))
+        wrong = checker.wrong_answers + self.agreement.differing
+        errors = checker.errors + self.baseline.errors + self.either.errors
+        invalid = validity.found(validity.errors(errors, asked + sum(errors.values())), validity.wrong(wrong, asked))
         return Run(
             cell=cell,
             workers=workers,
@@ -103,7 +115,7 @@ class Sides:
             },
             checked=checker.checked,
             wrong=self.wrong,
-            errors=dict(checker.errors),
+            errors=dict(errors),
             invalid=invalid,
             devices=tuple(sorted(checker.devices)),
             weights=prepared.served.weights_kind,

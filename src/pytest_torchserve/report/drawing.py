@@ -52,7 +52,7 @@ class Chart:
         title, caption: what it shows, and how to read it.
         svg: for the page, in the theme's ink.
         plain: the same for anywhere else, dark on white.
-        alone: how wide it must at least be, in pixels, to stay legible.
+        width: how wide it was drawn, in pixels: much narrower it is not legible.
     """
 
     name: str

@@ -28,6 +28,8 @@ class Document:
         others: fields in which a file differed from the first one, in words.
         runs: one record for each kind and cell; of several the last.
         verdicts: what was concluded, one for each cell and phase.
+        uncompared: cells that were to be compared and were not: why, by cell.
+        min_effect: what counted as a change.
         history: earlier saved runs of the same environment, oldest first.
     """
 
@@ -36,6 +38,8 @@ class Document:
     others: list[str] = field(default_factory=list)
     runs: list[Record] = field(default_factory=list)
     verdicts: list[Record] = field(default_factory=list)
+    uncompared: dict[str, str] = field(default_factory=dict)
+    min_effect: float = 0.02
     history: list[Saved] = field(default_factory=list)
 
     def of_kind(self, kind: str) -> list[Record]:
@@ -60,7 +64,7 @@ def read(paths: Iterable[Path]) -> Document:
     for path in paths:
         document.sources.append(path.name)
         try:
-            environment, found, judged = _journal(path) if path.suffix == ".jsonl" else _benchmarks(path)
+            environment, found, judged = (_journal if path.suffix == ".jsonl" else _benchmarks)(path, document)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 wanted=f"a journal or a saved run in {path}",
@@ -91,18 +95,20 @@ def _differing(first: Mapping[str, Any], other: Mapping[str, Any], path: Path) -
     ]
 
 
-def _journal(path: Path) -> tuple[Record, list[Record], list[Record]]:
+def _journal(path: Path, document: Document) -> tuple[Record, list[Record], list[Record]]:
     """The last session of a journal."""
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     starts = [index for index, line in enumerate(lines) if line["line"] == "session"]
     lines = lines[starts[-1] :] if starts else lines
-    by_kind: dict[str, list[Record]] = {"session": [], "run": [], "verdict": []}
+    by_kind: dict[str, list[Record]] = {"session": [], "run": [], "verdict": [], "uncompared": [], "rules": []}
     for line in lines:
         by_kind[line.pop("line")].append(line)
+    document.uncompared |= {line["cell"]: line["why"] for line in by_kind["uncompared"]}
+    document.min_effect = by_kind["rules"][-1]["min_effect"] if by_kind["rules"] else document.min_effect
     return (by_kind["session"] or [{}])[0], by_kind["run"], by_kind["verdict"]
 
 
-def _benchmarks(path: Path) -> tuple[Record, list[Record], list[Record]]:
+def _benchmarks(path: Path, document: Document) -> tuple[Record, list[Record], list[Record]]:
     """A file of pytest-benchmark's: its entries are phases, and become runs again."""
     content = json.loads(path.read_text(encoding="utf-8"))
     runs: dict[tuple[str, str], Record] = {}
@@ -113,8 +119,11 @@ def _benchmarks(path: Path) -> tuple[Record, list[Record], list[Record]]:
             continue  # somebody else's benchmark
         run = runs.setdefault((extra["kind"], extra["cell"]), {**extra, "seconds": {}})
         run["seconds"][extra["phase"]] = _by_process(entry["stats"], extra)
+        if extra.get("paired"):
+            run["paired"]["pairs"] |= extra["paired"]["pairs"]
         if extra.get("verdict"):
             verdicts.append(extra["verdict"])
+    document.min_effect = content["machine_info"].get("min_effect") or document.min_effect
     return {"at": content.get("datetime", ""), **content["machine_info"]}, list(runs.values()), verdicts
 
 

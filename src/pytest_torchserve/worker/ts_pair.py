@@ -5,8 +5,8 @@ side, the name of its handler, its manifest and its own config; its files lie in
 
 Two processes of the same code differ by more than what is to be found, so both sides live in one. What belongs to
 a side alone is swapped when the turn changes, outside the clocked time: the place of its files on `sys.path`, the
-modules that came from there, and the context's manifest, config and model_dir. What belongs to the process (threads,
-allocator, environment) cannot be: where the sides disagree about it, every answer says so.
+modules that came from there, the state of the random generators, and the context's manifest, config and model_dir. What
+belongs to the process (threads, allocator, flags) cannot be: where the sides disagree about it, every answer says so.
 """
 
 import copy
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SIDES = ("baseline", "candidate")
+_LOOKS = 3  # at the settings, after so many first batches of each side; and then now and again
+_LOOK_EVERY = 64
 _OWN = ("manifest", "model_yaml_config", "_system_properties", "system_properties")
 
 
@@ -68,20 +70,25 @@ class _Side:
         # TorchServe's Context has a read-only property over this; a plain object has the name itself.
         own = "_system_properties" if hasattr(context, "_system_properties") else "system_properties"
         setattr(self.context, own, properties)
-        before = process_settings()
+        before, self._random = process_settings(), random_state()
         with self.place:
             self.probe = ts_probe.Probe(settings["handler"])
             self.probe.initialize(self.context)
-        self.changed = {key: value for key, value in process_settings().items() if value != before.get(key)}
-        restore({key: before.get(key) for key in self.changed})
+        self.changed = changes(before)
+        set_all({key: before[key] for key in self.changed})
+        self._random = swap_random(self._random)
 
     def handle(self, data: Any, context: Any, tag: str) -> Any:
         """One batch, as if the other side were not there."""
         fresh = {key: value for key, value in vars(context).items() if key not in _OWN}
         vars(self.context).update(fresh)
         self.probe.tag = tag
-        with self.place:
-            return self.probe.handle(data, self.context)
+        others = swap_random(self._random)
+        try:
+            with self.place:
+                return self.probe.handle(data, self.context)
+        finally:
+            self._random = swap_random(others)
 
 
 class Pair:
@@ -94,7 +101,9 @@ class Pair:
         order = self._shuffled()
         loaded = {name: _Side(name, context, told["sides"][name]) for name in order}
         self._sides = loaded
-        self.differs = " ".join(sorted(disagreement(*(loaded[name].changed for name in SIDES))))
+        self._differs = disagreement(*(loaded[name].changed for name in SIDES))
+        if not self._differs:
+            set_all(loaded["candidate"].changed)  # each alone would run under what both set
         self._turns: list[str] = []
         self._pairs = 0
 
@@ -107,8 +116,17 @@ class Pair:
             self._turns = self._shuffled()
             self._pairs += 1
         name = self._turns.pop()
-        tag = f";side={name};pair={self._pairs}" + (f";differs={self.differs}" if self.differs else "")
-        return self._sides[name].handle(data, context, tag)
+        side = self._sides[name]
+        tag = f";side={name};pair={self._pairs}"
+        if self._differs:
+            tag += f";differs={' '.join(sorted(self._differs))}"
+        if side.probe.batches >= _LOOKS and side.probe.batches % _LOOK_EVERY:
+            return side.handle(data, context, tag)
+        before = process_settings()
+        try:
+            return side.handle(data, context, tag)
+        finally:
+            self._differs |= changes(before).keys()  # for both from now on, and set by one
 
 
 def process_settings() -> "dict[str, Any]":
@@ -123,13 +141,41 @@ def process_settings() -> "dict[str, Any]":
     return found
 
 
+def changes(before: "dict[str, Any]") -> "dict[str, Any]":
+    """What of these settings is different now."""
+    return {key: value for key, value in process_settings().items() if key in before and value != before[key]}
+
+
+def random_state() -> "dict[str, Any]":
+    """Where the generators stand that handlers share: Python's, numpy's and torch's on the CPU."""
+    numpy: Any = sys.modules.get("numpy")
+    torch: Any = sys.modules.get("torch")
+    found: dict[str, Any] = {"random": random.getstate()}
+    if numpy is not None:
+        found["numpy"] = numpy.random.get_state()
+    if torch is not None:
+        found["torch"] = torch.get_rng_state()
+    return found
+
+
+def swap_random(state: "dict[str, Any]") -> "dict[str, Any]":
+    """Put the generators there; returns where they stood."""
+    before = random_state()
+    random.setstate(state["random"])
+    if "numpy" in state:
+        sys.modules["numpy"].random.set_state(state["numpy"])
+    if "torch" in state:
+        sys.modules["torch"].set_rng_state(state["torch"])
+    return before
+
+
 def disagreement(baseline: "dict[str, Any]", candidate: "dict[str, Any]") -> "set[str]":
     """Which settings the two sides left differently."""
     return {key for key in baseline.keys() | candidate.keys() if baseline.get(key) != candidate.get(key)}
 
 
-def restore(settings: "dict[str, Any]") -> None:
-    """Undo what one side set, so that the other starts as it would have alone."""
+def set_all(settings: "dict[str, Any]") -> None:
+    """Set these again: what was before one side came, or what both have set."""
     torch: Any = sys.modules.get("torch")
     for key, value in settings.items():
         if key == "cwd":
