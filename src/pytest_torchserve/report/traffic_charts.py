@@ -43,10 +43,10 @@ def waterfall(runs: Sequence[Record]) -> Chart | None:
         horizontal(axes, [run["cell"] + mark(run) for run in rows])
         axes.set_xlim(0, 112)
         axes.set_xlabel("% of a request's mean latency, which stands beside it")
-        legend(axes, 6, fontsize=9)
+        legend(axes, 4, fontsize=9)
 
     caption = "From when a request should have left to the last byte of its answer."
-    return draw("waterfall", "Where latency goes under traffic", caption, (WIDTH, 1.4 + 0.42 * len(rows)), paint)
+    return draw("waterfall", "Where latency goes under traffic", caption, (WIDTH, 1.6 + 0.42 * len(rows)), paint)
 
 
 def fills(runs: Sequence[Record]) -> Chart | None:
