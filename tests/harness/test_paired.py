@@ -209,12 +209,31 @@ def test_a_worker_that_dies_is_not_passed_over(world):
         measure_pairs(played(dies_at=30), prepared, told)
 
 
+def test_a_budget_is_stretched_for_an_interval(world):
+    """Slow batches: twenty pairs have one, and are waited for, up to twice the budget; then as many as there are."""
+    prepared, told, played = world(10.0)
+    endpoint = played(factor=80.0)
+    assert len(measure_pairs(endpoint, prepared, told).pooled(Phase.HANDLE)) == 20
+    assert 10 < endpoint.clock.ns / 1e9 < 20
+    began_s = endpoint.clock.ns / 1e9
+    slower = played(factor=200.0)
+    assert 2 <= len(measure_pairs(slower, prepared, told).pooled(Phase.HANDLE)) < 20
+    assert slower.clock.ns / 1e9 - began_s == pytest.approx(20, abs=3)
+
+
+def test_rounds_are_stretched_likewise(world):
+    """Five of them, or twice the budget."""
+    prepared, told, played = world(4.0)
+    endpoints = {"baseline": played(only="baseline"), "candidate": played(only="candidate")}
+    assert 2 < len(measure_restarts(endpoints, prepared, told).paired.pairs[Phase.TOTAL]) <= 5
+
+
 def test_slow_batches_warm_up_less(world):
     """A second is enough: of pairs that take minutes none is given away."""
     prepared, told, played = world(200.0)
-    run = measure_pairs(played(factor=4000.0), prepared, told)
-    first = run.paired.pairs[Phase.HANDLE][101]
-    assert len(first) == 2
+    endpoint = played(factor=4000.0)
+    run = measure_pairs(endpoint, prepared, told)
+    assert len(run.pooled(Phase.HANDLE)) == len(endpoint.asked) // 2 - endpoint.starts
 
 
 def test_a_batch_with_a_guest_is_not_timed(world):

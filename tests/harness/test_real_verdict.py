@@ -73,7 +73,7 @@ def test_the_readmes_commands(repository):
     section = (ROOT / "README.md").read_text().partition("## Catch a regression")[2].partition("\n## ")[0]
     block = re.search(r"(?:^    .+\n)+", section, re.MULTILINE)[0]
     plant, caught, undo_and_pass = (line.partition("  #")[0].strip() for line in block.splitlines())
-    quick = " --ts-baseline-seconds=30 --ts-batch-sizes=16 --ts-report=report"
+    quick = " --ts-baseline-seconds=45 --ts-batch-sizes=16 --ts-report=report"
     code, printed = repository.shell(plant)
     assert code == 0, printed
     assert repository.shell("git diff --quiet")[0] == 1
@@ -103,7 +103,7 @@ def test_answers_that_differ_from_the_baselines_fail(repository):
 def test_what_belongs_to_the_process_is_measured_in_processes(repository):
     """The candidate sets torch's threads: each side gets processes of its own, and that is said."""
     repository.edit("handlers/noop.py", '"""Nothing to load."""', "import torch\n\n        torch.set_num_threads(1)")
-    code, printed = repository.session(*NOOP, "--ts-baseline=HEAD", "--ts-baseline-seconds=30")
+    code, printed = repository.session(*NOOP, "--ts-baseline=HEAD", "--ts-baseline-seconds=20")
     assert code in (0, 1), printed  # two or three processes a side prove little, and must not: noop is all noise
     paired = repository.paired()
     assert paired["by_process"] is True

@@ -13,7 +13,7 @@ from pytest_torchserve.load import FullBatches
 from pytest_torchserve.measure.handle import resident_bytes
 from pytest_torchserve.measure.init import start_worker
 from pytest_torchserve.measure.run import Cell, Paired, Run
-from pytest_torchserve.measure.sides import FEWEST_PAIRS, WARM_UP_PAIRS, Sides, Told
+from pytest_torchserve.measure.sides import FEWEST_PAIRS, STRETCH, WANTED_ROUNDS, WARM_UP_PAIRS, Sides, Told
 from pytest_torchserve.phase import HANDLER_PHASES, Phase
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def measure_apart(endpoints: Endpoints, prepared: Prepared, told: Told) -> Run:
     budget_s = told.effort.baseline_seconds
     look_ns = told.watch.look_now()
     pids: list[int] = []
-    while (elapsed_s := (clock.now_ns() - begun_ns) / 1e9) < budget_s or rounds < FEWEST_ROUNDS:
+    while _goes_on(elapsed_s := (clock.now_ns() - begun_ns) / 1e9, budget_s, rounds):
         told.tell(f"round {rounds + 1}", elapsed_s / budget_s)
         round_ns = clock.now_ns()
         for side in _shuffled(endpoints, order):
@@ -76,6 +76,11 @@ def measure_apart(endpoints: Endpoints, prepared: Prepared, told: Told) -> Run:
         telemetry=told.watch.since(look_ns),
         worker_rss_bytes=resident,
     )
+
+
+def _goes_on(elapsed_s: float, budget_s: float, rounds: int) -> bool:
+    """Until the budget is spent; up to twice as long where there are too few rounds for an interval."""
+    return elapsed_s < budget_s or rounds < FEWEST_ROUNDS or (rounds < WANTED_ROUNDS and elapsed_s < STRETCH * budget_s)
 
 
 def _shuffled(endpoints: Endpoints, order: random.Random) -> list[str]:
@@ -113,7 +118,7 @@ def measure_restarts(endpoints: Endpoints, prepared: Prepared, told: Told) -> Ru
     begun_ns, rounds, resident = clock.now_ns(), 0, 0
     budget_s = told.effort.baseline_seconds
     look_ns = told.watch.look_now()
-    while (elapsed_s := (clock.now_ns() - begun_ns) / 1e9) < budget_s or rounds < FEWEST_ROUNDS:
+    while _goes_on(elapsed_s := (clock.now_ns() - begun_ns) / 1e9, budget_s, rounds):
         told.tell(f"round {rounds + 1}", elapsed_s / budget_s)
         times: dict[str, Mapping[Phase, float]] = {}
         for side in _shuffled(endpoints, order):

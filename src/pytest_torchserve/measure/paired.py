@@ -11,7 +11,16 @@ from pytest_torchserve.errors import MeasurementError
 from pytest_torchserve.load import FullBatches
 from pytest_torchserve.measure.handle import WARM_UP_S, Tell, resident_bytes
 from pytest_torchserve.measure.run import Cell, Paired, Run
-from pytest_torchserve.measure.sides import FEWEST_PAIRS, WARM_UP_PAIRS, ProcessWideError, Sides, Told, twice
+from pytest_torchserve.measure.sides import (
+    FEWEST_PAIRS,
+    STRETCH,
+    WANTED_PAIRS,
+    WARM_UP_PAIRS,
+    ProcessWideError,
+    Sides,
+    Told,
+    twice,
+)
 from pytest_torchserve.phase import HANDLER_PHASES, Phase
 from pytest_torchserve.response import Trace
 
@@ -33,7 +42,8 @@ LOAD_SHARE = 0.15
 class PairMeter:
     """Takes in the batches of one worker process, for `seconds`. Its clock may be a fake.
 
-    A process is warm after three pairs, or after one where batches are slow.
+    It goes on for `at_most_s` until it has the `wanted` number of pairs. A process is warm after three pairs, or
+    after one where batches are slow.
 
     Attributes:
         batch_sizes: achieved size → number of batches.
@@ -43,6 +53,8 @@ class PairMeter:
     sides: Sides
     batch_size: int
     seconds: float
+    at_most_s: float
+    wanted: int
     clock: Clock
     tell: Tell
     batch_sizes: Counter[int] = field(default_factory=Counter)
@@ -67,7 +79,8 @@ class PairMeter:
         elapsed_s = (self.clock.now_ns() - self._started_ns) / 1e9
         self.tell(f"{self._done} pairs", elapsed_s / self.seconds)
         checkers = (self.sides.candidate, self.sides.baseline, self.sides.either)
-        enough = elapsed_s >= self.seconds and (self._done >= FEWEST_PAIRS or any(c.rejected for c in checkers))
+        least = max(FEWEST_PAIRS, self.wanted) if elapsed_s < self.at_most_s else FEWEST_PAIRS
+        enough = elapsed_s >= self.seconds and (self._done >= least or any(c.rejected for c in checkers))
         return not (enough or self.split or any(checker.hopeless for checker in checkers))
 
     def _take(self, responses: Sequence[Response], traces: Sequence[Trace]) -> None:
@@ -130,7 +143,16 @@ def measure_pairs(endpoint: Endpoint, prepared: Prepared, told: Told) -> Run:
         if not pids:
             left = max(1, min(PROCESSES, int(LOAD_SHARE * effort.baseline_seconds / loading_s)))
         seconds = (deadline_ns - clock.now_ns()) / 1e9 / left - loading_s * (left - 1) / left
-        meter = PairMeter(sides, deployment.batching.batch_size, max(seconds, 1.0), clock, told.tell)
+        left_s = (deadline_ns - clock.now_ns()) / 1e9
+        meter = PairMeter(
+            sides,
+            deployment.batching.batch_size,
+            max(seconds, 1.0),
+            left_s + (STRETCH - 1) * effort.baseline_seconds,
+            WANTED_PAIRS - sides.count if left == 1 else FEWEST_PAIRS,
+            clock,
+            told.tell,
+        )
         endpoint.send(FullBatches(deployment.batching.batch_size), samples, meter.more, clock)
         pids += [worker.pid for worker in endpoint.workers()]
         sizes.update(meter.batch_sizes)

@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 WARM_UP_PAIRS = 3
 FEWEST_PAIRS = 2
 
+WANTED_PAIRS = 20
+"""Fewer have no interval where thirty comparisons judge: a cell may take twice its budget to have them."""
+
+WANTED_ROUNDS = 5
+"""Of processes, likewise."""
+
+STRETCH = 2.0
+
 
 class ProcessWideError(MeasurementError):
     """The two sides disagree about what belongs to the whole process: one process cannot hold both."""
@@ -88,6 +96,11 @@ class Sides:
         for phase in baseline.keys() | candidate.keys():
             # A phase that only one of them has takes the other no time.
             self.pairs[phase][process].append((baseline.get(phase, 0.0), candidate.get(phase, 0.0)))
+
+    @property
+    def count(self) -> int:
+        """How many whole pairs there are."""
+        return sum(map(len, self.pairs[Phase.HANDLE].values()))
 
     @property
     def wrong(self) -> tuple[str, ...]:
