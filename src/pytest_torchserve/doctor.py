@@ -158,5 +158,9 @@ def _busy(seen: Telemetry) -> Finding:
     taken = seen.foreign_cpu + seen.stolen_cpu
     found = f"others use {seen.foreign_cpu:.0%} of the processors, the hypervisor takes {seen.stolen_cpu:.0%}"
     return Finding(
-        "load", found, "end them, or come back later: such runs are stamped INVALID" if taken > _BUSY else ""
+        "load",
+        found,
+        "end them, or come back later: such runs are stamped INVALID, and comparisons see less"
+        if taken > _BUSY
+        else "",
     )

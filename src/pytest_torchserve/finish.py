@@ -73,6 +73,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
     lines = record.set_aside_invalid(config)
     missing = record.absent(config, functools.partial(asked_for, config)) if ours is not None else []
     lines += [f"missing: {words}" for words in missing]
+    lines += ["the session fails: cells that were there are missing"] if missing else []
     config.stash[INCONCLUSIVE_KEY] = lines
     fails = bool(missing)
     if ours is not None:

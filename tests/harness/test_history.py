@@ -77,7 +77,8 @@ def test_a_cell_that_is_gone_fails(session):
     result = session([1], "--benchmark-compare")
     result.assert_outcomes(passed=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["missing: *test_it[[]4] is in 0001_kept.json and not in this run"])
+    said = ["missing: *test_it[[]4] is in 0001_kept.json and not in this run", "the session fails: cells * missing"]
+    result.stdout.fnmatch_lines(said)
 
 
 @pytest.mark.parametrize("args", [("-k", "1"), ("test_cells.py::test_it[1]",), ("test_other.py",)])
