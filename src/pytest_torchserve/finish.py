@@ -85,11 +85,14 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     result = yield
     if ours is not None and ours.runs and ours.config.report is not None:
-        _report(ours, config)
+        told = _report(ours, config)
+        reporter: Any = config.pluginmanager.getplugin("terminalreporter")
+        if reporter is not None:  # its summary has been written already
+            reporter.write_line(told)
     return result
 
 
-def _report(session: Session, config: pytest.Config) -> None:
+def _report(session: Session, config: pytest.Config) -> str:
     """The report is the last thing, when all is saved: what goes wrong with it is said, and spoils nothing."""
     from pytest_torchserve import report  # noqa: PLC0415 - matplotlib is only for those who want a report
 
@@ -99,11 +102,10 @@ def _report(session: Session, config: pytest.Config) -> None:
         document.history = history.load(record.saved_files(config), document.environment)
         page = report.write(document, session.config.report)
     except SuiteError as error:
-        session.notices.append(f"no report: {error}")
+        return f"no report: {error}"
     except Exception as error:  # noqa: BLE001 - all is measured and saved: a picture must not make it an internal error
-        session.notices.append(f"no report: {type(error).__name__}: {error}")
-    else:
-        session.notices.append(f"report: {page}")
+        return f"no report: {type(error).__name__}: {error}"
+    return f"report: {page}"
 
 
 @pytest.hookimpl(optionalhook=True)
