@@ -134,9 +134,8 @@ def fewest_pairs(confidence: float, *, by_process: bool) -> int:
     from scipy import stats  # noqa: PLC0415 - as above
 
     n = FEWEST_BLOCKS
-    while (
-        not by_process
-        and stats.t.ppf(0.5 + confidence / 2, min(n, BLOCKS) - 1) * 0.5 / math.sqrt(n - 1) > 0.5 - 0.5 / n
-    ):
+    if by_process:
+        return n
+    while stats.t.ppf(0.5 + confidence / 2, min(n, BLOCKS) - 1) * 0.5 / math.sqrt(n - 1) > 0.5 - 0.5 / n:
         n += 1
     return n

@@ -13,8 +13,16 @@ from pytest_torchserve.load import FullBatches
 from pytest_torchserve.measure.handle import resident_bytes
 from pytest_torchserve.measure.init import start_worker
 from pytest_torchserve.measure.run import Cell, Paired, Run
-from pytest_torchserve.measure.sides import FEWEST_PAIRS, STRETCH, WANTED_ROUNDS, WARM_UP_PAIRS, Sides, Told
-from pytest_torchserve.phase import HANDLER_PHASES, Phase
+from pytest_torchserve.measure.sides import (
+    FEWEST_PAIRS,
+    STRETCH,
+    WANTED_ROUNDS,
+    WARM_UP_PAIRS,
+    Sides,
+    Told,
+    batch_times,
+)
+from pytest_torchserve.phase import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -103,10 +111,7 @@ def _batch(endpoint: Endpoint, sides: Sides, whose: tuple[str, int], indices: Se
     whole = [trace for trace in traces if trace is not None]
     if len(whole) < len(samples) or len({trace.batch for trace in whole}) > 1:
         return {}
-    first = whole[0]
-    found = {phase: first.phases_s[phase] for phase in (*HANDLER_PHASES, Phase.HANDLE) if phase in first.phases_s}
-    found[Phase.LATENCY] = (max(r.done_ns for r in answers) - min(r.sent_ns for r in answers)) / 1e9
-    return found
+    return batch_times(answers, whole[0])
 
 
 def measure_restarts(endpoints: Endpoints, prepared: Prepared, told: Told) -> Run:

@@ -19,9 +19,9 @@ from pytest_torchserve.measure.sides import (
     ProcessWideError,
     Sides,
     Told,
+    batch_times,
     twice,
 )
-from pytest_torchserve.phase import HANDLER_PHASES, Phase
 from pytest_torchserve.response import Trace
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from pytest_torchserve.endpoint import Endpoint
     from pytest_torchserve.inputs.prepared import Prepared
+    from pytest_torchserve.phase import Phase
     from pytest_torchserve.response import Response
 
 PROCESSES = 3
@@ -108,10 +109,8 @@ class PairMeter:
 
     def _pair_up(self, responses: Sequence[Response], first: Trace) -> None:
         """Keep a whole batch until its pair is whole. Pairs of the warm-up do not count."""
-        times = {phase: first.phases_s[phase] for phase in (*HANDLER_PHASES, Phase.HANDLE) if phase in first.phases_s}
-        times[Phase.LATENCY] = (max(r.done_ns for r in responses) - min(r.sent_ns for r in responses)) / 1e9
         both = self._open.setdefault(first.pair, {})
-        both[first.side] = times
+        both[first.side] = batch_times(responses, first)
         if len(both) < 2:  # noqa: PLR2004 - both sides
             return
         del self._open[first.pair]

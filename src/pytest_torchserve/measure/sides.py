@@ -12,7 +12,7 @@ from pytest_torchserve.measure.answers import Agreement
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.run import Cell, Effort, Paired, Run
 from pytest_torchserve.model import TOLERANCE
-from pytest_torchserve.phase import HANDLE_PHASES, Phase
+from pytest_torchserve.phase import HANDLE_PHASES, HANDLER_PHASES, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,6 +38,13 @@ STRETCH = 2.0
 
 class ProcessWideError(MeasurementError):
     """The two sides disagree about what belongs to the whole process: one process cannot hold both."""
+
+
+def batch_times(responses: Sequence[Response], trace: Trace) -> dict[Phase, float]:
+    """Seconds of one whole batch: the phases that its probe saw, and its senders' latency."""
+    found = {phase: trace.phases_s[phase] for phase in (*HANDLER_PHASES, Phase.HANDLE) if phase in trace.phases_s}
+    found[Phase.LATENCY] = (max(r.done_ns for r in responses) - min(r.sent_ns for r in responses)) / 1e9
+    return found
 
 
 def twice(samples: Sequence[Sample], batch_size: int) -> list[Sample]:
