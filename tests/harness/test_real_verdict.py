@@ -69,7 +69,11 @@ def repository(monkeypatch):
 
 
 def test_the_readmes_commands(repository):
-    """What "Catch a regression" shows: caught and named (with a smaller budget), then passed."""
+    """What "Catch a regression" shows: caught and named (with a smaller budget), then passed.
+
+    The planted one asks the network twice: where others take half of the machine, in 45 s even 30% can be told no
+    more, and inconclusive is the right answer. How small a change is found is for `make bench-verdict` to say.
+    """
     section = (ROOT / "README.md").read_text().partition("## Catch a regression")[2].partition("\n## ")[0]
     block = re.search(r"(?:^    .+\n)+", section, re.MULTILINE)[0]
     plant, caught, undo_and_pass = (line.partition("  #")[0].strip() for line in block.splitlines())
@@ -79,7 +83,9 @@ def test_the_readmes_commands(repository):
     assert repository.shell("git diff --quiet")[0] == 1
     code, printed = repository.shell(caught + quick)
     assert code == 1, printed
-    assert re.search(r"^regressed handle resnet56-cpu-b16 inference: .* × 1\.\d+ \[", printed, re.MULTILINE), printed
+    named = re.search(r"^regressed handle resnet56-cpu-b16 inference: .* × (\d\.\d+) \[", printed, re.MULTILINE)
+    assert named, printed
+    assert 1.3 < float(named[1]) < 3, printed
     assert "the session fails: regressed" in printed
     assert "regressed" in (repository.path / "report" / "index.html").read_text()
     # As it stands there: with its whole budget, in which 2% that are none do not come up.
