@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from pytest_torchserve.response import Response, Trace
+from pytest_torchserve.response import Response
+from pytest_torchserve.trace import Trace
 from pytest_torchserve.worker import ts_probe
 
 CLASS_HANDLER = """

@@ -22,9 +22,9 @@ from pytest_torchserve.inputs.golden import Preparations
 from pytest_torchserve.ledger import Ledger
 from pytest_torchserve.measure import Effort, measure_handle
 from pytest_torchserve.phase import HANDLE_PHASES, Phase
-from pytest_torchserve.response import Trace
 from pytest_torchserve.server import Server
 from pytest_torchserve.settings import ServerSettings
+from pytest_torchserve.trace import Trace
 
 SERVED = Path(__file__).parent / "served"
 ROOT = Path(__file__).parent.parent.parent

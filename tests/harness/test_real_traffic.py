@@ -17,8 +17,8 @@ from pytest_torchserve.clock import MonotonicClock
 from pytest_torchserve.load import ConstantRate, FullBatches, Poisson
 from pytest_torchserve.measure.batches import batches
 from pytest_torchserve.measure.waterfall import Stage, stages, waterfall
-from pytest_torchserve.response import Trace
 from pytest_torchserve.swarm import Swarm
+from pytest_torchserve.trace import Trace
 
 SERVED = Path(__file__).parent / "served"
 ROOT = Path(__file__).parent.parent.parent

@@ -7,7 +7,7 @@ import pytest
 from pytest_torchserve.measure.batches import batches
 from pytest_torchserve.measure.waterfall import Stage, stages, waterfall
 from pytest_torchserve.request_log import Ticket
-from pytest_torchserve.response import Trace
+from pytest_torchserve.trace import Trace
 
 MS = 1_000_000
 

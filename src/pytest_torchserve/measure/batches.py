@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pytest_torchserve.request_log import Ticket
-    from pytest_torchserve.response import Trace
+    from pytest_torchserve.trace import Trace
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from pytest_torchserve.model import TOLERANCE, Sample, why_wrong
-from pytest_torchserve.response import Response, Trace
+from pytest_torchserve.trace import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_torchserve.deployment import Deployment, Device
+    from pytest_torchserve.response import Response
 
 ENOUGH_WRONG = 50
 """A cell with this many wrong answers is not measured further."""

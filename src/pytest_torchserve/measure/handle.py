@@ -20,8 +20,9 @@ from pytest_torchserve.phase import HANDLE_PHASES, HANDLER_PHASES, Phase
 if TYPE_CHECKING:
     from pytest_torchserve.endpoint import Endpoint
     from pytest_torchserve.inputs.prepared import Prepared
-    from pytest_torchserve.response import Response, Trace
+    from pytest_torchserve.response import Response
     from pytest_torchserve.telemetry import Telemetry, Watch
+    from pytest_torchserve.trace import Trace
 
 MIN_BATCHES = 36
 """Of each process, before a cell may end early: enough for a p90."""

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from pytest_torchserve.endpoint import Endpoint
     from pytest_torchserve.inputs.prepared import Prepared
     from pytest_torchserve.model import Sample
-    from pytest_torchserve.response import Response, Trace
+    from pytest_torchserve.response import Response
     from pytest_torchserve.telemetry import Watch
+    from pytest_torchserve.trace import Trace
 
 
 def measure_init(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell: Tell, watch: Watch) -> Run:

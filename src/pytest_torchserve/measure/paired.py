@@ -22,7 +22,7 @@ from pytest_torchserve.measure.sides import (
     batch_times,
     twice,
 )
-from pytest_torchserve.response import Trace
+from pytest_torchserve.trace import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from pytest_torchserve.inputs.prepared import Prepared
     from pytest_torchserve.measure.handle import Tell
     from pytest_torchserve.model import Sample
-    from pytest_torchserve.response import Response, Trace
+    from pytest_torchserve.response import Response
     from pytest_torchserve.telemetry import Watch
+    from pytest_torchserve.trace import Trace
 
 WARM_UP_PAIRS = 3
 FEWEST_PAIRS = 2

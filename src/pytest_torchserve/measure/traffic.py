@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from pytest_torchserve.load import TimedLoad
     from pytest_torchserve.measure.batches import Batches
     from pytest_torchserve.measure.handle import Tell
-    from pytest_torchserve.response import Response, Trace
+    from pytest_torchserve.response import Response
     from pytest_torchserve.telemetry import Telemetry, Watch
+    from pytest_torchserve.trace import Trace
 
 DRAIN_S = 30.0
 """So long after the last departure answers are waited for; what is missing then counts as unanswered."""

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pytest_torchserve.request_log import Ticket
-    from pytest_torchserve.response import Response, Trace
+    from pytest_torchserve.response import Response
+    from pytest_torchserve.trace import Trace
 
 
 class Stage(StrEnum):
