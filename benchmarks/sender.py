@@ -43,13 +43,12 @@ OURS = "ours"
 def blocks(names: Sequence[str], draw: random.Random) -> list[list[str]]:
     """The order of one round: wrk between two runs of ours, each other client beside one.
 
-    Three runs of ours serve five others: X ours wrk ours X, and X ours X, in either order.
+    Four runs of ours serve six others: X ours wrk ours X, X ours X and X ours, in an order of their own.
     """
     rest = draw.sample([name for name in names if name != "wrk"], k=len(set(names) - {"wrk"}))
     middle = [OURS, "wrk", OURS] if "wrk" in names else [OURS]
     found = [[*rest[0:1], *middle, *rest[1:2]]]
-    if rest[2:]:
-        found.append([*rest[2:3], OURS, *rest[3:4]])
+    found += [[rest[at], OURS, *rest[at + 1 : at + 2]] for at in range(2, len(rest), 2)]
     draw.shuffle(found)
     return found
 
@@ -92,6 +91,27 @@ def against(rounds: list[dict[str, Any]], name: str) -> dict[str, float | None]:
         here = [block for made in rounds if made["connections"] == connections for block in made["blocks"]]
         paired = [ratio for block in here for client, ratio in ratios(block) if client == name]
         found[str(connections)] = statistics.median(paired) if paired else None
+    return found
+
+
+def bounds(rounds: list[dict[str, Any]], name: str) -> dict[str, dict[str, float]]:
+    """By connection count what wrk and the floor made of one client's throughput, median of the rounds' ratios.
+
+    They cost less than any sender that keeps its answers. Where they do not come above a client either, what the
+    sender costs is not the reason.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for connections in CONNECTIONS:
+        here = [
+            {run["client"]: run["per_s"] for block in made["blocks"] for run in block}
+            for made in rounds
+            if made["connections"] == connections
+        ]
+        found[str(connections)] = {
+            cheap: statistics.median(run[cheap] / run[name] for run in here)
+            for cheap in ("wrk", others.FLOOR.name)
+            if cheap != name and all(cheap in run and name in run for run in here)
+        }
     return found
 
 
@@ -151,6 +171,7 @@ def summarised(details: dict[str, Any], missing: list[str]) -> dict[str, Any]:
     largest = details["memory"]["sizes"][-1]
     return {
         **{f"throughput_vs_{client.name}": against(details["rounds"], client.name) for client in others.CLIENTS},
+        "bounds": {client.name: bounds(details["rounds"], client.name) for client in others.CLIENTS},
         "cpu_us_per_request": max(made["cpu_us"] for made in details["medians"][OURS].values()),
         "lateness_p99_ms": details["lateness"]["p99_ms"],
         "attributed_share_p50": {size: found["attributed_p50"] for size, found in details["attributed"].items()},
@@ -176,6 +197,7 @@ def main() -> None:
     """Measure what is there, say what is not."""
     options, start_s = arguments(), time.monotonic()
     clients = {client.name: client for client in others.CLIENTS if client.present()}
+    clients[others.FLOOR.name] = others.FLOOR
     absent = [client for client in others.CLIENTS if client.name not in clients]
     for client in absent:
         print(f"{client.name} is not here, and is left out; to get it: {client.get_it}", flush=True)

@@ -81,20 +81,23 @@ class Report(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """One of the others; `module` where it is Python's, else a program on PATH."""
+    """One of the others; `module` where it is Python's, `own` where it lies here, else a program on PATH."""
 
     name: str
     get_it: str
     command: Callable[[Target, int, int], list[str]]
     read: Callable[[str], Report]
     module: bool = False
+    own: bool = False
 
     def present(self) -> bool:
         """Whether it is installed."""
-        return bool(importlib.util.find_spec(self.name) if self.module else shutil.which(self.name))
+        return self.own or bool(importlib.util.find_spec(self.name) if self.module else shutil.which(self.name))
 
     def version(self) -> str | None:
         """In its own words; hey has none."""
+        if self.own:
+            return None
         if self.module:
             return metadata.version(self.name)
         flag = {"wrk": "-v", "ab": "-V"}.get(self.name)
@@ -209,7 +212,11 @@ def _requests(target: Target, connections: int, duration_s: int) -> list[str]:
     return [sys.executable, str(_HERE / "with_requests.py"), target.url, str(connections), str(shorter_s)]
 
 
-def _read_requests(text: str) -> Report:
+def _floor(target: Target, connections: int, duration_s: int) -> list[str]:
+    return [sys.executable, str(_HERE / "floor.py"), target.url, str(connections), str(duration_s)]
+
+
+def _read_json(text: str) -> Report:
     return Report(**json.loads(text))
 
 
@@ -218,5 +225,8 @@ CLIENTS = (
     Client("ab", "apt install apache2-utils", _ab, _read_ab),
     Client("hey", "apt install hey, or go install github.com/rakyll/hey@latest", _hey, _read_hey),
     Client("locust", "pip install locust", _locust, _read_locust, module=True),
-    Client("requests", "pip install requests", _requests, _read_requests, module=True),
+    Client("requests", "pip install requests", _requests, _read_json, module=True),
 )
+
+FLOOR = Client("floor", "", _floor, _read_json, own=True)
+"""No rival: how far Python itself can come."""

@@ -17,7 +17,7 @@ _KEPT_MB = 200.0
 
 def text(found: dict[str, Any]) -> str:
     """All of it."""
-    return "\n".join(["", *_table(found), "", *_verdicts(found)])
+    return "\n".join(["", *_table(found), "", *_verdicts(found), "", *_bounds(found)])
 
 
 def _table(found: dict[str, Any]) -> Iterator[str]:
@@ -38,6 +38,16 @@ def _table(found: dict[str, Any]) -> Iterator[str]:
 def _verdicts(found: dict[str, Any]) -> Iterator[str]:
     for what, value, target, reached in _figures(found):
         yield f"{what:<44} {value:>26}   {target:<10} {'reached' if reached else 'MISSED'}"
+
+
+def _bounds(found: dict[str, Any]) -> Iterator[str]:
+    """What clients that do next to nothing made of the others: where they stay below, cost is not the reason."""
+    yield "by comparison (floor: Python's system calls alone, nothing parsed, kept or checked)"
+    for name, by_connections in found["bounds"].items():
+        for cheap in ("wrk", "floor"):
+            values = [made[cheap] for made in by_connections.values() if cheap in made]
+            if values:
+                yield f"{f'{cheap} ÷ {name}':<44} {' '.join(f'{value:.3f}' for value in values):>26}"
 
 
 def _figures(found: dict[str, Any]) -> Iterator[tuple[str, str, str, bool]]:

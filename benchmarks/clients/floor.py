@@ -1,0 +1,60 @@
+"""The least that a client in Python can do: `python floor.py URL CONNECTIONS SECONDS`.
+
+The system's calls and nothing around them: no answer is parsed, timed, kept or checked. What it does not reach against
+another client, no sender written in Python does.
+"""
+
+import json
+import os
+import select
+import socket
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+READ_BYTES = 1 << 16
+OK = b"HTTP/1.1 200"
+
+
+def request(url):
+    """The whole request, ready to write."""
+    body, key = Path(os.environ["BENCH_BODY"]).read_bytes(), os.environ["BENCH_KEY"]
+    lines = (
+        f"POST {url.path} HTTP/1.1",
+        f"Host: {url.netloc}",
+        f"Content-Type: {os.environ['BENCH_TYPE']}",
+        f"Content-Length: {len(body)}",
+        f"Authorization: Bearer {key}",
+    )
+    return "\r\n".join((*lines, "", "")).encode() + body
+
+
+def main():
+    """Print what `others.Report` holds, as JSON."""
+    url, connections, duration_s = urlsplit(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    asked, poll, sockets = request(url), select.epoll(), {}
+    for _ in range(connections):
+        made = socket.create_connection((url.hostname, url.port))
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sockets[made.fileno()] = made
+        poll.register(made, select.EPOLLIN)
+    answered = refused = 0
+    start_s = time.monotonic()
+    for made in sockets.values():
+        made.send(asked)
+    while time.monotonic() < start_s + duration_s:
+        for number, _ in poll.poll():
+            made = sockets[number]
+            # An answer of noop's is a few hundred bytes: it comes as one piece.
+            if made.recv(READ_BYTES).startswith(OK):
+                answered += 1
+            else:
+                refused += 1
+            made.send(asked)
+    spent_s = time.monotonic() - start_s
+    print(json.dumps({"per_s": answered / spent_s, "requests": answered, "refused": refused}))
+
+
+if __name__ == "__main__":
+    main()
