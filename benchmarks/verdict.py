@@ -28,6 +28,7 @@ from pytest_torchserve.verdict import CONFIDENCE, Rules, Verdict, compare, judge
 
 ROOT = Path(__file__).parent.parent
 OUT = ROOT / "build" / "bench"
+RECORDING = OUT / "verdict-recording.jsonl"
 CELL = ("-k", "resnet56 and cpu and b16", "--ts-batch-sizes=16")
 PHASES = (*HANDLER_PHASES, Phase.HANDLE)
 PLANTS = {
@@ -35,6 +36,8 @@ PLANTS = {
     "found_inference_3pct": (Phase.INFERENCE, 1.03, 90),
     "found_preprocess_10pct": (Phase.PREPROCESS, 1.10, 95),
 }
+STARTS_S = 18.0
+"""Three worker starts and their warm-up, of each budget."""
 MATRIX = 36
 """So many comparisons judge in a run of all handle cells, more or less."""
 
@@ -165,56 +168,59 @@ def live(store: Path, seconds: float, place: Path) -> tuple[bool, list[str]]:
     return right, lines
 
 
-def main() -> int:
-    """Record, replay, run live, report."""
+def arguments() -> argparse.Namespace:
+    """What may be said on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--record-seconds", type=float, default=600)
-    parser.add_argument(
-        "--cell-seconds", type=float, default=120, help="the budget of one cell, worker starts included"
-    )
+    budget = "the budget of one cell, worker starts included"
+    parser.add_argument("--cell-seconds", type=float, default=120, help=budget)
     parser.add_argument("--cells", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--journal", type=Path, help="replay this recording instead of making one")
-    given = parser.parse_args()
-    place = OUT / "verdict"
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
-    started = time.monotonic()
-    first = (
-        "tests/test_init.py",
-        "-k",
-        "resnet56 and cpu and total",
-        "--ts-init-rounds=1",
-        f"--ts-model-store={place}/store",
-    )
-    code, printed = session(ROOT, *first)
+    return parser.parse_args()
+
+
+def saved_store(place: Path) -> Path:
+    """A store that holds the archive as it is now."""
+    store = place / "store"
+    cell = ("tests/test_init.py", "-k", "resnet56 and cpu and total", "--ts-init-rounds=1")
+    code, printed = session(ROOT, *cell, f"--ts-model-store={store}")
     if code:
         sys.exit(printed)
-    journal = given.journal or place / "recording.jsonl"
-    if given.journal is None:
-        args = (
-            f"--ts-baseline={place}/store",
-            f"--ts-baseline-seconds={given.record_seconds:g}",
-            "--ts-max-regression=99%",
-        )
-        code, printed = session(ROOT, *CELL, *args, f"--ts-journal={journal}", "tests/test_handle.py")
-        if code:
-            sys.exit(printed)
-    recorded = paired_of(journal)
-    total = sum(map(len, recorded[Phase.HANDLE]))
-    handle_s = statistics.median(new for by in recorded[Phase.HANDLE] for _, new in by)
+    return store
+
+
+def record(store: Path, record_s: float) -> Path:
+    """The journal of one long comparison of the code with itself."""
+    RECORDING.unlink(missing_ok=True)
+    budget = (f"--ts-baseline={store}", f"--ts-baseline-seconds={record_s:g}", "--ts-max-regression=99%")
+    code, printed = session(ROOT, *CELL, *budget, f"--ts-journal={RECORDING}", "tests/test_handle.py")
+    if code:
+        sys.exit(printed)
+    return RECORDING
+
+
+def main() -> int:
+    """Record, replay, run live, report."""
+    given, started_s, place = arguments(), time.monotonic(), OUT / "verdict"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    store = saved_store(place)
+    times = paired_of(given.journal or record(store, given.record_seconds))
+    total = sum(map(len, times[Phase.HANDLE]))
+    handle_s = statistics.median(new for by in times[Phase.HANDLE] for _, new in by)
     # What a cell's budget holds besides three worker starts, at the recording's own pace.
-    pairs = int(total * (given.cell_seconds - 18) / (given.record_seconds - 18))
-    processes = len(recorded[Phase.HANDLE])
+    pairs = int(total * (given.cell_seconds - STARTS_S) / (given.record_seconds - STARTS_S))
+    processes = len(times[Phase.HANDLE])
     print(f"{total} pairs of {processes} processes, handle {handle_s * 1e3:.1f} ms; a cell: {pairs} of them in a row")
-    found = simulate(recorded, pairs, given.cells, given.seed)
-    ok, lines = live(place / "store", given.cell_seconds, place)
+    found = simulate(times, pairs, given.cells, given.seed)
+    ok, lines = live(store, given.cell_seconds, place)
     print(*lines, sep="\n")
     result = {**found, "null_cells": given.cells, "planted_cells": given.cells, "live_ok": ok}
     result |= {"pairs_recorded": total, "pairs_a_cell": pairs, "record_seconds": given.record_seconds}
     (OUT / "verdict.json").write_text(json.dumps(result, indent=2))
     missed = report(found, given.cells, ok=ok)
-    print(f"\n{OUT / 'verdict.json'} holds it all; it took {time.monotonic() - started:.0f} s")
+    print(f"\n{OUT / 'verdict.json'} holds it all; it took {time.monotonic() - started_s:.0f} s")
     return missed
 
 

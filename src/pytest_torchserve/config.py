@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pytest_torchserve import environment, java
+from pytest_torchserve.errors import SuiteError
 from pytest_torchserve.verdict import Rules
 
 if TYPE_CHECKING:
@@ -97,6 +99,21 @@ class Config:
     keep: bool = False
     require_gpu: bool = False
     report: Path | None = None
+
+    def machine_info(self) -> dict[str, Any]:
+        """What pytest-benchmark's `machine_info` gains; the same before a server is started as after."""
+        found: dict[str, Any] = {**environment.software(), **environment.machine()}
+        found["server_settings"] = self.server.record()
+        # Two networks in one process share its caches: such times are comparable with each other only.
+        found["baseline"] = self.baseline.words if self.baseline else None
+        found["min_effect"] = self.rules.min_effect if self.baseline else None
+        found["load_engine"] = f"locust × {self.engine.workers}" if self.engine else "builtin"
+        try:
+            runtime = java.find()
+            found["java"] = f"{runtime.version} ({runtime.source})"
+        except SuiteError:
+            found["java"] = None
+        return found
 
 
 @dataclass(slots=True)

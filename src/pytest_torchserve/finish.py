@@ -11,7 +11,6 @@ from pytest_torchserve import closing, history, record, verdict_tables
 from pytest_torchserve.errors import SuiteError
 from pytest_torchserve.fixtures import SESSION_KEY
 from pytest_torchserve.matrix import CONFIG_KEY, PACE_LOAD
-from pytest_torchserve.session import machine_info as describe_machine
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -117,7 +116,7 @@ def pytest_benchmark_group_stats(config: pytest.Config, benchmarks: list[dict[st
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     """What makes two runs comparable goes into every saved file."""
-    machine_info.update(describe_machine(config.stash[CONFIG_KEY]))
+    machine_info.update(config.stash[CONFIG_KEY].machine_info())
 
 
 @pytest.hookimpl(tryfirst=True)  # pytest-benchmark's may end in a PerformanceRegression

@@ -1,8 +1,10 @@
-"""Starts one command in a session of its own, and ends all that descends from it when its owner is gone.
+"""Makes a folder, starts one command in it, and ends all that descends from it when its owner is gone.
 
-Run as a program: `python guardian.py SPEC.json`, with a pipe as standard input whose other end only the
-owner holds. The end of that pipe, for whatever reason (stop, crash, SIGKILL of the owner), ends them all.
-Standard library only: it must outlive everything else.
+Run as a program: `python guardian.py BASE PREFIX`, with a pipe as standard input whose other end only the owner
+holds. It prints the folder's path; at a line from the owner it starts the command that `spec.json` there tells, and
+prints its process id. The end of the pipe, for whatever reason (stop, crash, SIGKILL of the owner), ends them all and
+removes the folder: from its first moment on that is nobody else's to do. Standard library only: it must outlive
+everything else.
 """
 
 import contextlib
@@ -15,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -70,18 +73,11 @@ def _default_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def main(spec_path: str) -> None:
-    """Run the command of the spec until it ends or the owner does."""
-    for number in _IGNORED:
-        signal.signal(number, signal.SIG_IGN)
-    adopt_orphans()
-    folder = Path(spec_path).parent
-    spec = json.loads(Path(spec_path).read_text(encoding="utf-8"))
-    # Held as long as this process lives: who can take it knows that the folder is abandoned.
-    lock = (folder / "lock").open("w")
-    fcntl.flock(lock, fcntl.LOCK_EX)
+def start(folder: Path) -> "subprocess.Popen[bytes]":
+    """The command of the spec, in a session of its own."""
+    spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
     with (folder / "console.log").open("wb") as console:
-        child = subprocess.Popen(
+        return subprocess.Popen(
             spec["command"],
             env=spec["env"],
             cwd=spec["cwd"],
@@ -91,6 +87,11 @@ def main(spec_path: str) -> None:
             start_new_session=True,
             preexec_fn=_default_signals,  # noqa: PLW1509 - one thread only, see there
         )
+
+
+def run(folder: Path) -> None:
+    """The command, until its owner is gone."""
+    child = start(folder)
     os.write(sys.stdout.fileno(), b"%d\n" % child.pid)
     owner = os.getppid()
     while os.getppid() == owner:
@@ -101,9 +102,26 @@ def main(spec_path: str) -> None:
         if code is not None:
             (folder / "exit").write_text(str(code), encoding="utf-8")
     end_all(child.pid)
-    if not (folder / "keep").exists():
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+def main(base: str, prefix: str) -> None:
+    """A folder, and at the owner's word the command; neither outlives the owner."""
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    adopt_orphans()
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
+    try:
+        # Held as long as this process lives: who can take it knows that the folder is abandoned.
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with contextlib.suppress(BrokenPipeError):  # the owner is gone already: the pipe has ended, too
+                os.write(sys.stdout.fileno(), os.fsencode(folder) + b"\n")
+            if os.read(sys.stdin.fileno(), 1):
+                run(folder)
+    finally:
+        if not (folder / "keep").exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -14,10 +14,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_torchserve.errors import ServerError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 PREFIX = "tsperf-"
+_GUARDIAN = Path(__file__).with_name("guardian.py")
 _KEPT_S = 7 * 24 * 3600
 _STOP_S = 15.0
 
@@ -46,27 +49,44 @@ class GuardedProcess:
     """
 
     def __init__(self) -> None:
-        # Short, since the workers' socket paths lie in it and may have 107 bytes.
-        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-        self._guardian: subprocess.Popen[str] | None = None
-        self.pid = 0
-
-    def start(self, command: Sequence[str], env: Mapping[str, str]) -> None:
-        """Start the command in a new session, with the folder as its working directory."""
-        spec = self.folder / "spec.json"
-        spec.write_text(
-            json.dumps({"command": list(command), "env": dict(env), "cwd": str(self.folder)}),
-            encoding="utf-8",
-        )
-        self._guardian = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(Path(__file__).with_name("guardian.py")), str(spec)],
+        # The guardian makes the folder: one of our own making would stay if we were killed before there is a guardian.
+        self._guardian: subprocess.Popen[str] | None = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(_GUARDIAN), tempfile.gettempdir(), PREFIX],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
+        # A short path, since those of the workers' sockets lie in it and may have 107 bytes.
+        self.folder = Path(self._told())
+        self.pid = 0
+
+    def _told(self) -> str:
+        """The guardian's next line."""
+        assert self._guardian is not None  # noqa: S101 - its use ends with `stop`
         assert self._guardian.stdout is not None  # noqa: S101 - says to the type checker what PIPE means
-        self.pid = int(self._guardian.stdout.readline())
+        line = self._guardian.stdout.readline().rstrip("\n")
+        if not line:
+            raise ServerError(
+                wanted="a guardian process that owns the server's folder",
+                found=f"it ended with exit code {self._guardian.wait()}; its own words are above",
+                do=f"see whether {tempfile.gettempdir()} can be written to and has room (TMPDIR names another)",
+            )
+        return line
+
+    def start(self, command: Sequence[str], env: Mapping[str, str]) -> None:
+        """Start the command in a new session, with the folder as its working directory.
+
+        Raises:
+            ServerError: it cannot be started.
+        """
+        spec = {"command": list(command), "env": dict(env), "cwd": str(self.folder)}
+        (self.folder / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
+        assert self._guardian is not None  # noqa: S101 - as above
+        assert self._guardian.stdin is not None  # noqa: S101 - as above
+        self._guardian.stdin.write("\n")
+        self._guardian.stdin.flush()
+        self.pid = int(self._told())
 
     @property
     def guardian_pid(self) -> int:
@@ -86,7 +106,6 @@ class GuardedProcess:
     def stop(self) -> None:
         """Close the pipe and wait until the guardian has ended the group."""
         if self._guardian is None:
-            shutil.rmtree(self.folder, ignore_errors=True)
             return
         assert self._guardian.stdin is not None  # noqa: S101 - as above
         with contextlib.suppress(OSError):

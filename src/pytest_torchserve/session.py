@@ -4,50 +4,31 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
-from pytest_torchserve import archive, environment, java, measure, sender, verdict
+from pytest_torchserve import environment, java, measure, sender, verdict
 from pytest_torchserve.attached import AttachedEndpoint, prepared_from
 from pytest_torchserve.baseline import NoBaselineError
 from pytest_torchserve.contest import Contest
 from pytest_torchserve.endpoint import Endpoint
-from pytest_torchserve.errors import InputError, ServerError, SuiteError
-from pytest_torchserve.inputs.golden import Preparations
+from pytest_torchserve.errors import InputError, ServerError
 from pytest_torchserve.journal import Journal, as_record
 from pytest_torchserve.ledger import Account, Ledger
+from pytest_torchserve.once import Once
 from pytest_torchserve.response import Failure
 from pytest_torchserve.server import Server
+from pytest_torchserve.supplies import Supplies
 from pytest_torchserve.telemetry import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pytest_torchserve.config import Config, Expected
-    from pytest_torchserve.deployment import Deployment, Device
+    from pytest_torchserve.deployment import Deployment
     from pytest_torchserve.endpoint import Engine, Target
     from pytest_torchserve.inputs.prepared import Prepared
     from pytest_torchserve.measure import Cell, Effort, Run
     from pytest_torchserve.model import Model
     from pytest_torchserve.progress import Progress
     from pytest_torchserve.swarm import Swarm
-
-T = TypeVar("T")
-
-
-def machine_info(config: Config) -> dict[str, Any]:
-    """What pytest-benchmark's `machine_info` gains; the same before a server is started as after."""
-    found: dict[str, Any] = {**environment.software(), **environment.machine()}
-    found["server_settings"] = config.server.record()
-    # Two networks in one process share its caches: such times are comparable with each other only.
-    found["baseline"] = config.baseline.words if config.baseline else None
-    found["min_effect"] = config.rules.min_effect if config.baseline else None
-    found["load_engine"] = f"locust × {config.engine.workers}" if config.engine else "builtin"
-    try:
-        runtime = java.find()
-        found["java"] = f"{runtime.version} ({runtime.source})"
-    except SuiteError:
-        found["java"] = None
-    return found
 
 
 class Session:
@@ -64,10 +45,8 @@ class Session:
         self.server: Server | None = None
         self._expected = expected
         self._progress = progress
-        self._failures: dict[object, SuiteError] = {}
-        self._preparations = Preparations(config.weights, config.data)
-        self._prepared: dict[str, Prepared] = {}
-        self._archives: dict[tuple[str, Device], archive.Archive] = {}
+        self.supplies = Supplies(config, ledger, self.notices.append)
+        self._once = Once()
         self._endpoints: dict[str, Endpoint] = {}
         self._watch: Watch | None = None
         self._swarm: Swarm | None = None
@@ -81,9 +60,7 @@ class Session:
 
         Raises what went wrong, and the same again at every further call: one cause, not a hundred.
         """
-        if self.server is None:
-            self.server = self._once("server", self._start)
-        return self.server
+        return self._once("server", self._start)
 
     def _start(self) -> Server:
         if self.config.attach is not None:
@@ -92,7 +69,7 @@ class Session:
                 found="--ts-url: someone else's is measured, and is left as it is",
                 do="select the tests of traffic (tests/test_load.py), or leave --ts-url out",
             )
-        self._preparations.start(self._expected.models.values())
+        self.supplies.start(self._expected.models.values())
         with self.ledger.span(Account.SERVER_START):
             server = Server(java.find(), self.config.store, self.config.server)
             try:
@@ -107,59 +84,14 @@ class Session:
         self.server = server
         models = sum(model.network is not None for model in self._expected.models.values())
         self.notices.append(environment.worker_advice(len(environment.gpus()[0]), models))
-        self.journal.write("session", machine_info(self.config))
-        # Archives are made while golden answers still are; but not one cell is measured before all are done.
-        # What is wrong with one model is remembered for its own cells, and does not stop the others.
-        for deployment in self._expected.archived.values():
-            with contextlib.suppress(SuiteError):
-                self._archive(deployment)
-        for model in self._expected.models.values():
-            with contextlib.suppress(SuiteError):
-                self.prepared(model)
+        self.journal.write("session", self.config.machine_info())
+        # Not one cell is measured before all of it is made: that would compete for the processor.
+        self.supplies.lay_in(self._expected.archived.values(), self._expected.models.values())
         return server
-
-    def _archive(self, deployment: Deployment) -> archive.Archive:
-        """The deployment's archive, made or found once a session."""
-        model, device = deployment.model, deployment.device
-        if (model.name, device) not in self._archives:
-            with self.ledger.span(Account.GOLDEN):
-                served = self._once(("prepared", model.name), lambda: self._preparations.served(model))
-            self._archives[model.name, device] = self._once(
-                ("archive", model.name, device), lambda: archive.build(served, device, self.config.store)
-            )
-        return self._archives[model.name, device]
 
     def prepared(self, model: Model) -> Prepared:
         """The model's weights, samples and golden answers."""
-        if model.name not in self._prepared:
-            with self.ledger.span(Account.GOLDEN):
-                self._prepared[model.name] = self._once(
-                    ("prepared", model.name), lambda: self._preparations.result(model)
-                )
-            self._notice(self._prepared[model.name])
-        return self._prepared[model.name]
-
-    def _notice(self, prepared: Prepared) -> None:
-        """Say visibly, once each, what is not the real thing."""
-        model, kind = prepared.served.model, prepared.served.weights_kind
-        if kind == "seeded" and self.config.weights == "auto":
-            missing = "the catalogue names none"
-            if model.weights is not None:
-                missing = f"{model.weights.file} is not on disk; --ts-weights=pretrained downloads it"
-            self.notices.append(f"seeded (random) weights: {missing}")
-        if prepared.samples_source == "synthetic":
-            data = self.config.data
-            hint = f"{data} holds no {model.dataset}/" if data else "--ts-data names a folder of real ones"
-            self.notices.append(f"synthetic {model.dataset} images: {hint}")
-
-    def _once(self, key: object, make: Callable[[], T]) -> T:
-        if key in self._failures:
-            raise self._failures[key]
-        try:
-            return make()
-        except SuiteError as error:
-            self._failures[key] = error
-            raise
+        return self.supplies.prepared(model)
 
     # -- deployments -----------------------------------------------------------------------------
 
@@ -168,7 +100,7 @@ class Session:
         server = self.start()
         endpoint = self._endpoints.get(deployment.name)
         if endpoint is None:
-            endpoint = Endpoint(server, deployment, self._archive(deployment), self.ledger)
+            endpoint = Endpoint(server, deployment, self.supplies.archive(deployment), self.ledger)
             endpoint.register()
             self._endpoints[deployment.name] = endpoint
         if workers is not None and len(endpoint.workers()) != workers:
@@ -228,7 +160,7 @@ class Session:
         deployment, told = cell.deployment, self.config.baseline
         if told is None or cell.kind not in ("init", "handle"):
             return None
-        prepared, candidate = self.prepared(deployment.model), self._archive(deployment)
+        prepared, candidate = self.prepared(deployment.model), self.supplies.archive(deployment)
         if self._contest is None:
             self._contest = Contest(told, self.config, self.start(), self.ledger)
         try:
@@ -248,11 +180,11 @@ class Session:
             return endpoint, self.prepared(deployment.model)
         if not self._described:
             self._described = True
-            self.journal.write("session", machine_info(self.config))
+            self.journal.write("session", self.config.machine_info())
         if attach.samples is not None:
             prepared = prepared_from(attach.samples, attach.model)
         elif deployment.model.dataset:
-            self._preparations.start([deployment.model])
+            self.supplies.start([deployment.model])
             prepared = self.prepared(deployment.model)
         else:
             raise InputError(
@@ -281,6 +213,7 @@ class Session:
             if self.config.engine.master:
                 self._progress.say(f"start {self.config.engine.workers} workers elsewhere: {self._swarm.command}")
         self._once("swarm", self._swarm.start)
+        self._swarm.start()  # anew where it was lost; where it runs that does nothing
         return self._swarm
 
     # -- verdicts ----------------------------------------------------------------------------------
@@ -307,7 +240,7 @@ class Session:
         Each is stopped whatever becomes of the others.
         """
         with contextlib.ExitStack() as stack:
-            stack.callback(self._preparations.cancel)
+            stack.callback(self.supplies.cancel)
             if self.server is not None:
                 if failed:
                     self.server.keep()

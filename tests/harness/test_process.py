@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from pytest_torchserve import process
+from pytest_torchserve.errors import ServerError
 from pytest_torchserve.process import GuardedProcess, remove_stale_folders, wait_until
 
 # A server with a worker of its own that ignores SIGTERM, and a grandchild in a session of its own.
@@ -76,6 +77,34 @@ def test_the_owners_death_ends_everything(tmp_path, signal_number):
     owner.send_signal(signal_number)
     owner.wait()
     assert wait_until(lambda: gone(everyone) and not Path(folder).exists(), timeout_s=5)
+
+
+def test_an_owner_that_is_killed_before_it_starts_anything(tmp_path):
+    """Its folder goes as well: nobody but the guardian has ever owned it."""
+    code = "import sys, time; from pytest_torchserve.process import GuardedProcess\n"
+    code += "guarded = GuardedProcess(); print(guarded.folder, flush=True); time.sleep(600)"
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    owner = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=env)
+    folder = Path(owner.stdout.readline().strip())
+    assert folder.parent == tmp_path
+    assert (folder / "lock").exists()
+    owner.kill()
+    owner.wait()
+    assert wait_until(lambda: not folder.exists(), timeout_s=5)
+
+
+def test_no_folder_to_be_had(tmp_path, monkeypatch):
+    """Said at once, with what to do."""
+    monkeypatch.setattr(process.tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(ServerError, match="TMPDIR"):
+        GuardedProcess()
+
+
+def test_a_command_that_cannot_be_started(guarded):
+    """Said at once; the folder is gone, since there is nothing in it to read."""
+    with pytest.raises(ServerError, match="guardian"):
+        guarded.start([str(guarded.folder / "no such program")], {})
+    assert wait_until(lambda: not guarded.folder.exists(), timeout_s=5)
 
 
 def test_keep_leaves_the_folder(guarded):

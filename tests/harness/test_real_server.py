@@ -275,7 +275,7 @@ def test_a_missing_captum_is_named(another_server, served, tmp_path, ts_session)
     server = another_server(ServerSettings(worker_env={"PYTHONPATH": str(tmp_path)}))
     # The handler is what fails; a network of resnet56's size is quicker to archive than densenet161's.
     model = replace(served["resnet56"], name="stock", handler="image_classifier")
-    made = archive.build(ts_session._preparations.served(model), "cpu", server.store)
+    made = archive.build(ts_session.supplies.served(model), "cpu", server.store)
     endpoint = Endpoint(server, Deployment(model, "cpu", Batching()), made, Ledger())
     endpoint.register()
     with pytest.raises(WorkerError, match="ModuleNotFoundError: No module named 'captum'"):

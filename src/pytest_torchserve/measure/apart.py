@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import random
 from collections import defaultdict
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_torchserve.clock import MonotonicClock
@@ -27,6 +27,7 @@ from pytest_torchserve.phase import Phase
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pytest_torchserve.clock import Clock
     from pytest_torchserve.endpoint import Endpoint
     from pytest_torchserve.inputs.prepared import Prepared
     from pytest_torchserve.model import Sample
@@ -41,38 +42,64 @@ Endpoints = dict[str, "Endpoint"]
 """By side: where `baseline` and `candidate` are registered."""
 
 
+@dataclass(slots=True)
+class _Rounds:
+    """Both sides, round after round. `at` is the sample that the next batch begins with."""
+
+    endpoints: Endpoints
+    sides: Sides
+    batch_size: int
+    order: random.Random
+    clock: Clock
+    at: int = 0
+
+    def play(self, number: int) -> None:
+        """One round: two fresh workers, and batches for a share of the time that starting them took."""
+        begun_ns = self.clock.now_ns()
+        for side in _shuffled(self.endpoints, self.order):
+            self.endpoints[side].scale(0)
+            self.endpoints[side].scale(1)
+        started_ns = self.clock.now_ns()
+        until_ns = started_ns + round((started_ns - begun_ns) * BATCHING_SHARE / (1 - BATCHING_SHARE))
+        pairs = 0
+        while (self.clock.now_ns() < until_ns or pairs < WARM_UP_PAIRS + FEWEST_PAIRS) and not self.sides.wrong:
+            times = {side: self._batch(side, number) for side in _shuffled(self.endpoints, self.order)}
+            pairs, self.at = pairs + 1, self.at + self.batch_size
+            if pairs > WARM_UP_PAIRS and all(times.values()) and not self.sides.wrong:
+                self.sides.add(number, times["baseline"], times["candidate"])
+
+    def _batch(self, side: str, number: int) -> dict[Phase, float]:
+        """One full batch of one side: its phases in seconds; nothing where it was split or wrong."""
+        checker = self.sides.candidate if side == "candidate" else self.sides.baseline
+        indices = [index % len(checker.samples) for index in range(self.at, self.at + self.batch_size)]
+        samples: list[Sample] = [checker.samples[index] for index in indices]
+        answers: list[Response] = []
+
+        def more(responses: Sequence[Response]) -> bool:
+            answers.extend(responses)
+            return False
+
+        self.endpoints[side].send(FullBatches(len(samples)), samples, more, self.clock)
+        traces = [self.sides.check(one._replace(sample=indices[one.sample]), side, number) for one in answers]
+        whole = [trace for trace in traces if trace is not None]
+        if len(whole) < len(samples) or len({trace.batch for trace in whole}) > 1:
+            return {}
+        return batch_times(answers, whole[0])
+
+
 def measure_apart(endpoints: Endpoints, prepared: Prepared, told: Told) -> Run:
     """`handle`: in each round one fresh worker a side, their batches interleaved; a round is one sample."""
     clock, batch_size = MonotonicClock(), told.deployment.batching.batch_size
-    order = random.Random(told.effort.seed)  # noqa: S311 - an order, no secret
     sides = Sides.of(told.deployment, prepared.samples)
-    begun_ns, rounds, at = clock.now_ns(), 0, 0
-    budget_s = told.effort.baseline_seconds
+    order = random.Random(told.effort.seed)  # noqa: S311 - an order, no secret
+    rounds, played = _Rounds(endpoints, sides, batch_size, order, clock), 0
+    begun_ns, budget_s = clock.now_ns(), told.effort.baseline_seconds
     look_ns = told.watch.look_now()
-    pids: list[int] = []
-    while _goes_on(elapsed_s := (clock.now_ns() - begun_ns) / 1e9, budget_s, rounds):
-        told.tell(f"round {rounds + 1}", elapsed_s / budget_s)
-        round_ns = clock.now_ns()
-        for side in _shuffled(endpoints, order):
-            endpoints[side].scale(0)
-            endpoints[side].scale(1)
-        until_ns = clock.now_ns() + round((clock.now_ns() - round_ns) * BATCHING_SHARE / (1 - BATCHING_SHARE))
-        pairs = 0
-        while clock.now_ns() < until_ns or pairs < WARM_UP_PAIRS + FEWEST_PAIRS:
-            indices = [(at + index) % len(prepared.samples) for index in range(batch_size)]
-            times = {
-                side: _batch(endpoints[side], sides, (side, rounds), indices) for side in _shuffled(endpoints, order)
-            }
-            pairs, at = pairs + 1, at + batch_size
-            if sides.wrong:
-                break
-            if pairs > WARM_UP_PAIRS and all(times.values()):
-                sides.add(rounds, times["baseline"], times["candidate"])
-        pids = [worker.pid for worker in endpoints["candidate"].workers()]
-        rounds += 1
-        if sides.wrong:
-            break
-    resident = resident_bytes(pids)
+    while _goes_on(elapsed_s := (clock.now_ns() - begun_ns) / 1e9, budget_s, played) and not sides.wrong:
+        told.tell(f"round {played + 1}", elapsed_s / budget_s)
+        rounds.play(played)
+        played += 1
+    resident = resident_bytes([worker.pid for worker in endpoints["candidate"].workers()])
     for endpoint in endpoints.values():
         endpoint.scale(0)
     paired = Paired(told.baseline, sides.whole_pairs(), by_process=True, differs=told.differs)
@@ -93,25 +120,6 @@ def _goes_on(elapsed_s: float, budget_s: float, rounds: int) -> bool:
 
 def _shuffled(endpoints: Endpoints, order: random.Random) -> list[str]:
     return order.sample(sorted(endpoints), len(endpoints))
-
-
-def _batch(endpoint: Endpoint, sides: Sides, whose: tuple[str, int], indices: Sequence[int]) -> dict[Phase, float]:
-    """One full batch of one side in one round: its phases in seconds; nothing where it was split or wrong."""
-    side, round_ = whose
-    checker = sides.candidate if side == "candidate" else sides.baseline
-    samples: list[Sample] = [checker.samples[index] for index in indices]
-    answers: list[Response] = []
-
-    def more(responses: Sequence[Response]) -> bool:
-        answers.extend(responses)
-        return False
-
-    endpoint.send(FullBatches(len(samples)), samples, more, MonotonicClock())
-    traces = [sides.check(answer._replace(sample=indices[answer.sample]), side, round_) for answer in answers]
-    whole = [trace for trace in traces if trace is not None]
-    if len(whole) < len(samples) or len({trace.batch for trace in whole}) > 1:
-        return {}
-    return batch_times(answers, whole[0])
 
 
 def measure_restarts(endpoints: Endpoints, prepared: Prepared, told: Told) -> Run:

@@ -1,0 +1,36 @@
+"""Things that are made once, and fail once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from pytest_torchserve.errors import SuiteError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+class Once:
+    """Remembers what was made, and what went wrong: one cause is one failure, not a hundred attempts."""
+
+    def __init__(self) -> None:
+        self._made: dict[object, Any] = {}
+        self._failures: dict[object, SuiteError] = {}
+
+    def __call__(self, key: object, make: Callable[[], T]) -> T:
+        """What `make` returns at the first call with this key.
+
+        Raises:
+            SuiteError: what it raised then, and the same again at every further call.
+        """
+        if key in self._failures:
+            raise self._failures[key]
+        if key not in self._made:
+            try:
+                self._made[key] = make()
+            except SuiteError as error:
+                self._failures[key] = error
+                raise
+        return cast("T", self._made[key])
