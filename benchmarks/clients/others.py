@@ -81,23 +81,20 @@ class Report(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """One of the others; `module` where it is Python's, `own` where it lies here, else a program on PATH."""
+    """One of the others; `module` where it is Python's, else a program on PATH."""
 
     name: str
     get_it: str
     command: Callable[[Target, int, int], list[str]]
     read: Callable[[str], Report]
     module: bool = False
-    own: bool = False
 
     def present(self) -> bool:
         """Whether it is installed."""
-        return self.own or bool(importlib.util.find_spec(self.name) if self.module else shutil.which(self.name))
+        return bool(importlib.util.find_spec(self.name) if self.module else shutil.which(self.name))
 
     def version(self) -> str | None:
-        """In its own words; hey has none."""
-        if self.own:
-            return None
+        """In its own words; hey and the floor have none."""
         if self.module:
             return metadata.version(self.name)
         flag = {"wrk": "-v", "ab": "-V"}.get(self.name)
@@ -228,5 +225,5 @@ CLIENTS = (
     Client("requests", "pip install requests", _requests, _read_json, module=True),
 )
 
-FLOOR = Client("floor", "", _floor, _read_json, own=True)
+FLOOR = Client("floor", "", _floor, _read_json)
 """No rival: how far Python itself can come."""

@@ -89,10 +89,16 @@ def start(folder: Path) -> "subprocess.Popen[bytes]":
         )
 
 
+def tell(line: bytes) -> None:
+    """A line for the owner. Where it is gone already our input has ended as well, and that is what we go by."""
+    with contextlib.suppress(BrokenPipeError):
+        os.write(sys.stdout.fileno(), line + b"\n")
+
+
 def run(folder: Path) -> None:
     """The command, until its owner is gone."""
     child = start(folder)
-    os.write(sys.stdout.fileno(), b"%d\n" % child.pid)
+    tell(b"%d" % child.pid)
     owner = os.getppid()
     while os.getppid() == owner:
         readable, _, _ = select.select([sys.stdin], [], [], _POLL_S)
@@ -114,8 +120,7 @@ def main(base: str, prefix: str) -> None:
         # Held as long as this process lives: who can take it knows that the folder is abandoned.
         with (folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            with contextlib.suppress(BrokenPipeError):  # the owner is gone already: the pipe has ended, too
-                os.write(sys.stdout.fileno(), os.fsencode(folder) + b"\n")
+            tell(os.fsencode(folder))
             if os.read(sys.stdin.fileno(), 1):
                 run(folder)
     finally:

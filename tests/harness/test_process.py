@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -91,6 +92,26 @@ def test_an_owner_that_is_killed_before_it_starts_anything(tmp_path):
     owner.kill()
     owner.wait()
     assert wait_until(lambda: not folder.exists(), timeout_s=5)
+
+
+def test_an_owner_that_is_gone_when_its_command_starts(tmp_path):
+    """Nobody reads the process id: what was started is ended all the same."""
+    mark = f"{os.getpid()}-{time.time_ns()}"
+    guardian = subprocess.Popen(
+        [sys.executable, "-I", "-S", process._GUARDIAN, str(tmp_path), process.PREFIX],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    folder = Path(guardian.stdout.readline().decode().strip())
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    spec = {"command": command, "env": {"TSPERF_MARK": mark}, "cwd": str(folder)}
+    (folder / "spec.json").write_text(json.dumps(spec))
+    guardian.stdout.close()
+    guardian.stdin.write(b"\n")
+    guardian.stdin.close()
+    assert guardian.wait(timeout=30) == 0
+    assert not folder.exists()
+    assert [p for p in psutil.process_iter(["environ"]) if (p.info["environ"] or {}).get("TSPERF_MARK") == mark] == []
 
 
 def test_no_folder_to_be_had(tmp_path, monkeypatch):
