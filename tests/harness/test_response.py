@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_torchserve.response import Response
+from pytest_torchserve.response import Failure, Response
 from pytest_torchserve.trace import Trace, parse_server_timing
 
 HEADERS = {
@@ -53,3 +53,17 @@ def test_what_is_no_report_is_no_trace(batch):
 def test_no_probe_no_trace():
     """A stranger's server sends no such headers: that is no error."""
     assert Trace.of(response({})) is None
+
+
+def test_a_later_probes_field_is_passed_over():
+    """What it says besides is not known here; what is known counts."""
+    batch = HEADERS["ts-probe-batch"] + ";side=candidate;pair=5;differs=gc.enabled;later=1"
+    trace = Trace.of(response({**HEADERS, "ts-probe-batch": batch}))
+    assert (trace.side, trace.pair, trace.differs, trace.gpu_bytes) == ("candidate", 5, "gc.enabled", 4096)
+
+
+@pytest.mark.parametrize("failure", [Failure.TRUNCATED, Failure.MALFORMED, Failure.TIMEOUT])
+def test_an_answer_that_was_cut_has_no_trace(failure):
+    """Its head may end in the middle of a number."""
+    assert Trace.of(response(HEADERS)._replace(failure=failure)) is None
+    assert Trace.of(response(HEADERS)._replace(failure=Failure.HTTP)) is not None

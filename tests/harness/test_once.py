@@ -1,0 +1,48 @@
+"""What is made once, and fails once."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_torchserve.errors import InputError
+from pytest_torchserve.once import Once
+
+
+def test_made_once_for_each_key():
+    """The second call gets what the first one made; another key is another thing."""
+    once, made = Once(), []
+
+    def make():
+        made.append(object())
+        return made[-1]
+
+    assert once("a", make) is once("a", make)
+    assert once("b", make) is made[1]
+    assert len(made) == 2
+
+
+def test_a_failure_is_remembered():
+    """Raised again, not tried again; and it is that key's alone."""
+    once, tries = Once(), []
+
+    def fail():
+        tries.append(1)
+        raise InputError(wanted="x", found="y", do="z")
+
+    for _ in range(2):
+        with pytest.raises(InputError):
+            once("a", fail)
+    assert len(tries) == 1
+    assert once("b", lambda: 3) == 3
+
+
+def test_what_is_no_error_of_ours_is_not_remembered():
+    """Ctrl-C in the middle is no reason why it could not be made."""
+    once = Once()
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        once("a", interrupted)
+    assert once("a", lambda: 3) == 3
