@@ -14,22 +14,21 @@ import argparse
 import json
 import os
 import random
-import statistics
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clients import ROOT, memory, others, ours, report, service
+from clients import ROOT, memory, others, ours, report, rounds, service
+from clients.rounds import CONNECTIONS, OURS
 
 from models.catalogue import NOOP, RESNET56
 from pytest_torchserve import environment, java
 from pytest_torchserve.errors import SuiteError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-CONNECTIONS = (1, 4, 16)
 WARM_UP_AT = 16  # the more requests, the sooner the JVM has compiled what they need
 WARM_UP_MOST_S = 30.0
 WARM_UP_RUNS = 10
@@ -37,7 +36,6 @@ PUNCTUAL_PER_S, PUNCTUAL_S = 500.0, 10.0
 PACE_PER_S, PACE_S = 10.0, 10.0
 BATCH_SIZES = (1, 16)
 SEED = 1
-OURS = "ours"
 
 
 def blocks(names: Sequence[str], draw: random.Random) -> list[list[str]]:
@@ -53,27 +51,19 @@ def blocks(names: Sequence[str], draw: random.Random) -> list[list[str]]:
     return found
 
 
-def ratios(block: Sequence[dict[str, Any]]) -> Iterator[tuple[str, float]]:
-    """Each other client of a block, and ours beside it ÷ it; beside wrk are two, whose mean counts."""
-    for at, run in enumerate(block):
-        if run["client"] != OURS:
-            beside = [near["per_s"] for near in block[max(0, at - 1) : at + 2] if near["client"] == OURS]
-            yield run["client"], statistics.fmean(beside) / run["per_s"]
-
-
 def compare(noop: service.Deployed, target: others.Target, clients: dict[str, others.Client], options: Any) -> list:
     """Every run of every round, in the order in which they were made."""
-    draw, rounds = random.Random(SEED), []  # noqa: S311 - an order, no secret
+    draw, found = random.Random(SEED), []  # noqa: S311 - an order, no secret
     for number in range(1, options.rounds + 1):
         for connections in CONNECTIONS:
-            made = [
+            blocks_made = [
                 [_run(name, noop, target, clients, connections, options.seconds) for name in block]
                 for block in blocks(list(clients), draw)
             ]
-            rounds.append({"round": number, "connections": connections, "blocks": made})
-            told = "  ".join(f"{run['client']} {run['per_s']:.0f}" for block in made for run in block)
+            found.append({"round": number, "connections": connections, "blocks": blocks_made})
+            told = "  ".join(f"{run['client']} {run['per_s']:.0f}" for block in blocks_made for run in block)
             print(f"round {number}/{options.rounds}, {connections:2} connections, requests/s: {told}", flush=True)
-    return rounds
+    return found
 
 
 def _run(name, noop, target, clients, connections, duration_s) -> dict[str, Any]:
@@ -84,55 +74,19 @@ def _run(name, noop, target, clients, connections, duration_s) -> dict[str, Any]
     return {"client": name, **others.run(clients[name], target, connections, duration_s)}
 
 
-def against(rounds: list[dict[str, Any]], name: str) -> dict[str, float | None]:
-    """By connection count the median ratio to one client; None where it is missing."""
-    found: dict[str, float | None] = {}
-    for connections in CONNECTIONS:
-        here = [block for made in rounds if made["connections"] == connections for block in made["blocks"]]
-        paired = [ratio for block in here for client, ratio in ratios(block) if client == name]
-        found[str(connections)] = statistics.median(paired) if paired else None
-    return found
-
-
-def bounds(rounds: list[dict[str, Any]], name: str) -> dict[str, dict[str, float]]:
-    """By connection count what wrk and the floor made of one client's throughput, median of the rounds' ratios.
-
-    They cost less than any sender that keeps its answers. Where they do not come above a client either, what the
-    sender costs is not the reason.
-    """
-    found: dict[str, dict[str, float]] = {}
-    for connections in CONNECTIONS:
-        here = [
-            {run["client"]: run["per_s"] for block in made["blocks"] for run in block}
-            for made in rounds
-            if made["connections"] == connections
-        ]
-        found[str(connections)] = {
-            cheap: statistics.median(run[cheap] / run[name] for run in here)
-            for cheap in ("wrk", others.FLOOR.name)
-            if cheap != name and all(cheap in run and name in run for run in here)
-        }
-    return found
-
-
-def medians(rounds: list[dict[str, Any]], name: str) -> dict[str, dict[str, float]]:
-    """By connection count the medians of a client's own figures."""
-    found = {}
-    for connections in CONNECTIONS:
-        here = [
-            run for made in rounds if made["connections"] == connections for block in made["blocks"] for run in block
-        ]
-        runs = [run for run in here if run["client"] == name]
-        keys = [key for key in runs[0] if key != "client"] if runs else []
-        found[str(connections)] = {key: statistics.median(run[key] for run in runs) for key in keys}
-    return found
-
-
 def versions(clients: dict[str, others.Client]) -> dict[str, Any]:
     """Of everything that takes part; a program that does not tell its own has None."""
     found: dict[str, Any] = {name: client.version() for name, client in clients.items()}
     ours_use = {name: environment.version(name) for name in ("uvloop", "httptools")}
     return found | ours_use | environment.software() | {"java": java.find().version}
+
+
+def lateness(noop: service.Deployed) -> dict[str, Any]:
+    """How late our sender is, and, before and after it, a timer that sends nothing."""
+    bare = [ours.bare_lateness(PUNCTUAL_PER_S, PUNCTUAL_S)]
+    found: dict[str, Any] = {**ours.lateness(noop, PUNCTUAL_PER_S, PUNCTUAL_S)}
+    bare.append(ours.bare_lateness(PUNCTUAL_PER_S, PUNCTUAL_S))
+    return found | {"bare_p99_ms": [made["p99_ms"] for made in bare]}
 
 
 def attributed(running: service.Service) -> dict[str, dict[str, Any]]:
@@ -152,17 +106,17 @@ def measure(clients: dict[str, others.Client], options: Any) -> dict[str, Any]:
         target = others.Target.write(Path(folder), running.server.address, noop.endpoint.path, noop.prepared.samples[0])
         windows = ours.warm_up(noop, WARM_UP_AT, min(WARM_UP_MOST_S, WARM_UP_RUNS * options.seconds))
         print(f"warmed up, requests/s: {', '.join(f'{per_s:.0f}' for per_s in windows)}", flush=True)
-        rounds = compare(noop, target, clients, options)
-        punctual = ours.lateness(noop, PUNCTUAL_PER_S, PUNCTUAL_S)
+        made = compare(noop, target, clients, options)
+        punctual = lateness(noop)
         kept = memory.measure(noop)
         explained = attributed(running)
     return {
         "warm_up_per_s": windows,
-        "medians": {name: medians(rounds, name) for name in (OURS, *clients)},
+        "medians": {name: rounds.medians(made, name) for name in (OURS, *clients)},
         "lateness": punctual,
         "attributed": explained,
         "memory": kept,
-        "rounds": rounds,
+        "rounds": made,
     }
 
 
@@ -170,8 +124,9 @@ def summarised(details: dict[str, Any], missing: list[str]) -> dict[str, Any]:
     """The figures that are looked at, and below them all that they come from."""
     largest = details["memory"]["sizes"][-1]
     return {
-        **{f"throughput_vs_{client.name}": against(details["rounds"], client.name) for client in others.CLIENTS},
-        "bounds": {client.name: bounds(details["rounds"], client.name) for client in others.CLIENTS},
+        **{f"throughput_vs_{client.name}": rounds.against(details["rounds"], client.name) for client in others.CLIENTS},
+        "intervals": {client.name: rounds.certain(details["rounds"], client.name) for client in others.CLIENTS},
+        "bounds": {client.name: rounds.bounds(details["rounds"], client.name) for client in others.CLIENTS},
         "cpu_us_per_request": max(made["cpu_us"] for made in details["medians"][OURS].values()),
         "lateness_p99_ms": details["lateness"]["p99_ms"],
         "attributed_share_p50": {size: found["attributed_p50"] for size, found in details["attributed"].items()},

@@ -6,7 +6,7 @@ import resource
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_torchserve import sender, summary
+from pytest_torchserve import sender, summary, surroundings
 from pytest_torchserve.clock import MonotonicClock
 from pytest_torchserve.errors import MeasurementError
 from pytest_torchserve.load import ClosedLoop, ConstantRate
@@ -104,7 +104,24 @@ def lateness(deployed: Deployed, rate_per_s: float, duration_s: float) -> dict[s
     """How long after their time requests of an open loop left, in ms."""
     responses = _send(deployed, ConstantRate(rate_per_s, duration_s))
     _judge(deployed, responses)
-    late_ms = sorted((response.sent_ns - response.scheduled_ns) / 1e6 for response in responses)
+    return _told([(response.sent_ns - response.scheduled_ns) / 1e6 for response in responses])
+
+
+def bare_lateness(rate_per_s: float, duration_s: float) -> dict[str, float]:
+    """The same of a loop that only wakes up, no server and no socket, in ms: the machine's own share of lateness."""
+    start_ns, late_ms = time.monotonic_ns(), []
+    with surroundings.undisturbed(punctual=True):
+        for number in range(1, 1 + int(rate_per_s * duration_s)):
+            due_ns = start_ns + round(number / rate_per_s * 1e9)
+            while (left_ns := due_ns - time.monotonic_ns()) > 0:
+                time.sleep(left_ns / 1e9)
+            late_ms.append(-left_ns / 1e6)
+    return _told(late_ms)
+
+
+def _told(late_ms: list[float]) -> dict[str, float]:
+    """What is told of so many latenesses, in ms."""
+    late_ms = sorted(late_ms)
     tail_ms = summary.percentile(late_ms, 0.99)
     if tail_ms is None:
         raise MeasurementError(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from clients.rounds import CHEAP
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -17,7 +19,7 @@ _KEPT_MB = 200.0
 
 def text(found: dict[str, Any]) -> str:
     """All of it."""
-    return "\n".join(["", *_table(found), "", *_verdicts(found), "", *_bounds(found)])
+    return "\n".join(["", *_table(found), "", *_verdicts(found), "", *_intervals(found), "", *_bounds(found)])
 
 
 def _table(found: dict[str, Any]) -> Iterator[str]:
@@ -40,11 +42,19 @@ def _verdicts(found: dict[str, Any]) -> Iterator[str]:
         yield f"{what:<44} {value:>26}   {target:<10} {'reached' if reached else 'MISSED'}"
 
 
+def _intervals(found: dict[str, Any]) -> Iterator[str]:
+    """How sure a ratio is: the rounds of one run differ, and so would the next run."""
+    yield "ours ÷ theirs, 95% interval over the rounds, at each connection count"
+    for name, by_connections in found["intervals"].items():
+        told = ["too few" if made is None else "{:.2f}-{:.2f}".format(*made) for made in by_connections.values()]
+        yield f"{name:<20}" + "".join(f"{words:>14}" for words in told)
+
+
 def _bounds(found: dict[str, Any]) -> Iterator[str]:
     """What clients that do next to nothing made of the others: where they stay below, cost is not the reason."""
     yield "by comparison (floor: Python's system calls alone, nothing parsed, kept or checked)"
     for name, by_connections in found["bounds"].items():
-        for cheap in ("wrk", "floor"):
+        for cheap in CHEAP:
             values = [made[cheap] for made in by_connections.values() if cheap in made]
             if values:
                 yield f"{f'{cheap} ÷ {name}':<44} {' '.join(f'{value:.3f}' for value in values):>26}"
@@ -67,6 +77,8 @@ def _figures(found: dict[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
     cpu_us, late_ms = found["cpu_us_per_request"], found["lateness_p99_ms"]
     yield "CPU per request, checked, most of the three", f"{cpu_us:.1f} µs", f"≤ {_CPU_US:.0f} µs", cpu_us <= _CPU_US
     yield "lateness at 500/s, p99", f"{late_ms:.3f} ms", f"≤ {_LATE_MS:g} ms", late_ms <= _LATE_MS
+    bare_ms = max(found["details"]["lateness"]["bare_p99_ms"])
+    yield "  of a timer that sends nothing, p99", f"{bare_ms:.3f} ms", f"≤ {_LATE_MS:g} ms", bare_ms <= _LATE_MS
     for size, share in found["attributed_share_p50"].items():
         what = f"latency attributed, resnet56, batch {size}, p50"
         yield what, f"{share:.2%}", f"≥ {_ATTRIBUTED:.0%}", share >= _ATTRIBUTED

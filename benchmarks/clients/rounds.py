@@ -1,0 +1,86 @@
+"""What the rounds of a comparison say: each client's own figures, and ours beside it ÷ it.
+
+A round has blocks of runs made one right after the other; a ratio is taken within a block, so that whatever else the
+machine does meets both.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from typing import TYPE_CHECKING, Any
+
+from pytest_torchserve import intervals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+CONNECTIONS = (1, 4, 16)
+CONFIDENCE = 0.95
+OURS = "ours"
+CHEAP = ("wrk", "floor")
+
+
+def ratios(block: Sequence[dict[str, Any]]) -> Iterator[tuple[str, float]]:
+    """Each other client of a block, and ours beside it ÷ it; beside wrk are two, whose mean counts."""
+    for at, run in enumerate(block):
+        if run["client"] != OURS:
+            beside = [near["per_s"] for near in block[max(0, at - 1) : at + 2] if near["client"] == OURS]
+            yield run["client"], statistics.fmean(beside) / run["per_s"]
+
+
+def paired(rounds: list[dict[str, Any]], name: str) -> dict[str, list[float]]:
+    """By connection count each round's ratio to one client; empty where it is missing."""
+    found: dict[str, list[float]] = {}
+    for connections in CONNECTIONS:
+        here = [block for made in rounds if made["connections"] == connections for block in made["blocks"]]
+        found[str(connections)] = [ratio for block in here for client, ratio in ratios(block) if client == name]
+    return found
+
+
+def against(rounds: list[dict[str, Any]], name: str) -> dict[str, float | None]:
+    """By connection count the median ratio to one client; None where it is missing."""
+    return {count: statistics.median(made) if made else None for count, made in paired(rounds, name).items()}
+
+
+def certain(rounds: list[dict[str, Any]], name: str) -> dict[str, list[float] | None]:
+    """By connection count the interval around it (Student's over the rounds, 95%); None where they are too few."""
+    found: dict[str, list[float] | None] = {}
+    for count, made in paired(rounds, name).items():
+        around = intervals.student([math.log(ratio) for ratio in made], CONFIDENCE)
+        found[count] = None if around.low is None or around.high is None else [around.low, around.high]
+    return found
+
+
+def bounds(rounds: list[dict[str, Any]], name: str) -> dict[str, dict[str, float]]:
+    """By connection count what wrk and the floor made of one client's throughput, median of the rounds' ratios.
+
+    They cost less than any sender that keeps its answers. Where they do not come above a client either, what the
+    sender costs is not the reason.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for connections in CONNECTIONS:
+        here = [
+            {run["client"]: run["per_s"] for block in made["blocks"] for run in block}
+            for made in rounds
+            if made["connections"] == connections
+        ]
+        found[str(connections)] = {
+            cheap: statistics.median(run[cheap] / run[name] for run in here)
+            for cheap in CHEAP
+            if cheap != name and all(cheap in run and name in run for run in here)
+        }
+    return found
+
+
+def medians(rounds: list[dict[str, Any]], name: str) -> dict[str, dict[str, float]]:
+    """By connection count the medians of a client's own figures."""
+    found = {}
+    for connections in CONNECTIONS:
+        here = [
+            run for made in rounds if made["connections"] == connections for block in made["blocks"] for run in block
+        ]
+        runs = [run for run in here if run["client"] == name]
+        keys = [key for key in runs[0] if key != "client"] if runs else []
+        found[str(connections)] = {key: statistics.median(run[key] for run in runs) for key in keys}
+    return found

@@ -1,0 +1,96 @@
+"""What the benchmark of the sender makes of its rounds, and how it tells what was missed."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+
+from clients import report, rounds
+
+
+def made(*speeds: dict[str, float]) -> list[dict]:
+    """Rounds at each connection count; in each, every client runs right beside a run of ours."""
+    return [
+        {
+            "connections": connections,
+            "blocks": [
+                [
+                    {"client": "ours", "per_s": of_round["ours"], "cpu_us": 90.0},
+                    {"client": name, "per_s": of_round[name]},
+                ]
+                for name in of_round
+                if name != "ours"
+            ],
+        }
+        for of_round in speeds
+        for connections in rounds.CONNECTIONS
+    ]
+
+
+def test_a_client_is_compared_with_the_runs_beside_it():
+    """Ours before and after it count by their mean; a run further away does not count."""
+    block = [
+        {"client": client, "per_s": per_s}
+        for client, per_s in (("ours", 90), ("wrk", 100), ("ours", 110), ("hey", 55), ("ours", 1000))
+    ]
+    assert dict(rounds.ratios(block)) == {"wrk": 1.0, "hey": pytest.approx(555 / 55)}
+
+
+def test_the_ratio_is_the_median_of_the_rounds_with_an_interval():
+    """One disturbed round moves neither far; a client that did not run has neither."""
+    ratios = [1.0, 1.1, 1.2, 1.3, 9.0]
+    told = made(*({"ours": ratio * 100, "ab": 100.0} for ratio in ratios))
+    assert rounds.against(told, "ab")["4"] == pytest.approx(1.2)
+    low, high = rounds.certain(told, "ab")["4"]
+    assert low < 1.2 < high
+    assert math.sqrt(low * high) == pytest.approx(math.prod(ratios) ** (1 / 5))
+    assert rounds.against(told, "hey") == rounds.certain(told, "hey") == {"1": None, "4": None, "16": None}
+
+
+def test_too_few_rounds_have_no_interval():
+    """Two rounds say nothing of how far the next one will lie."""
+    told = made({"ours": 1.0, "ab": 1.0}, {"ours": 1.1, "ab": 1.0})
+    assert rounds.certain(told, "ab")["1"] is None
+
+
+def test_what_costs_next_to_nothing_is_compared_in_the_same_round():
+    """What wrk and the floor made of a client; neither is compared with itself."""
+    told = made({"ours": 1.0, "wrk": 100.0, "floor": 80.0, "locust": 160.0})
+    assert rounds.bounds(told, "locust")["16"] == {"wrk": 0.625, "floor": 0.5}
+    assert rounds.bounds(told, "wrk")["16"] == {"floor": 0.8}
+
+
+def found(ratio: float, late_ms: float) -> dict:
+    """A whole result, in which ours ÷ ab is `ratio` and the sender is `late_ms` late."""
+    told = made(*[{"ours": 100 * ratio, "ab": 100.0}] * 5)
+    return {
+        "throughput_vs_ab": rounds.against(told, "ab"),
+        "intervals": {"ab": rounds.certain(told, "ab")},
+        "bounds": {"ab": {}},
+        "cpu_us_per_request": 90.0,
+        "lateness_p99_ms": late_ms,
+        "attributed_share_p50": {"1": 0.999},
+        "mb_per_100k_responses": 88.0,
+        "details": {
+            "medians": {name: rounds.medians(told, name) for name in ("ours", "ab")},
+            "lateness": {"bare_p99_ms": [0.5, 2.5]},
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("ratio", "late_ms", "missed"),
+    [(1.1, 0.3, []), (0.9, 0.3, ["throughput ÷ that of ab"]), (1.1, 3.0, ["lateness at 500/s, p99"])],
+    ids=["reached", "slower", "late"],
+)
+def test_a_missed_target_is_named(ratio, late_ms, missed):
+    """And the machine's own timer is told beside the sender's, the worse of the two times it was looked at."""
+    lines = report.text(found(ratio, late_ms)).splitlines()
+    (timer,) = [line for line in lines if "timer that sends nothing" in line]
+    assert "2.500 ms" in timer
+    assert [line.split("  ")[0] for line in lines if line.endswith("MISSED") and line is not timer] == missed
