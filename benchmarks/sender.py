@@ -139,8 +139,8 @@ def summarised(details: dict[str, Any], missing: list[str]) -> dict[str, Any]:
 def arguments() -> argparse.Namespace:
     """What may be said on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seconds", type=int, default=3, help="of each client's run (default %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="in which every client runs (default %(default)s)")
+    parser.add_argument("--seconds", type=int, default=2, help="of each client's run (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=10, help="in which every client runs (default %(default)s)")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench" / "sender.json", help="the figures")
     options = parser.parse_args()
     if options.seconds < 1 or options.rounds < 1:
