@@ -28,6 +28,28 @@ More = Callable[[Sequence[Response]], bool]
 """`more(new responses)` says whether to go on; after a no nothing is waited for."""
 
 _LOOK_EVERY_S = 1.0
+_SHOW_EVERY_S = 0.25
+"""How often a closed loop's answers are shown: at each one would cost a hundredth of a quick request."""
+
+
+class _Fresh(list[Response]):
+    """Answers that `more` has not been shown yet."""
+
+    def __init__(self, more: More) -> None:
+        super().__init__()
+        self._more = more
+
+    def shown(self) -> bool:
+        """Show them; whether to go on. Asked with none too: a silent server must not keep `more` from saying no."""
+        taken = self[:]
+        self.clear()
+        return self._more(taken)
+
+
+async def _at_most(seconds: float, event: asyncio.Event) -> None:
+    """Wait for the event, but no longer."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
 
 
 class Load(Protocol):
@@ -100,29 +122,19 @@ class ClosedLoop:
         return f"closed{self.concurrency}"
 
     async def drive(self, send: Send, more: More, clock: Clock) -> None:
-        """Every user until the time is up, and then until all are answered; or until `more` says no.
-
-        `more` is asked at each answer, and each second: a server that is silent must not keep it from being asked.
-        """
+        """Every user until the time is up, and then until all are answered; or until `more` says no."""
         end_ns = clock.now_ns() + round(self.duration_s * 1e9)
-        going, active = True, 0
-        ended = asyncio.Event()
-        late: list[Response] = []
+        fresh, active, ended = _Fresh(more), 0, asyncio.Event()
 
         def answered(response: Response) -> None:
-            nonlocal going, active
+            nonlocal active
             active -= 1
-            if not going:
-                late.append(response)  # after the no, and before this is over; the rest the sender gives up
-                return
-            leave()  # first: that we look at the answer is no part of its user's day
-            if not more((response,)):
-                going = False
-                ended.set()
+            leave()  # first: that we keep the answer is no part of its user's day
+            fresh.append(response)
 
         def leave() -> None:
             nonlocal active
-            if going and (now_ns := clock.now_ns()) < end_ns:
+            if (now_ns := clock.now_ns()) < end_ns:
                 active += 1
                 send(now_ns, answered)
             elif not active:
@@ -130,19 +142,11 @@ class ClosedLoop:
 
         for _ in range(self.concurrency):
             leave()
-        going = await _watched(ended, more) and going
-        if late:
-            more(late)
-
-
-async def _watched(ended: asyncio.Event, more: More) -> bool:
-    """Wait for the end, asking `more` each second; False where it says no before."""
-    while not ended.is_set():
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(ended.wait(), _LOOK_EVERY_S)
-        if not ended.is_set() and not more(()):
-            return False
-    return True
+        while not ended.is_set():
+            await _at_most(_SHOW_EVERY_S, ended)
+            if not fresh.shown():
+                end_ns = 0  # whoever is answered from now on does not send again
+                return
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,9 +210,7 @@ OpenLoop = ConstantRate | Poisson
 async def drive_open(departures_ns: Iterator[int], send: Send, more: More, clock: Clock) -> None:
     """Send on schedule, then wait for the answers; `more` is asked at each departure and then each second."""
     start_ns = clock.now_ns()
-    fresh: list[Response] = []
-    flying = 0
-    answer = asyncio.Event()
+    fresh, flying, answer = _Fresh(more), 0, asyncio.Event()
 
     def landed(response: Response) -> None:
         nonlocal flying
@@ -216,22 +218,16 @@ async def drive_open(departures_ns: Iterator[int], send: Send, more: More, clock
         fresh.append(response)
         answer.set()
 
-    def going() -> bool:
-        taken = fresh[:]
-        fresh.clear()
-        return more(taken)
-
     for after_ns in departures_ns:
         await clock.wait_until(start_ns + after_ns)
         flying += 1
         send(start_ns + after_ns, landed)
-        if not going():
+        if not fresh.shown():
             return
     while flying:
         answer.clear()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(answer.wait(), _LOOK_EVERY_S)
-        if not going():
+        await _at_most(_LOOK_EVERY_S, answer)
+        if not fresh.shown():
             return
     if fresh:
-        going()
+        fresh.shown()

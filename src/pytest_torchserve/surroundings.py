@@ -28,14 +28,19 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 def undisturbed(*, punctual: bool) -> Iterator[None]:
     """Keep away from the sender what would make its requests late.
 
-    Collecting garbage takes the longer the more responses are kept, and there are no cycles in them. A `punctual`
-    sender, of an open loop, also goes before others. A closed loop competes as anyone does.
+    A `punctual` sender, of an open loop, also goes before others. A closed loop competes as anyone does.
     """
+    with without_collecting(), before_others() if punctual else contextlib.nullcontext():
+        yield
+
+
+@contextlib.contextmanager
+def without_collecting() -> Iterator[None]:
+    """Collect no garbage: it takes the longer the more responses are kept, and there are no cycles in them."""
     collecting = gc.isenabled()
     gc.disable()
     try:
-        with before_others() if punctual else contextlib.nullcontext():
-            yield
+        yield
     finally:
         if collecting:
             gc.enable()

@@ -76,15 +76,34 @@ def test_closed_loop_keeps_its_users_busy(make_response, users):
 
 
 def test_closed_loop_ends_when_told_to(make_response):
-    """After a no every user sends nothing more."""
-    world, seen = World(make_response), []
+    """After a no nothing more leaves; what was answered until then has been shown, once."""
+    world, seen, asked = World(make_response), [], []
 
     def more(fresh):
         seen.extend(fresh)
-        return len(seen) < 10
+        asked.append((len(world.sent), world.in_flight))
+        return len(asked) < 3
 
     drive(ClosedLoop(4, duration_s=1e9), world, more)
-    assert 10 <= len(world.sent) == len(seen) <= 10 + 4
+    assert len(asked) == 3
+    assert asked[-1] == (len(world.sent), 4)
+    assert len(seen) == len(world.sent) - 4
+
+
+def test_closed_loop_asks_though_nobody_answers():
+    """A server that is silent does not keep `more` from being asked."""
+    asked = []
+    world = World(None)
+    world.send = lambda _scheduled_ns, _done: None
+    drive(ClosedLoop(2, duration_s=1e9), world, lambda fresh: asked.append(len(fresh)) or len(asked) < 2)
+    assert asked == [0, 0]
+
+
+@pytest.mark.parametrize("load", [FullBatches(2), ClosedLoop(2, 9.0), ConstantRate(10, 2)], ids=lambda load: load.name)
+def test_what_more_raises_ends_the_load(make_response, load):
+    """A defect of ours is raised where the load was started, and is not taken for an answer's."""
+    with pytest.raises(ZeroDivisionError):
+        drive(load, World(make_response), lambda _: 1 / 0)
 
 
 @pytest.mark.parametrize("load", [ConstantRate(10, 2.0), Poisson(10, 2.0)])

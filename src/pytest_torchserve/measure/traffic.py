@@ -16,6 +16,7 @@ from pytest_torchserve.measure.handle import WARM_UP_BATCHES, WARM_UP_S
 from pytest_torchserve.measure.run import Cell, Run, Traffic
 from pytest_torchserve.measure.waterfall import waterfall
 from pytest_torchserve.phase import Phase
+from pytest_torchserve.surroundings import without_collecting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -130,9 +131,14 @@ def send(
     # Not before the first was due: an engine of many processes needs a moment to begin.
     start_ns = max(start_ns, min((response.scheduled_ns for response in collector.responses), default=0))
     checker = Checker.for_cell(cell.deployment, prepared.samples, probed=target.probed)
-    judged = [(response, *checker.judge(response)) for response in collector.responses]
-    timed = [(response, trace) for response, right, trace in judged if right]
-    return Sent(start_ns, collector.responses, timed, checker)
+    return Sent(start_ns, collector.responses, judged(collector.responses, checker), checker)
+
+
+def judged(responses: Sequence[Response], checker: Checker) -> list[tuple[Response, Trace | None]]:
+    """Those with a right answer, and what the probe said of each; `checker` tells of the others."""
+    with without_collecting():
+        found = [(response, *checker.judge(response)) for response in responses]
+        return [(response, trace) for response, right, trace in found if right]
 
 
 def by_process(timed: Sequence[tuple[Response, Trace | None]]) -> dict[int, tuple[float, ...]]:
