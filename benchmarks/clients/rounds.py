@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 CONNECTIONS = (1, 4, 16)
 CONFIDENCE = 0.95
 OURS = "ours"
-CHEAP = ("wrk", "floor")
+FLOOR = "floor"
+CHEAP = ("wrk", FLOOR)
 
 
 def ratios(block: Sequence[dict[str, Any]]) -> Iterator[tuple[str, float]]:
