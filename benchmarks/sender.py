@@ -125,7 +125,9 @@ def summarised(details: dict[str, Any], missing: list[str]) -> dict[str, Any]:
     largest = details["memory"]["sizes"][-1]
     return {
         **{f"throughput_vs_{client.name}": rounds.against(details["rounds"], client.name) for client in others.CLIENTS},
-        "intervals": {client.name: rounds.certain(details["rounds"], client.name) for client in others.CLIENTS},
+        "intervals": {
+            client.name: rounds.certain(details["rounds"], client.name) for client in (*others.CLIENTS, others.FLOOR)
+        },
         "bounds": {client.name: rounds.bounds(details["rounds"], client.name) for client in others.CLIENTS},
         "cpu_us_per_request": max(made["cpu_us"] for made in details["medians"][OURS].values()),
         "lateness_p99_ms": details["lateness"]["p99_ms"],

@@ -6,6 +6,7 @@ another client, no sender written in Python does.
 
 import json
 import os
+import resource
 import select
 import socket
 import sys
@@ -40,6 +41,7 @@ def main():
         sockets[made.fileno()] = made
         poll.register(made, select.EPOLLIN)
     answered = refused = 0
+    before = resource.getrusage(resource.RUSAGE_SELF)
     start_s = time.monotonic()
     for made in sockets.values():
         made.send(asked)
@@ -53,7 +55,9 @@ def main():
                 refused += 1
             made.send(asked)
     spent_s = time.monotonic() - start_s
-    print(json.dumps({"per_s": answered / spent_s, "requests": answered, "refused": refused}))
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    used_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(json.dumps({"per_s": answered / spent_s, "requests": answered, "refused": refused, "cpu_s": used_s}))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ _CPU_US = 100.0
 _LATE_MS = 1.0
 _ATTRIBUTED = 0.99
 _KEPT_MB = 200.0
+_OFF_THE_LINE = 0.05
+_GROWN = {"memory": "rss_mb", "time to send": "send_s", "CPU to check": "check_cpu_s"}
 
 
 def text(found: dict[str, Any]) -> str:
@@ -52,12 +54,18 @@ def _intervals(found: dict[str, Any]) -> Iterator[str]:
 
 def _bounds(found: dict[str, Any]) -> Iterator[str]:
     """What clients that do next to nothing made of the others: where they stay below, cost is not the reason."""
-    yield "by comparison (floor: Python's system calls alone, nothing parsed, kept or checked)"
+    yield "by comparison (floor: Python's system calls alone, nothing parsed, kept or checked), 95% interval"
     for name, by_connections in found["bounds"].items():
         for cheap in CHEAP:
-            values = [made[cheap] for made in by_connections.values() if cheap in made]
-            if values:
-                yield f"{f'{cheap} ÷ {name}':<44} {' '.join(f'{value:.3f}' for value in values):>26}"
+            told = [_bound(made[cheap]) for made in by_connections.values() if cheap in made]
+            if told:
+                yield f"{f'{cheap} ÷ {name}':<20}" + "".join(f"{words:>18}" for words in told)
+
+
+def _bound(made: dict[str, Any]) -> str:
+    """A ratio and how sure it is."""
+    around = "too few" if made["interval"] is None else "{:.2f}-{:.2f}".format(*made["interval"])
+    return f"{made['median']:.2f} {around}"
 
 
 def _figures(found: dict[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
@@ -86,3 +94,6 @@ def _figures(found: dict[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
         yield what, f"{share:.2%}", f"≥ {_ATTRIBUTED:.0%}", share >= _ATTRIBUTED
     kept_mb = found["mb_per_100k_responses"]
     yield "memory of 100,000 responses", f"{kept_mb:.0f} MB", f"< {_KEPT_MB:.0f} MB", kept_mb < _KEPT_MB
+    for what, key in _GROWN.items():
+        off = found["details"]["memory"]["off_the_line"][key]
+        yield f"  {what}, off a straight line by at most", f"{off:.1%}", f"≤ {_OFF_THE_LINE:.0%}", off <= _OFF_THE_LINE

@@ -46,30 +46,34 @@ def against(rounds: list[dict[str, Any]], name: str) -> dict[str, float | None]:
 
 def certain(rounds: list[dict[str, Any]], name: str) -> dict[str, list[float] | None]:
     """By connection count the interval around it (Student's over the rounds, 95%); None where they are too few."""
-    found: dict[str, list[float] | None] = {}
-    for count, made in paired(rounds, name).items():
-        around = intervals.student([math.log(ratio) for ratio in made], CONFIDENCE)
-        found[count] = None if around.low is None or around.high is None else [around.low, around.high]
-    return found
+    return {count: _around(made) for count, made in paired(rounds, name).items()}
 
 
-def bounds(rounds: list[dict[str, Any]], name: str) -> dict[str, dict[str, float]]:
-    """By connection count what wrk and the floor made of one client's throughput, median of the rounds' ratios.
+def _around(ratios: Sequence[float]) -> list[float] | None:
+    around = intervals.student([math.log(ratio) for ratio in ratios], CONFIDENCE)
+    return None if around.low is None or around.high is None else [around.low, around.high]
+
+
+def bounds(rounds: list[dict[str, Any]], name: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """By connection count what wrk and the floor made of one client's throughput: `median` of the ratios, `interval`.
 
     They cost less than any sender that keeps its answers. Where they do not come above a client either, what the
     sender costs is not the reason.
     """
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, dict[str, Any]]] = {}
     for connections in CONNECTIONS:
         here = [
             {run["client"]: run["per_s"] for block in made["blocks"] for run in block}
             for made in rounds
             if made["connections"] == connections
         ]
-        found[str(connections)] = {
-            cheap: statistics.median(run[cheap] / run[name] for run in here)
+        made_of = {
+            cheap: [run[cheap] / run[name] for run in here]
             for cheap in CHEAP
             if cheap != name and all(cheap in run and name in run for run in here)
+        }
+        found[str(connections)] = {
+            cheap: {"median": statistics.median(made), "interval": _around(made)} for cheap, made in made_of.items()
         }
     return found
 

@@ -69,7 +69,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
     """Stop everything, judge, let pytest-benchmark save, and write the report."""
     config = session.config
     ours = config.stash.get(SESSION_KEY, None)
-    lines = record.set_aside_invalid(config)
+    lines = record.set_aside_invalid(config, ours.runs.values() if ours is not None else ())
     missing = record.absent(config, functools.partial(asked_for, config)) if ours is not None else []
     lines += [f"missing: {words}" for words in missing]
     lines += ["the session fails: cells that were there are missing"] if missing else []

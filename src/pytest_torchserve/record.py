@@ -119,10 +119,13 @@ def forget(item: pytest.Item) -> None:
         benchmark.has_error = True
 
 
-def set_aside_invalid(config: pytest.Config) -> list[str]:
+def set_aside_invalid(config: pytest.Config, runs: Iterable[Run] = ()) -> list[str]:
     """Take what is INVALID, then or now, out of pytest-benchmark's comparison: neither good nor bad, inconclusive.
 
     Its figures stay saved and shown; they just are no baseline, and are held against none.
+
+    Args:
+        runs: what was measured; of one without a single right answer nothing was stored, and it is not missing either.
 
     Returns:
         What was not compared, in words.
@@ -132,12 +135,16 @@ def set_aside_invalid(config: pytest.Config) -> list[str]:
         return []
     mappings = session.compared_mapping
     now = {bench.fullname for bench in session.benchmarks if bench and _invalid(bench)}
+    cells = {(run.cell.kind, run.cell.id) for run in runs if run.invalid or run.wrong}
     lines = []
     for path, entries in mappings.items():
-        for name in [name for name, entry in entries.items() if name in now or _invalid(entry)]:
-            which = "this run is" if name in now else f"{Path(path).name} is"
-            lines.append(f"inconclusive, not compared: {name}: {which} INVALID")
-            del entries[name]
+        for name, entry in list(entries.items()):
+            extra = entry.get("extra_info", {})
+            bad_now = name in now or (extra.get("kind"), extra.get("cell")) in cells
+            if bad_now or _invalid(entry):
+                which = "this run is" if bad_now else f"{Path(path).name} is"
+                lines.append(f"inconclusive, not compared: {name}: {which} INVALID")
+                del entries[name]
     return lines
 
 

@@ -13,7 +13,7 @@ import pytest
 from pytest_torchserve.inputs.prepared import Prepared, Served
 from pytest_torchserve.load import ClosedLoop, FullBatches
 from pytest_torchserve.model import Model, Sample
-from pytest_torchserve.response import Response
+from pytest_torchserve.response import Failure, Response
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -104,10 +104,12 @@ class _Queue:
     probed = owned = same_host = True
     watch = _NoWatch()
 
-    def __init__(self, make_response, service_s, wrong_above=float("inf")):
+    def __init__(self, make_response, service_s, wrong_above=float("inf"), refused_above=float("inf"), late_s=0.0):
         self._make_response = make_response
         self._service_s = service_s
         self._wrong_above = wrong_above
+        self._refused_above = refused_above
+        self._late_s = late_s
 
     def send(self, load, samples, more, clock):
         """Play the load: each request waits for those before it."""
@@ -116,18 +118,22 @@ class _Queue:
             return
         if isinstance(load, ClosedLoop):
             due_s = [index * self._service_s for index in range(int(load.duration_s / self._service_s))]
-            wrong = False
+            how = {}
         else:
             due_s = [at / 1e9 for at in load.departures_ns()]
-            wrong = load.rate_per_s > self._wrong_above
+            how = {"wrong": load.rate_per_s > self._wrong_above, "refused": load.rate_per_s > self._refused_above}
         free_s = 0.0
         for at_s in due_s:
             free_s = max(free_s, at_s) + self._service_s
-            if not more([self._answer(at_s, free_s, wrong=wrong)]):
+            if not more([self._answer(at_s, free_s, **how)]):
                 return
 
-    def _answer(self, at_s, done_s, *, wrong=False):
-        return self._make_response(sent_s=at_s, done_s=done_s, answer={"dog": 1.0} if wrong else None)
+    def _answer(self, at_s, done_s, *, wrong=False, refused=False):
+        busy = {"status": 503, "error": "HTTP 503", "failure": Failure.HTTP} if refused else {}
+        answer = {"dog": 1.0} if wrong else None
+        return self._make_response(
+            scheduled_s=at_s, sent_s=at_s + self._late_s, done_s=done_s + self._late_s, answer=answer, **busy
+        )
 
     def mark(self):
         """No log."""
@@ -140,7 +146,7 @@ class _Queue:
 
 @pytest.fixture
 def make_queue():
-    """`make_queue(service_s, wrong_above=…)`: a server that is played, not run."""
+    """`make_queue(service_s, wrong_above=…, refused_above=…, late_s=…)`: a server that is played, not run."""
     return lambda service_s, **more: _Queue(_make_response, service_s, **more)
 
 

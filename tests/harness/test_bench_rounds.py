@@ -10,7 +10,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
-from clients import report, rounds
+from clients import memory, report, rounds
 
 
 def made(*speeds: dict[str, float]) -> list[dict]:
@@ -61,8 +61,13 @@ def test_too_few_rounds_have_no_interval():
 def test_what_costs_next_to_nothing_is_compared_in_the_same_round():
     """What wrk and the floor made of a client; neither is compared with itself."""
     told = made({"ours": 1.0, "wrk": 100.0, "floor": 80.0, "locust": 160.0})
-    assert rounds.bounds(told, "locust")["16"] == {"wrk": 0.625, "floor": 0.5}
-    assert rounds.bounds(told, "wrk")["16"] == {"floor": 0.8}
+    found = rounds.bounds(told, "locust")["16"]
+    assert {cheap: made["median"] for cheap, made in found.items()} == {"wrk": 0.625, "floor": 0.5}
+    assert list(rounds.bounds(told, "wrk")["16"]) == ["floor"]
+    assert found["floor"]["interval"] is None
+    among = made(*({"ours": 1.0, "floor": speed, "ab": 100.0} for speed in (80.0, 85.0, 90.0, 95.0, 100.0)))
+    low, high = rounds.bounds(among, "ab")["1"]["floor"]["interval"]
+    assert low < 0.9 < high
 
 
 def found(ratio: float, late_ms: float) -> dict:
@@ -79,6 +84,7 @@ def found(ratio: float, late_ms: float) -> dict:
         "details": {
             "medians": {name: rounds.medians(told, name) for name in ("ours", "ab", "floor")},
             "lateness": {"bare_p99_ms": [0.5, 2.5]},
+            "memory": {"off_the_line": {"rss_mb": 0.01, "send_s": 0.02, "check_cpu_s": 0.03}},
         },
     }
 
@@ -97,3 +103,10 @@ def test_a_missed_target_is_named(ratio, late_ms, missed):
     assert "120.0 µs" in floor
     ours = [line for line in lines if line not in (timer, floor)]
     assert [line.split("  ")[0] for line in ours if line.endswith("MISSED")] == missed
+
+
+def test_what_does_not_grow_in_a_straight_line_is_seen():
+    """An offset is none of growth; a square is."""
+    rows = [{"responses": size, "line": 3e-6 * size - 2, "square": size**2} for size in memory.SIZES]
+    assert memory.off_the_line(rows, "line") == pytest.approx(0.0)
+    assert memory.off_the_line(rows, "square") > 0.1

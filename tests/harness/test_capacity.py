@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy import optimize
 
 from pytest_torchserve.deployment import Batching, Deployment
+from pytest_torchserve.load import Poisson
 from pytest_torchserve.measure import Cell, Effort, knee, measure_capacity
 from pytest_torchserve.measure.capacity import CLOSE_ENOUGH, Outcome, decidable_goal, decide, least_sample, search
+from pytest_torchserve.telemetry import Telemetry
 
 
 @pytest.mark.parametrize(("p", "least"), [(0.99, 459), (0.95, 90), (0.9, 44), (0.5, 7)])
@@ -107,6 +111,53 @@ def test_wrong_answers_do_not_meet(make_queue, cat):
     run = found(make_queue(0.001, wrong_above=200.0), cat)
     assert run.capacity.rate_per_s <= 200.0
     assert any("answers were wrong" in reason for reason in run.invalid)
+
+
+def test_a_rate_that_is_refused_is_missed(make_queue, cat):
+    """A full queue's 503s are what too high a rate looks like: counted, told, and no fault of the answer."""
+    run = found(make_queue(0.001, refused_above=200.0), cat)
+    assert 150 < run.capacity.rate_per_s <= 200.0
+    assert run.errors["HTTP 503"] >= 10
+    assert run.failed
+    assert run.invalid == ()
+
+
+def test_a_server_that_refuses_everything_has_no_capacity_to_tell(make_queue, cat):
+    """No rate met, and not for the latency: INVALID, with the kind and its count, and no samples."""
+    run = found(make_queue(0.001, refused_above=0.0), cat)
+    assert run.capacity.rate_per_s is None
+    assert any("requests failed: HTTP 503 × " in reason for reason in run.invalid)
+    assert run.seconds == {}
+
+
+def test_what_is_told_of_the_machine_is_of_the_rate_that_is_told(make_queue, cat):
+    """Telemetry is that of the probe whose samples are kept, not of the last one."""
+    queue, rates = make_queue(0.001, refused_above=150.0), []
+    play = queue.send
+
+    def send(load, *others):
+        if isinstance(load, Poisson):
+            rates.append(load.rate_per_s)
+        play(load, *others)
+
+    def since(start_ns):
+        return Telemetry(window_s=rates[-1], processors=2, cores={}, rss_bytes={}, foreign_cpu=0.0, stolen_cpu=0.0)
+
+    queue.send, queue.watch = send, SimpleNamespace(look_now=lambda: 0, since=since)
+    run = found(queue, cat)
+    assert run.telemetry.window_s == run.capacity.rate_per_s != rates[-1]
+
+
+@pytest.mark.parametrize("disturbed", ["late", "strangers"])
+def test_a_disturbed_probe_is_invalid(make_queue, cat, disturbed):
+    """A late sender, or others on the machine, at the rates that enclose the answer."""
+    queue = make_queue(0.01, late_s=0.005 if disturbed == "late" else 0.0)
+    if disturbed == "strangers":
+        busy = Telemetry(window_s=1.0, processors=2, cores={}, rss_bytes={}, foreign_cpu=0.4, stolen_cpu=0.0)
+        queue.watch = SimpleNamespace(look_now=lambda: 0, since=lambda start_ns: busy)
+    run = found(queue, cat)
+    words = {"late": "the sender was late", "strangers": "other processes used 40% of the CPU"}[disturbed]
+    assert any(words in reason for reason in run.invalid)
 
 
 def test_a_probe_ends_when_it_is_lost(make_response):

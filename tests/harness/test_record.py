@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
+
+from pytest_torchserve import record
 
 PROMISED = (
     *("model", "device", "kind", "phase", "batch_size", "max_batch_delay_ms", "workers", "n"),
@@ -126,3 +129,18 @@ def test_compare_works_and_shows_the_table(pytester):
     second = pytester.runpytest_subprocess("--benchmark-compare=0001", "--benchmark-compare-fail=median:5%")
     second.assert_outcomes(passed=1)
     second.stdout.fnmatch_lines(["*test_it (0001_kept)*"])
+
+
+@pytest.mark.parametrize("bad", [{"invalid": ("errors",)}, {"wrong": ("a dog",)}])
+def test_a_run_without_one_right_answer_is_not_missing(bad):
+    """Nothing of it was stored, but it was measured: what was saved of its cell is not compared, and not missed."""
+    names = {}
+    exec(TEST, names)  # noqa: S102 - what the tests above are made with
+    now = names["run"](**bad)
+    entry = {"extra_info": {"kind": "handle", "cell": now.cell.id, "phase": "inference"}}
+    other = {"extra_info": {"kind": "handle", "cell": "another-cpu-b1", "phase": "inference"}}
+    mapping = {"0001_kept.json": {"test_it": entry, "test_other": other}}
+    config = SimpleNamespace(_benchmarksession=SimpleNamespace(compared_mapping=mapping, benchmarks=[]))
+    (line,) = record.set_aside_invalid(config, [now])
+    assert line == "inconclusive, not compared: test_it: this run is INVALID"
+    assert record.absent(config, lambda name, extra: True) == ["test_other is in 0001_kept.json and not in this run"]

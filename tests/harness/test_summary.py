@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
+from collections import Counter
 
 import pytest
 
@@ -76,3 +78,14 @@ def test_spread_of_one_process_is_unknown():
     """One process says nothing about how far processes lie apart."""
     assert summary.process_spread({1: [1.0, 2.0]}) is None
     assert statistics.median([1.0, 2.0]) == 1.5
+
+
+def test_intervals_of_percentiles_cover():
+    """Of many samples of an exponential, at least 92% of the 95% intervals hold the true p50, p90 and p99; not all."""
+    rng = random.Random(3)
+    trials, hits = 200, Counter()
+    for _ in range(trials):
+        for found in summary.quantiles([rng.expovariate(1) for _ in range(1000)]):
+            hits[found.name] += found.low <= -math.log(1 - found.p) <= found.high
+    assert set(hits) == {"p50", "p90", "p99"}
+    assert all(0.92 < count / trials < 1.0 for count in hits.values())

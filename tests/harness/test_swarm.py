@@ -9,6 +9,7 @@ import os
 import shlex
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from collections import Counter
 
 import psutil
 import pytest
+import trustme
 
 from pytest_torchserve import sender
 from pytest_torchserve.address import Address
@@ -54,9 +56,10 @@ class Server:
     or None for a reset.
     """
 
-    def __init__(self, answer, greeting=b""):
+    def __init__(self, answer, greeting=b"", tls=None):
         self._answer = answer
         self._greeting = greeting
+        self._tls = tls
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self._lock = threading.Lock()
         self.address = Address("127.0.0.1", self._listener.getsockname()[1], "secret")
@@ -75,6 +78,8 @@ class Server:
 
     def _serve(self, connection):
         # A client that is killed leaves a reset behind.
+        if self._tls is not None:
+            connection = self._tls.wrap_socket(connection, server_side=True)
         with contextlib.suppress(ConnectionError), connection, connection.makefile("rb") as file:
             connection.sendall(self._greeting)
             while line := file.readline():
@@ -107,8 +112,8 @@ def server():
     """`server(answer)` starts one; all are closed after the test."""
     made = []
 
-    def start(answer, greeting=b""):
-        made.append(Server(answer, greeting))
+    def start(answer, greeting=b"", tls=None):
+        made.append(Server(answer, greeting, tls))
         return made[-1]
 
     yield start
@@ -286,6 +291,22 @@ def test_no_connection(swarm, server, change, failure):
     responses = drive(swarm, Address(**where), ConstantRate(50, 0.08))
     assert kinds(responses) == {failure: 4}
     assert all(r.status == r.first_byte_ns == 0 and r.error.startswith(failure) for r in responses)
+
+
+def test_tls(server, tmp_path, monkeypatch):
+    """A certificate that SSL_CERT_FILE vouches for is accepted: right answers, the key, and every time in its order."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    secure = server(echo, tls=context)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    with Swarm(1) as swarm:
+        responses = drive(swarm, Address("localhost", secure.address.port, "secret", tls=True), ConstantRate(50, 0.4))
+    assert kinds(responses) == {None: 20}
+    assert [json.loads(r.body)["crc32"] for r in responses] == [zlib.crc32(SAMPLES[r.sample].body) for r in responses]
+    assert all(b"Bearer secret" in head for head in secure.heads)
+    assert all(r.scheduled_ns <= r.begun_ns <= r.sent_ns < r.first_byte_ns <= r.done_ns for r in responses)
 
 
 @pytest.mark.parametrize("load", [ConstantRate(100, 60), ClosedLoop(4, 60)])

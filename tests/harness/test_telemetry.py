@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
+from pytest_torchserve import sampler
 from pytest_torchserve.process import wait_until
 from pytest_torchserve.telemetry import Watch, aggregate
 
@@ -123,3 +125,35 @@ def test_a_dead_sampler_stops_nothing():
     made._process.wait()
     assert made.since(start_ns) is None
     made.close()
+
+
+def test_what_nvml_says(monkeypatch):
+    """Each figure in our units, of every GPU; what one does not know is left out; without a driver there is none."""
+
+    class UnknownError(Exception):
+        """NVML's."""
+
+    def no_power(handle):
+        if handle == 1:
+            raise UnknownError
+        return 71_500
+
+    nvml = SimpleNamespace(
+        NVMLError=UnknownError,
+        NVML_CLOCK_SM=1,
+        nvmlInit=lambda: None,
+        nvmlDeviceGetCount=lambda: 2,
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetUtilizationRates=lambda handle: SimpleNamespace(gpu=40 + handle),
+        nvmlDeviceGetMemoryInfo=lambda handle: SimpleNamespace(used=2 << 30),
+        nvmlDeviceGetClockInfo=lambda handle, which: {1: 1980}[which],
+        nvmlDeviceGetPowerUsage=no_power,
+        nvmlDeviceGetComputeRunningProcesses=lambda handle: [SimpleNamespace(pid=7)],
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    first, second = (sampler.gpu(handle) for handle in sampler.open_gpus())
+    whole = {"utilisation": 0.4, "memory_bytes": 2 << 30, "sm_clock_mhz": 1980, "power_w": 71.5, "pids": [7]}
+    assert first == whole
+    assert second == {name: value for name, value in whole.items() if name != "power_w"} | {"utilisation": 0.41}
+    monkeypatch.setattr(nvml, "nvmlDeviceGetCount", lambda: no_power(1))
+    assert sampler.open_gpus() == []

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,9 +14,10 @@ from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.load import ClosedLoop, ConstantRate, Poisson
 from pytest_torchserve.measure import Cell, Effort, measure_capacity, measure_load
 from pytest_torchserve.measure.check import Checker
-from pytest_torchserve.measure.traffic import DRAIN_S, Collector
+from pytest_torchserve.measure.traffic import DRAIN_S, Collector, judged
 from pytest_torchserve.phase import Phase
 from pytest_torchserve.response import Failure
+from pytest_torchserve.telemetry import Telemetry
 
 
 def silent(what, share):
@@ -147,3 +151,83 @@ def test_a_load_with_wrong_answers_is_shown(make_queue, cat):
     run = loaded(make_queue(0.001, wrong_above=10.0), cat, ConstantRate(20, 10.0))
     shown = closing.lines([run], width=80)
     assert any(line.startswith("cat ") and line.endswith(" INVALID") for line in shown)
+
+
+def test_a_late_sender(make_queue, cat):
+    """Five milliseconds late for an answer after ten: recorded, INVALID, and counted into the latency."""
+    run = loaded(make_queue(0.01, late_s=0.005), cat, ConstantRate(50, 20.0))
+    assert [quantile.value for quantile in run.traffic.lateness] == pytest.approx([0.005] * 3)
+    assert run.pooled(Phase.LATENCY) == pytest.approx([0.015] * 1000)
+    assert run.invalid == ("the sender was late: p99 5 ms, 33% of the median latency",)
+    assert any("the sender was late by (ms): p99 5.00" in line for line in closing.lines([run], width=200))
+
+
+def test_a_rate_that_was_not_reached(make_queue, cat):
+    """The last requests leave seconds after the schedule's end."""
+    run = loaded(make_queue(0.01, late_s=5.0), cat, ConstantRate(50, 20.0))
+    assert any(reason.startswith("the rate was not reached: 40/s left of 50/s") for reason in run.invalid)
+
+
+def test_too_few_answers_for_a_median(make_queue, cat):
+    """Said, and nothing printed that the sample cannot support."""
+    run = loaded(make_queue(0.01), cat, ConstantRate(1, 3.0))
+    assert any(reason.startswith("only 3 answers") for reason in run.invalid)
+    assert run.traffic.latency == ()
+
+
+def test_others_on_the_machine(make_queue, cat):
+    """What a server of ours shares with strangers is INVALID; of another's machine we cannot say."""
+    busy = Telemetry(window_s=1.0, processors=2, cores={}, rss_bytes={}, foreign_cpu=0.3, stolen_cpu=0.05)
+    queue = make_queue(0.01)
+    queue.watch = SimpleNamespace(look_now=lambda: 0, since=lambda start_ns: busy)
+    run = loaded(queue, cat, ConstantRate(50, 20.0))
+    assert run.invalid == ("other processes used 30% of the CPU, 5% was taken by the hypervisor",)
+    queue.owned = False
+    assert loaded(queue, cat, ConstantRate(50, 20.0)).invalid == ()
+
+
+def test_throughput_that_stops_for_a_while(make_queue, cat, make_response):
+    """A closed loop whose middle fifth got half the answers."""
+    queue = make_queue(0.01)
+
+    def send(load, samples, more, clock):
+        if not isinstance(load, ClosedLoop):
+            more([make_response()])
+            return
+        start_s = clock.now_ns() / 1e9
+        for index in range(1000):
+            at_s = index * 0.01
+            if not (4.0 <= at_s < 6.0 and index % 2):
+                more([make_response(sent_s=start_s + at_s, done_s=start_s + at_s + 0.005)])
+
+    queue.send = send
+    run = loaded(queue, cat, ClosedLoop(1, 10.0))
+    assert any(reason.startswith("throughput was not stable: 50/s in window 3 of 5") for reason in run.invalid)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_garbage_is_collected_while_answers_are_judged(make_response, fails):
+    """It would take the longer the more are kept; afterwards all is as before, whatever happened."""
+
+    class Judge:
+        def judge(self, response):
+            seen.append(gc.isenabled())
+            if fails:
+                raise ZeroDivisionError
+            return True, None
+
+    seen = []
+    assert gc.isenabled()
+    with pytest.raises(ZeroDivisionError) if fails else contextlib.nullcontext():
+        judged([make_response()], Judge())
+    assert seen == [False]
+    assert gc.isenabled()
+
+
+def test_a_row_that_did_not_get_its_batches_says_so(make_queue, cat):
+    """Configured at 16, answered one by one: the row shows both, and the lines below how many the delay cut."""
+    queue = make_queue(0.01)
+    queue.batch_size = 16
+    cell = Cell("load", Deployment(cat.served.model, "cpu", Batching(16, 50)), ConstantRate(50, 20.0))
+    text = "\n".join(closing.lines([measure_load(queue, cat, cell, silent, queue.watch)], width=200))
+    assert "16→1" in text

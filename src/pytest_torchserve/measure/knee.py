@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from pytest_torchserve import summary
@@ -19,6 +20,7 @@ from pytest_torchserve.measure.capacity import (
     least_sample,
     search,
 )
+from pytest_torchserve.measure.check import ENOUGH_WRONG
 from pytest_torchserve.measure.run import Run
 from pytest_torchserve.phase import Phase
 
@@ -56,6 +58,9 @@ class Knee:
         self.steps: list[Step] = []
         self.best: Sent | None = None
         self.telemetry: Telemetry | None = None
+        self.errors: Counter[str] = Counter()
+        self.failed: list[str] = []
+        self._errors_at: dict[float, str | None] = {}
 
     def guess(self) -> float:
         """Half of what users who wait for their answers get; also decides which percentile can be judged."""
@@ -78,7 +83,8 @@ class Knee:
         hopeless = _Hopeless(effort.slo_s, self.goal, sum(1 for _ in load.departures_ns()))
         self._tell(f"{rate_per_s:.3g}/s", len(self.steps) / 10)
         sent = traffic.send(self._target, self._prepared, self._cell, load, self._quietly, hopeless)
-        self.telemetry = self._watch.since(look_ns)
+        telemetry = self._watch.since(look_ns)
+        self._remember_errors(rate_per_s, sent)
         over = len(sent.responses) - sum(response.latency_s <= effort.slo_s for response, _ in sent.timed)
         outcome = decide(len(sent.responses), over, self.goal)
         latencies = [response.latency_s for response, _ in sent.timed]
@@ -86,7 +92,7 @@ class Knee:
         invalid = validity.found(
             validity.lateness(sent.responses),
             validity.wrong(wrong, len(sent.responses)),
-            validity.strangers(self.telemetry if self._target.owned else None),
+            validity.strangers(telemetry if self._target.owned else None),
         )
         step = Step(
             rate_per_s=rate_per_s,
@@ -101,16 +107,31 @@ class Knee:
         self.steps.append(step)
         if outcome is Outcome.MEETS:
             self.best = sent
+        if self.best is sent or self.best is None:
+            self.telemetry = telemetry
         return outcome
 
-    def why_invalid(self, rates_per_s: Sequence[float | None]) -> tuple[str, ...]:
-        """Why the rates that enclose the answer were no good; a probe far from it is only part of the curve."""
-        return tuple(
-            f"at {step.rate_per_s:.3g}/s {reason}"
+    def _remember_errors(self, rate_per_s: float, sent: Sent) -> None:
+        """A rate too high may well be refused: that is a miss, and no fault of the search."""
+        self.errors += sent.checker.errors
+        self.failed += sent.checker.failed[: ENOUGH_WRONG - len(self.failed)]
+        self._errors_at[rate_per_s] = validity.errors(sent.checker.errors, len(sent.responses))
+
+    def why_invalid(self, meets: float | None, misses: float | None) -> tuple[str, ...]:
+        """Why the rates that enclose the answer were no good; a probe far from it is only part of the curve.
+
+        Where no rate met, errors at the lowest one say that it was not the latency that was in the way.
+        """
+        reasons = [
+            (step.rate_per_s, reason)
             for step in self.steps
-            if step.rate_per_s in rates_per_s
+            if step.rate_per_s in (meets, misses)
             for reason in step.invalid
-        )
+        ]
+        errors = self._errors_at.get(misses) if meets is None and misses is not None else None
+        if errors is not None and misses is not None:
+            reasons.append((misses, errors))
+        return tuple(f"at {rate_per_s:.3g}/s {reason}" for rate_per_s, reason in reasons)
 
 
 class _Hopeless:
@@ -143,7 +164,9 @@ def measure_capacity(target: Target, prepared: Prepared, cell: Cell, effort: Eff
         seconds={Phase.LATENCY: by_process} if by_process else {},
         checked=best.checker.checked if best else 0,
         wrong=tuple(best.checker.wrong) if best else (),
-        invalid=knee.why_invalid((meets, misses)) if knee.steps else ("the server did not answer its warm-up",),
+        failed=tuple(knee.failed),
+        errors=dict(knee.errors),
+        invalid=knee.why_invalid(meets, misses) if knee.steps else ("the server did not answer its warm-up",),
         throughput=meets,
         devices=tuple(sorted(best.checker.devices)) if best else (),
         weights=prepared.served.weights_kind,

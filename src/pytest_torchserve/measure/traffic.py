@@ -136,9 +136,13 @@ def send(
 
 def judged(responses: Sequence[Response], checker: Checker) -> list[tuple[Response, Trace | None]]:
     """Those with a right answer, and what the probe said of each; `checker` tells of the others."""
+    timed = []
     with without_collecting():
-        found = [(response, *checker.judge(response)) for response in responses]
-        return [(response, trace) for response, right, trace in found if right]
+        for response in responses:
+            right, trace = checker.judge(response)
+            if right:
+                timed.append((response, trace))
+    return timed
 
 
 def by_process(timed: Sequence[tuple[Response, Trace | None]]) -> dict[int, tuple[float, ...]]:
