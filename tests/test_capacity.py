@@ -11,5 +11,5 @@ from pytest_torchserve.phase import Phase
 def test_capacity(capacity_run, store):
     """The highest Poisson rate that met --ts-slo-ms, and the curve that shows it; every answer there was right."""
     assert capacity_run.wrong == ()
-    assert capacity_run.capacity.rate_per_s is not None
+    assert capacity_run.capacity.rate_per_s is not None, capacity_run.stamp
     store(capacity_run, Phase.LATENCY)
