@@ -38,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _report(runs: Sequence[Path], folder: Path) -> int:
     """One page of all these; the trend over those of one environment."""
     document = report.read(runs)
-    document.history = history.load([path for path in runs if path.suffix == ".json"], document.environment)
+    saved = [path for path in runs if path.suffix == ".json"]
+    document.history = history.load(saved, document.environment, document.runs)
     sys.stdout.write(f"{report.write(document, folder)}\n")
     return 0
 

@@ -11,6 +11,7 @@ from pytest_torchserve.errors import SuiteError
 from pytest_torchserve.verdict import Rules
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from pytest_torchserve.address import Address
@@ -70,15 +71,19 @@ class Config:
         engine: what sends traffic; None for this process.
         attach: whose server is measured; None for one of our own.
         effort: how much time a measurement may take.
-        baseline: what init and handle cells are held against; None for nothing.
+        baseline_named: what init and handle cells are held against, as typed; None for nothing.
+        baseline: the same, found; None until something is measured that can be held against it.
         baseline_server: settings of the baseline's server, where it has one of its own.
         rules: what makes a verdict, and which one fails the session.
         server: the user's server settings.
         store: the model store.
-        journal: the journal's file.
+        journal: the journal's file; None for none.
+        checks_only: whether nothing is timed for keeping (--benchmark-disable).
         keep: whether the server's folder is left behind in any case.
         require_gpu: whether a missing GPU is a failure.
         report: the folder for a report; None for none.
+        conditions: under which it is measured (`conditions.now`), taken when all tests are collected, for what is
+            collected may set variables.
     """
 
     weights: weights.Mode
@@ -90,19 +95,22 @@ class Config:
     pace_seconds: float
     server: ServerSettings
     store: Path
-    journal: Path
+    journal: Path | None
     engine: Engine | None = None
     attach: Attach | None = None
+    baseline_named: str | None = None
     baseline: Baseline | None = None
+    checks_only: bool = False
     baseline_server: ServerSettings | None = None
     rules: Rules = field(default_factory=Rules)
     keep: bool = False
     require_gpu: bool = False
     report: Path | None = None
+    conditions: Mapping[str, Any] = field(default_factory=dict)
 
     def machine_info(self) -> dict[str, Any]:
         """What pytest-benchmark's `machine_info` gains; the same before a server is started as after."""
-        found: dict[str, Any] = {**environment.software(), **environment.machine()}
+        found: dict[str, Any] = {**environment.software(), **environment.machine(), **self.conditions}
         found["server_settings"] = self.server.record()
         # Two networks in one process share its caches: such times are comparable with each other only.
         found["baseline"] = self.baseline.words if self.baseline else None

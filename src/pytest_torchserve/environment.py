@@ -1,4 +1,4 @@
-"""What makes two runs comparable: the machine and the software that the figures come from."""
+"""The machine and the software that the figures come from."""
 
 from __future__ import annotations
 
@@ -58,9 +58,10 @@ def cpu_model() -> str:
 
 
 def software() -> dict[str, str | None]:
-    """The versions that decide speed, by distribution; nothing is imported."""
-    names = ("torchserve", "torch-model-archiver", "torch", "torchvision", "pytest-torchserve")
-    return {name.replace("-", "_"): version(name) for name in names}
+    """Return the versions that decide speed, by distribution, and Python's; nothing is imported."""
+    names = ("torchserve", "torch-model-archiver", "torch", "torchvision", "numpy", "pillow", "pytest-torchserve")
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return {"python": python, **{name.replace("-", "_"): version(name) for name in names}}
 
 
 def machine() -> dict[str, object]:

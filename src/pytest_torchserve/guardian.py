@@ -1,10 +1,14 @@
 """Makes a folder, starts one command in it, and ends all that descends from it when its owner is gone.
 
 Run as a program: `python guardian.py BASE PREFIX`, with a pipe as standard input whose other end only the owner
-holds. It prints the folder's path; at a line from the owner it starts the command that `spec.json` there tells, and
-prints its process id. The end of the pipe, for whatever reason (stop, crash, SIGKILL of the owner), ends them all and
-removes the folder: from its first moment on that is nobody else's to do. Standard library only: it must outlive
-everything else.
+holds. It prints the folder's path. The owner then writes one line, a JSON object: `command`, `env`, and `kept`. The
+guardian starts the command and prints its process id. The line never touches the disk: it holds the user's whole
+environment, and the folder may be kept, and uploaded. The end of the pipe, for whatever reason (stop, crash, SIGKILL of
+the owner, in the middle of the line as well), ends all processes and removes the folder: from its first moment on that
+is nobody else's to do. A folder in which the owner has made a file `keep` stays; each file that `kept` names is first
+replaced by the text given there, or removed where that is null: the server has had the secrets that it needed. What a
+JVM prints of its variables is taken out of `console.log`.
+Standard library only: it must outlive everything else.
 """
 
 import contextlib
@@ -12,6 +16,7 @@ import ctypes
 import fcntl
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -20,9 +25,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
+_ECHO = re.compile(rb"(Picked up \w+:).*")  # a JVM repeats the options that it took from a variable
 _GRACE_S = 1.0
 _POLL_S = 0.5
+_CHUNK_BYTES = 1 << 16
 _PR_SET_CHILD_SUBREAPER = 36
 _IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)  # they are meant for the owner, whose end is ours
 
@@ -73,14 +81,13 @@ def _default_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def start(folder: Path) -> "subprocess.Popen[bytes]":
-    """The command of the spec, in a session of its own."""
-    spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
+def start(folder: Path, spec: "dict[str, Any]") -> "subprocess.Popen[bytes]":
+    """Start the spec's command in a session of its own, with the folder as its working directory."""
     with (folder / "console.log").open("wb") as console:
         return subprocess.Popen(
             spec["command"],
             env=spec["env"],
-            cwd=spec["cwd"],
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=subprocess.STDOUT,
@@ -95,36 +102,69 @@ def tell(line: bytes) -> None:
         os.write(sys.stdout.fileno(), line + b"\n")
 
 
-def run(folder: Path) -> None:
-    """The command, until its owner is gone."""
-    child = start(folder)
+def hear(owner: int) -> "bytes | None":
+    """Return what the owner has written; None where it wrote nothing for a while, b"" once it is gone."""
+    if os.getppid() != owner:  # where a child of the owner's still holds the other end, the pipe does not tell
+        return b""
+    readable, _, _ = select.select([sys.stdin], [], [], _POLL_S)
+    return os.read(sys.stdin.fileno(), _CHUNK_BYTES) if readable else None
+
+
+def hear_spec(owner: int) -> "dict[str, Any] | None":
+    """Return the spec, which is longer than one read; None where the owner was gone before its last byte came."""
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        heard = hear(owner)
+        if heard == b"":
+            return None
+        line += heard or b""
+    spec: dict[str, Any] = json.loads(line)
+    return spec
+
+
+def run(folder: Path, spec: "dict[str, Any]", owner: int) -> None:
+    """Start the command, and end it when its owner is gone."""
+    child = start(folder, spec)
     tell(b"%d" % child.pid)
-    owner = os.getppid()
-    while os.getppid() == owner:
-        readable, _, _ = select.select([sys.stdin], [], [], _POLL_S)
-        if readable and not os.read(sys.stdin.fileno(), 1):
-            break
+    while hear(owner) != b"":
         code = reap().get(child.pid)
         if code is not None:
             (folder / "exit").write_text(str(code), encoding="utf-8")
     end_all(child.pid)
 
 
+def leave(folder: Path, kept: "dict[str, str | None]") -> None:
+    """Take out of a folder that stays what is secret in it and of no use without the server."""
+    console = folder / "console.log"
+    with contextlib.suppress(OSError):
+        console.write_bytes(_ECHO.sub(rb"\1 ***", console.read_bytes()))
+    for name, text in kept.items():
+        (folder / name).unlink(missing_ok=True)  # first: a full disk must not save the secret
+        if text is not None:
+            with contextlib.suppress(OSError):
+                (folder / name).write_text(text, encoding="utf-8")
+
+
 def main(base: str, prefix: str) -> None:
-    """A folder, and at the owner's word the command; neither outlives the owner."""
+    """Make a folder, and run the command that the owner tells; neither outlives the owner."""
+    owner = os.getppid()
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     adopt_orphans()
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
+    spec = None
     try:
         # Held as long as this process lives: who can take it knows that the folder is abandoned.
         with (folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             tell(os.fsencode(folder))
-            if os.read(sys.stdin.fileno(), 1):
-                run(folder)
+            spec = hear_spec(owner)
+            if spec is not None:
+                run(folder, spec, owner)
     finally:
-        if not (folder / "keep").exists():
+        if spec is not None and (folder / "keep").exists():
+            leave(folder, spec["kept"])
+        else:
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""Saved runs: which of them were made on the same machine with the same software, and so may be compared."""
+"""Saved runs: which of them were made under the same conditions with the same inputs, and so may be compared."""
 
 from __future__ import annotations
 
@@ -13,10 +13,18 @@ if TYPE_CHECKING:
 FIELDS = (
     "cpu_model",
     "cpu_count",
+    "cpu_affinity",
+    "cpu_quota",
+    "nice",
+    "kernel_settings",
+    "environment_variables",
     "gpu_models",
     "gpu_driver",
+    "python",
     "torch",
     "torchvision",
+    "numpy",
+    "pillow",
     "torchserve",
     "java",
     "server_settings",
@@ -25,8 +33,16 @@ FIELDS = (
 )
 """What must be equal. `baseline`: where two versions shared a process, their times are each other's only."""
 
+KEYS = {*FIELDS, "torch_model_archiver", "pytest_torchserve", "gpu_absent_because", "min_effect"}
+"""All that `Config.machine_info` adds to a saved file."""
+INPUTS = ("weights", "samples")
+"""What must be equal of two entries: a real image is larger than a made one, and decodes more slowly."""
+
 _SHOWN = {"baseline": bool}
 """Of these fields only so much decides."""
+
+_UNSET = "unset"
+_NOT_RECORDED = "not recorded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +62,71 @@ class Saved:
     medians: Mapping[str, float]
 
 
-def fields_of(machine_info: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides whether two runs are alike."""
-    return {name: _SHOWN.get(name, lambda value: value)(machine_info.get(name)) for name in FIELDS}
+def differing(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return in what two environments differ: name, my value, their value; each variable by its name."""
+    found: list[tuple[str, str, str]] = []
+    for name in FIELDS:
+        shown = _SHOWN.get(name)
+        one, other = (shown(of.get(name)) if shown else of.get(name, _NOT_RECORDED) for of in (mine, theirs))
+        found += _differing_in(name, one, other)
+    return found
+
+
+def _differing_in(name: str, one: Any, other: Any) -> list[tuple[str, str, str]]:
+    if one == other:
+        return []
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        return [(name, _words(one), _words(other))]
+    prefix = "" if name == "environment_variables" else f"{name} "
+    keys = sorted(one.keys() | other.keys())
+    parts = (_differing_in(prefix + key, one.get(key, _UNSET), other.get(key, _UNSET)) for key in keys)
+    return [difference for part in parts for difference in part]
+
+
+def _words(value: Any) -> str:
+    """Return a value as a message shows it."""
+    if isinstance(value, dict):
+        return " ".join(f"{name}={_words(part)}" for name, part in value.items()) or "none"
+    return "none" if value is None else str(value) or "empty"
 
 
 def differences(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """The fields in which two environments differ, with both values."""
-    one, other = fields_of(mine), fields_of(theirs)
-    return [f"{name}: {one[name]} here, {other[name]} there" for name in FIELDS if one[name] != other[name]]
+    """Return in words in what two environments differ, with both values."""
+    return [f"{name}: {one} here, {other} there" for name, one, other in differing(mine, theirs)]
+
+
+def unlike(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
+    """Return in words why two entries cannot be compared, by their extra_info; None where they can."""
+    one, other = ({name: of.get(name, _NOT_RECORDED) for name in INPUTS} for of in (mine, theirs))
+    found = [f"{name}: {one[name]} here, {other[name]} there" for name in INPUTS if one[name] != other[name]]
+    return "; ".join(found) or None
+
+
+def set_aside_unlike(
+    compared: Mapping[Any, dict[str, Mapping[str, Any]]], mine: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """Take saved entries that were measured with other inputs out of what is compared.
+
+    Args:
+        compared: by file, the saved entries by name.
+        mine: by name, the extra_info of this session's entries.
+
+    Returns:
+        What is not compared, in words.
+    """
+    lines = []
+    for entries in compared.values():
+        for name in [name for name in entries if is_entry(mine.get(name, {}))]:
+            reason = unlike(mine[name], entries[name].get("extra_info", {}))
+            if reason is not None:
+                lines.append(f"inconclusive, not compared: {name}: {reason}")
+                del entries[name]
+    return lines
+
+
+def is_entry(extra: Mapping[str, Any]) -> bool:
+    """Return whether this extra_info is of an entry of ours; another project may well have a `phase` of its own."""
+    return {"cell", "kind", "phase", "validity"} <= extra.keys()
 
 
 def is_ours(machine_info: Mapping[str, Any]) -> bool:
@@ -62,8 +134,15 @@ def is_ours(machine_info: Mapping[str, Any]) -> bool:
     return "torchserve" in machine_info and "cpu_model" in machine_info
 
 
-def load(paths: Iterable[Path], like: Mapping[str, Any]) -> list[Saved]:
-    """Those of the files that were made in an environment like this one, oldest first; others are passed over."""
+def load(paths: Iterable[Path], like: Mapping[str, Any], runs: Iterable[Mapping[str, Any]] = ()) -> list[Saved]:
+    """Return those of the files that were made in an environment like this one, oldest first.
+
+    Args:
+        paths: files; one that is none of pytest-benchmark's is passed over.
+        like: the environment.
+        runs: what was measured now; of the same cells entries that were measured with other inputs are left out.
+    """
+    now = {(run["kind"], run["cell"]): run for run in runs}
     found = []
     for path in sorted(paths, key=lambda path: path.name):
         try:
@@ -72,7 +151,9 @@ def load(paths: Iterable[Path], like: Mapping[str, Any]) -> list[Saved]:
             medians = {
                 entry["name"]: entry["stats"]["median"]
                 for entry in content["benchmarks"]
-                if entry["extra_info"].get("validity") != "INVALID" and "phase" in entry["extra_info"]
+                if (extra := entry["extra_info"]).get("validity") != "INVALID"
+                and is_entry(extra)
+                and not unlike(now.get((extra.get("kind"), extra.get("cell")), extra), extra)
             }
         except (OSError, ValueError, KeyError, TypeError):
             continue  # not a file of pytest-benchmark's, or one cut short

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from pytest_torchserve import mask
 from pytest_torchserve.errors import JavaError
 
 OLDEST = 11
@@ -91,7 +92,11 @@ def _try(executable: Path) -> tuple[Path, str, str]:
     number = re.search(r'version "(?:1\.)?(\d+)', line)
     home = re.search(r"^\s*java\.home = (.+)$", answer.stderr, re.MULTILINE)
     if answer.returncode != 0 or number is None or home is None:
-        return nowhere, "", f"`java -version` failed with {answer.returncode}: {answer.stderr.strip()[:200]}"
+        return (
+            nowhere,
+            "",
+            f"`java -version` failed with {answer.returncode}: {mask.inside(answer.stderr.strip())[:200]}",
+        )
     if int(number[1]) < OLDEST:
         return nowhere, line, f"too old: {line}"
     found = Path(home[1].strip())

@@ -50,11 +50,10 @@ class GuardedProcess:
 
     def __init__(self) -> None:
         # The guardian makes the folder: one of our own making would stay if we were killed before there is a guardian.
-        self._guardian: subprocess.Popen[str] | None = subprocess.Popen(
+        self._guardian: subprocess.Popen[bytes] | None = subprocess.Popen(
             [sys.executable, "-I", "-S", str(_GUARDIAN), tempfile.gettempdir(), PREFIX],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
             start_new_session=True,
         )
         # A short path, since those of the workers' sockets lie in it and may have 107 bytes.
@@ -65,7 +64,7 @@ class GuardedProcess:
         """The guardian's next line."""
         assert self._guardian is not None  # noqa: S101 - its use ends with `stop`
         assert self._guardian.stdout is not None  # noqa: S101 - says to the type checker what PIPE means
-        line = self._guardian.stdout.readline().rstrip("\n")
+        line = os.fsdecode(self._guardian.stdout.readline()).rstrip("\n")
         if not line:
             raise ServerError(
                 wanted="a guardian process that owns the server's folder",
@@ -74,18 +73,26 @@ class GuardedProcess:
             )
         return line
 
-    def start(self, command: Sequence[str], env: Mapping[str, str]) -> None:
+    def start(
+        self, command: Sequence[str], env: Mapping[str, str], kept: Mapping[str, str | None] | None = None
+    ) -> None:
         """Start the command in a new session, with the folder as its working directory.
+
+        Args:
+            command: the program and its arguments.
+            env: its environment. It is nowhere written down: it holds the user's secrets.
+            kept: by file name, what a folder that stays holds instead of what the command had there; None for nothing.
 
         Raises:
             ServerError: it cannot be started.
         """
-        spec = {"command": list(command), "env": dict(env), "cwd": str(self.folder)}
-        (self.folder / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
+        __tracebackhide__ = True  # pytest's long tracebacks show arguments
+        spec = {"command": list(command), "env": dict(env), "kept": dict(kept or {})}
         assert self._guardian is not None  # noqa: S101 - as above
         assert self._guardian.stdin is not None  # noqa: S101 - as above
-        self._guardian.stdin.write("\n")
-        self._guardian.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has ended, and `_told` says how
+            self._guardian.stdin.write(json.dumps(spec).encode() + b"\n")
+            self._guardian.stdin.flush()
         self.pid = int(self._told())
 
     @property

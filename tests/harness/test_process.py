@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import psutil
 import pytest
 
-from pytest_torchserve import process
+from pytest_torchserve import mask, process
 from pytest_torchserve.errors import ServerError
 from pytest_torchserve.process import GuardedProcess, remove_stale_folders, wait_until
 
@@ -54,6 +57,28 @@ def family(pid):
 def gone(processes):
     """Whether none of them runs; a zombie that nobody has collected does not run."""
     return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes if psutil.pid_exists(p.pid))
+
+
+def a_guardian(base):
+    """A guardian of the test's own, and its folder."""
+    guardian = subprocess.Popen(
+        [sys.executable, "-I", "-S", process._GUARDIAN, str(base), process.PREFIX],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    return guardian, Path(guardian.stdout.readline().decode().strip())
+
+
+def a_spec(mark, **env):
+    """The line by which an owner says what to start: a process that would stay, with a mark."""
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    return json.dumps({"command": command, "env": {"TSPERF_MARK": mark, **env}, "kept": {}}).encode() + b"\n"
+
+
+def marked(mark):
+    """The processes with this mark in their environment."""
+    found = psutil.process_iter(["environ"])
+    return [process for process in found if (process.info["environ"] or {}).get("TSPERF_MARK") == mark]
 
 
 def test_stop_ends_everything(guarded):
@@ -97,21 +122,85 @@ def test_an_owner_that_is_killed_before_it_starts_anything(tmp_path):
 def test_an_owner_that_is_gone_when_its_command_starts(tmp_path):
     """Nobody reads the process id: what was started is ended all the same."""
     mark = f"{os.getpid()}-{time.time_ns()}"
-    guardian = subprocess.Popen(
-        [sys.executable, "-I", "-S", process._GUARDIAN, str(tmp_path), process.PREFIX],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    folder = Path(guardian.stdout.readline().decode().strip())
-    command = [sys.executable, "-c", "import time; time.sleep(600)"]
-    spec = {"command": command, "env": {"TSPERF_MARK": mark}, "cwd": str(folder)}
-    (folder / "spec.json").write_text(json.dumps(spec))
+    guardian, folder = a_guardian(tmp_path)
     guardian.stdout.close()
-    guardian.stdin.write(b"\n")
+    guardian.stdin.write(a_spec(mark))
     guardian.stdin.close()
     assert guardian.wait(timeout=30) == 0
     assert not folder.exists()
-    assert [p for p in psutil.process_iter(["environ"]) if (p.info["environ"] or {}).get("TSPERF_MARK") == mark] == []
+    assert marked(mark) == []
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_spec_that_is_cut_starts_nothing(tmp_path, share):
+    """The owner was killed while it wrote, before the last byte or long before: no process, no folder."""
+    mark = f"{os.getpid()}-{time.time_ns()}"
+    guardian, folder = a_guardian(tmp_path)
+    spec = a_spec(mark, BIG="x" * 200_000, MORE="y" * 100_000)
+    guardian.stdin.write(spec[: int(share * (len(spec) - 1))])
+    guardian.stdin.close()
+    assert guardian.stdout.read() == b""  # no process id
+    assert guardian.wait(timeout=30) == 0
+    assert not folder.exists()
+    assert marked(mark) == []
+
+
+def test_an_owner_that_is_killed_while_it_writes(tmp_path):
+    """A child that the owner has forked holds the pipe's other end as well: its end alone would not tell."""
+    code = """
+import json, os, sys, time
+from pytest_torchserve.process import GuardedProcess
+guarded = GuardedProcess()
+child = os.fork()
+if not child:
+    time.sleep(600)
+os.write(guarded._guardian.stdin.fileno(), b'{"command": ')
+print(guarded.folder, guarded.guardian_pid, child, flush=True)
+time.sleep(600)
+"""
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    owner = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=env)
+    folder, guardian, child = owner.stdout.readline().split()
+    guardian = psutil.Process(int(guardian))
+    owner.kill()
+    owner.wait()
+    try:
+        assert wait_until(lambda: gone([guardian]) and not Path(folder).exists(), timeout_s=5)
+    finally:
+        os.kill(int(child), signal.SIGKILL)
+
+
+def test_an_environment_larger_than_a_pipe(guarded):
+    """More than the pipe's buffer and than one read; it arrives whole, whatever is in it."""
+    env = {f"LARGE_{number}": f"{number}é\n\udcff" + "x" * 1000 for number in range(400)}
+    code = "import hashlib, os; "
+    code += "print(hashlib.sha256(b''.join(os.environb[b'LARGE_%d' % n] for n in range(400))).hexdigest())"
+    guarded.start([sys.executable, "-c", code], env)
+    assert wait_until(lambda: guarded.exit_code() is not None, timeout_s=30)
+    wanted = hashlib.sha256(b"".join(map(os.fsencode, env.values()))).hexdigest()
+    assert sum(map(len, env.values())) > 3 * 128 * 1024
+    assert (guarded.folder / "console.log").read_text() == f"{wanted}\n"
+
+
+def test_no_secret_lies_in_a_folder_that_stays(guarded):
+    """Neither the environment nor what the server was given for its own use; what tells about a failure does."""
+    exported, token, password = (f"{name}-{uuid.uuid4().hex}" for name in ("exported", "token", "password"))
+    (guarded.folder / "config.properties").write_text(f"threads=4\nkeystore_pass={password}\n")
+    code = "import os, sys; open('key_file.json', 'w').write(sys.argv[1]); print('last words')"
+    kept = {"config.properties": "threads=4\nkeystore_pass=***\n", "key_file.json": None, "never.made": None}
+    guarded.start([sys.executable, "-c", code, token], {"MY_TOKEN": exported}, kept)
+    assert wait_until(lambda: guarded.exit_code() is not None, timeout_s=30)
+    folder = guarded.folder
+    assert password in (folder / "config.properties").read_text()  # as long as it is needed
+    guarded.keep()
+    guarded.stop()
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {path.name for path in files} == {"lock", "keep", "exit", "console.log", "config.properties"}
+    for path in files:
+        content = path.read_bytes()
+        assert [word for word in (exported, token, password) if word.encode() in content] == [], path
+    assert (folder / "config.properties").read_text() == "threads=4\nkeystore_pass=***\n"
+    assert (folder / "console.log").read_text() == "last words\n"
 
 
 def test_no_folder_to_be_had(tmp_path, monkeypatch):
@@ -187,3 +276,20 @@ def test_wait_until_gives_up():
     assert not wait_until(lambda: False, timeout_s=5, every_s=0, clock=lambda: float(next(times)))
     assert next(times) < 10
     assert wait_until(lambda: True, timeout_s=0)
+
+
+def test_what_a_jvm_repeats_of_its_variables_does_not_stay():
+    """It prints the options that it took from the environment: in a kept folder they are masked, the rest is whole."""
+    talking = GuardedProcess()
+    says = "echo 'NOTE: Picked up JDK_JAVA_OPTIONS: -Dx.password=hunter2'; echo 'Picked up something'; echo done"
+    talking.start(["/bin/sh", "-c", says], {"PATH": os.environ["PATH"]})
+    assert wait_until(lambda: talking.exit_code() is not None, timeout_s=10)
+    talking.keep()
+    talking.stop()
+    try:
+        console = (talking.folder / "console.log").read_text()
+    finally:
+        shutil.rmtree(talking.folder)
+    assert console == "NOTE: Picked up JDK_JAVA_OPTIONS: ***\nPicked up something\ndone\n"
+    shown = mask.echoes("Picked up _JAVA_OPTIONS: -Dx.password=hunter2\nand more")
+    assert shown == "Picked up _JAVA_OPTIONS: ***\nand more"

@@ -6,8 +6,11 @@ import socket
 
 import pytest
 
-from pytest_torchserve import settings
+from pytest_torchserve import process, settings
 from pytest_torchserve.errors import OptionError, PortTakenError
+from pytest_torchserve.java import Java
+from pytest_torchserve.process import wait_until
+from pytest_torchserve.server import Server
 from pytest_torchserve.settings import ServerSettings
 
 PORTS = {
@@ -71,6 +74,47 @@ def test_what_is_recorded(tmp_path):
     }
 
 
+def test_secrets_are_not_recorded(tmp_path):
+    """Neither of the file, nor of the JVM's arguments, nor of the workers' variables; no traceback shows them."""
+    config = tmp_path / "c"
+    config.write_text("keystore_pass=hunter2\nvmargs=-Dmy.password=hunter2\nkeystore=k.p12\n")
+    env = {"HF_TOKEN": "hunter2", "DATABASE_URL": "postgres://me:hunter2@db/x", "OMP_NUM_THREADS": "1"}
+    settings_ = ServerSettings(config=config, jvm_args="-Dapi.key=hunter2 -Xmx1g", worker_env=env)
+    assert settings_.record() == {
+        "config": {"keystore_pass": "***", "vmargs": "-Dmy.password=***", "keystore": "k.p12"},
+        "jvm_args": "-Dapi.key=*** -Xmx1g",
+        "worker_env": {"HF_TOKEN": "***", "DATABASE_URL": "postgres://***@db/x", "OMP_NUM_THREADS": "1"},
+    }
+    assert "hunter2" not in repr(ServerSettings(worker_env=env))
+    assert settings_.worker_env["HF_TOKEN"] == "hunter2"
+
+
+def test_the_folder_that_a_server_leaves(tmp_path, monkeypatch):
+    """Its settings without secrets, and no tokens: they are of no use any more. A script stands for TorchServe."""
+    monkeypatch.setattr(process.tempfile, "tempdir", str(tmp_path))
+    config, script = tmp_path / "c", tmp_path / "script"
+    config.write_text("keystore_pass=hunter2\njob_queue_size=7\n")
+    script.write_text("#!/bin/sh\ncp config.properties key_file.json\n")
+    script.chmod(0o700)
+    server = Server(Java(tmp_path, "17", "a test"), tmp_path, ServerSettings(config=config), python=script)
+    server._launch(PORTS)
+    assert wait_until(lambda: not server.alive(), timeout_s=30)
+    assert "hunter2" in (server.folder / "key_file.json").read_text()
+    server.keep()
+    server.stop()
+    assert not (server.folder / "key_file.json").exists()
+    written = (server.folder / "config.properties").read_text().splitlines()
+    assert {"keystore_pass=***", "job_queue_size=7", "disable_token_authorization=false"} <= set(written)
+
+
+@pytest.mark.parametrize("pair", ["MY-TOKEN=hunter2", "HF_TOKEN:hunter2", "HF_TOKEN hunter2"])
+def test_a_message_does_not_show_a_secret(pair):
+    """A pair of the wrong form is named without its value."""
+    with pytest.raises(OptionError, match=r"TOKEN.*\*\*\*") as caught:
+        settings.parse_worker_env([pair])
+    assert "hunter2" not in str(caught.value)
+
+
 def test_a_missing_file_is_named(tmp_path):
     """One clear message with the path in it."""
     with pytest.raises(OptionError, match="nowhere"):
@@ -90,9 +134,11 @@ def test_worker_env():
 
 
 def test_ports_are_free_and_distinct():
-    """Five listeners, five ports."""
+    """Five listeners, five ports, and each of them can be had."""
     chosen = settings.choose_ports({})
     assert len(set(chosen.values())) == 5
+    for port in chosen.values():
+        socket.create_server((settings.HOST, port)).close()
 
 
 def test_a_taken_explicit_port():

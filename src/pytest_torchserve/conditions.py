@@ -1,0 +1,137 @@
+"""Conditions that decide speed beside machine and versions: variables, share of the processors, kernel settings."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_torchserve import mask
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_PREFIXES = (
+    # threads and kernels of the numeric libraries
+    *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "GOTO_", "BLIS_", "NVPL_", "VECLIB_", "NUMEXPR_", "NUMBA_"),
+    *("ONEDNN_", "DNNL_", "IPEX_", "ATEN_", "TORCH_", "TORCHDYNAMO_", "TORCHINDUCTOR_", "PYTORCH_", "TRITON_"),
+    *("CUDA_", "CUBLAS_", "CUBLASLT_", "CUDNN_", "NVIDIA_", "NCCL_", "HIP_", "HSA_", "ROCR_", "MIOPEN_"),
+    # memory
+    *("MALLOC_", "MIMALLOC_", "JEMALLOC_", "TCMALLOC_"),
+    "TOKENIZERS_",
+)
+_NAMES = {
+    *("GLIBC_TUNABLES", "LD_PRELOAD", "LD_LIBRARY_PATH", "LD_BIND_NOW", "LD_AUDIT", "_RJEM_MALLOC_CONF"),
+    *("THP_MEM_ALLOC_ENABLE", "LRU_CACHE_CAPACITY", "DISABLE_ADDMM_CUDA_LT"),
+    # each worker's Python; a coverage tracer and a profiler among it
+    *("PYTHONMALLOC", "PYTHONMALLOCSTATS", "PYTHONOPTIMIZE", "PYTHONHASHSEED", "PYTHON_GIL", "PYTHON_JIT"),
+    *("PYTHONDEVMODE", "PYTHONTRACEMALLOC", "PYTHONPROFILEIMPORTTIME", "PYTHONPERFSUPPORT", "PYTHON_CPU_COUNT"),
+    *("PYTHONASYNCIODEBUG", "PYTHONDONTWRITEBYTECODE", "PYTHONDUMPREFS", "COVERAGE_PROCESS_START", "COV_CORE_SOURCE"),
+    # the frontend's JVM
+    *("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS"),
+}
+# Where files lie, how something was built, what an image calls itself: that decides nothing, and names homes.
+_PLACES = re.compile(r"_(HOME|DIR|PATH|ROOT|FILE|PREFIX)$|_(BUILD|REQUIRE|PRODUCT)_")
+_DEVICE = re.compile(r"\b(GPU|MIG)-[0-9a-f-]{8,}")  # names one device of many of its kind
+_CPU = "devices/system/cpu"
+_KERNEL = {
+    "transparent_hugepage": "kernel/mm/transparent_hugepage/enabled",
+    "smt": f"{_CPU}/smt/active",
+    "boost": f"{_CPU}/cpufreq/boost",
+    "no_turbo": f"{_CPU}/intel_pstate/no_turbo",
+}
+
+
+def now() -> dict[str, Any]:
+    """Return the conditions of this process, which the server inherits, as `machine_info` has them."""
+    return {
+        "environment_variables": variables(os.environ),
+        "cpu_affinity": ranges(os.sched_getaffinity(0)),
+        "cpu_quota": cpu_quota(),
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
+        "kernel_settings": kernel_settings(),
+    }
+
+
+def variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return those environment variables that decide speed, as they may be shown."""
+    home = environ.get("HOME", "")
+    return {name: _shown(name, environ[name], home) for name in sorted(environ) if _decides_speed(name)}
+
+
+def _decides_speed(name: str) -> bool:
+    return name in _NAMES or (name.startswith(_PREFIXES) and not _PLACES.search(name))
+
+
+def _shown(name: str, value: str, home: str) -> str:
+    """Return a value without secrets, without whose home a path lies in, and without which GPU of its kind it names."""
+    if home.strip("/"):
+        value = re.sub(rf"(?<![\w.-]){re.escape(home.rstrip('/'))}(?![\w.-])", "~", value)
+    return _DEVICE.sub(r"\1-…", mask.value(name, value))
+
+
+def set_since(before: Mapping[str, Any]) -> list[str]:
+    """Return the names of variables that have changed since `now` was asked: they are not recorded as they are."""
+    then, today = before["environment_variables"], variables(os.environ)
+    return sorted(name for name in then.keys() | today.keys() if then.get(name) != today.get(name))
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Return numbers as `0-1,4`."""
+    found: list[list[int]] = []
+    for number in sorted(numbers):
+        if found and number == found[-1][-1] + 1:
+            found[-1][1:] = [number]
+        else:
+            found.append([number])
+    return ",".join("-".join(map(str, ends)) for ends in found)
+
+
+def cpu_quota(told: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Return how many cores' time the control groups of this process allow it; None where they set no limit."""
+    limits = []
+    for line in _read(told).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        # Version 2 has one tree, named here without controllers; version 1 has one for each.
+        for top in (mounted, mounted / "unified") if not controllers else (mounted / "cpu", mounted / controllers):
+            # In a container that has no tree of its own, the path is that of the host: then the top is its group.
+            parents = [top, *(top / part for part in _prefixes(path))]
+            limits += [limit for folder in dict.fromkeys(parents) if (limit := _limit(folder)) is not None]
+    return round(min(limits), 3) if limits else None
+
+
+def _prefixes(path: str) -> list[str]:
+    """Return `a`, `a/b`, `a/b/c` of `/a/b/c`: the limit of a group holds for those within it."""
+    parts = path.strip("/").split("/")
+    return ["/".join(parts[: count + 1]) for count in range(len(parts)) if parts[0]]
+
+
+def _limit(group: Path) -> float | None:
+    """Return one group's own limit in cores."""
+    words = _read(group / "cpu.max") or f"{_read(group / 'cpu.cfs_quota_us')} {_read(group / 'cpu.cfs_period_us')}"
+    found = re.fullmatch(r"(\d+) (\d+)", words)
+    return int(found[1]) / int(found[2]) if found else None
+
+
+def governors(top: Path = Path("/sys")) -> set[str]:
+    """Return by which rules the kernel sets the processors' clocks; none where it does not tell."""
+    return {_read(path) for path in (top / _CPU).glob("cpu[0-9]*/cpufreq/scaling_governor")} - {""}
+
+
+def kernel_settings(top: Path = Path("/sys")) -> dict[str, str]:
+    """Return the kernel's settings that decide speed, as far as it tells them."""
+    found = {name: _read(top / file) for name, file in _KERNEL.items()}
+    found["governor"] = ",".join(sorted(governors(top)))
+    chosen = {name: re.search(r"\[(\w+)\]", text) for name, text in found.items()}  # of several words: always [madvise]
+    return {name: match[1] if (match := chosen[name]) else text for name, text in found.items() if text}
+
+
+def _read(path: Path) -> str:
+    """Return a file's text without the white space around it; '' where there is none."""
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -1,0 +1,68 @@
+"""Secrets in the user's settings: recognised by their names, and never written or printed."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MASK = "***"
+
+_WORDS = {
+    *("KEY", "KEYS", "TOKEN", "TOKENS", "PASS", "PWD", "PAT", "AUTH", "OAUTH", "AUTHORIZATION", "BEARER", "JWT"),
+    *("PRIVATE", "COOKIE", "COOKIES", "WEBHOOK", "SSHKEY", "SECRETKEY", "PRIVATEKEY", "ACCESSKEY", "ACCOUNTKEY"),
+}
+# Inside a word as well: PGPASSWORD, dbpassword, myapikey. No other word holds them.
+_PARTS = ("PASSWORD", "PASSWD", "PASSPHRASE", "SECRET", "CREDENTIAL", "APIKEY")
+_ENDS = re.compile(r"TOKEN$|(?<!BY)(?<!COM)(?<!SUR)(?<!TRES)PASS$")  # AUTHTOKEN, SSHPASS; not PROXY_BYPASS
+# Of a secret these say where it lies, how long it is or whether there is one: token_expiration_min, API_KEY_FILE.
+_ABOUT_FIRST = {"DISABLE", "ENABLE", "MAX", "NUM"}
+_ABOUT_LAST = {"COUNT", "DIR", "FILE", "LENGTH", "LIMIT", "MIN", "NAME", "PATH", "SIZE", "TIMEOUT", "TTL", "TYPE"}
+_SWITCHES = {"", "true", "false", "yes", "no", "on", "off"}
+
+_USER = re.compile(r"(?<=://)[^/\s]+(?=@)")  # https://user:password@host
+# -Djavax.net.ssl.keyStorePassword=…, ?token=…, {"apiKey": "…"}
+_ECHO = re.compile(r"(Picked up \w+:).*")
+_PAIR = re.compile(r"""((?:-D)?(["']?)([\w.-]+)\2\s*(?:=|(?<=["']):)\s*)("[^"]*"|'[^']*'|[^\s&;,"'}]+)""")
+
+
+def is_secret(name: str) -> bool:
+    """Return whether the name of a variable or setting says that its value is a secret."""
+    words = [word.upper() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
+    if words in ([], ["PWD"]) or words[0] in _ABOUT_FIRST or words[-1] in _ABOUT_LAST:
+        return False
+    return any(word in _WORDS or _ENDS.search(word) or any(part in word for part in _PARTS) for word in words)
+
+
+def value(name: str, text: str) -> str:
+    """Return a setting's value as it may be shown."""
+    if is_secret(name) and text.lower() not in _SWITCHES:
+        return MASK
+    return inside(text)
+
+
+def values(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return settings with their values as they may be shown."""
+    return {name: value(name, text) for name, text in settings.items()}
+
+
+def inside(text: str) -> str:
+    """Return a text without the secrets that are recognisable in it: users of URLs, and named values."""
+
+    def shown(found: re.Match[str]) -> str:
+        return found[1] + (MASK if is_secret(found[3]) and found[4].lower() not in _SWITCHES else found[4])
+
+    return _PAIR.sub(shown, _USER.sub(MASK, text))
+
+
+def echoes(text: str) -> str:
+    """Return the output of a JVM without the options that it repeats: it prints those that it took from a variable."""
+    return _ECHO.sub(rf"\1 {MASK}", text)
+
+
+def pair(text: str) -> str:
+    """Return what was meant as NAME=VALUE, for a message that it is wrong: where the value begins may be unclear."""
+    name, separator, rest = re.match(r"([\w.-]*)(\W*)(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr] # always
+    return f"{name}{separator}{value(name, rest)}"

@@ -1,0 +1,148 @@
+"""The conditions of a run: recorded as far as they decide speed, and nothing else of the user's."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pytest_torchserve import conditions
+
+DECIDE = """
+OMP_NUM_THREADS OMP_WAIT_POLICY GOMP_CPU_AFFINITY KMP_AFFINITY KMP_BLOCKTIME MKL_NUM_THREADS OPENBLAS_NUM_THREADS
+BLIS_NUM_THREADS VECLIB_MAXIMUM_THREADS NUMEXPR_NUM_THREADS ONEDNN_MAX_CPU_ISA DNNL_VERBOSE ATEN_CPU_CAPABILITY
+TORCH_COMPILE_DISABLE TORCHINDUCTOR_MAX_AUTOTUNE PYTORCH_CUDA_ALLOC_CONF CUDA_VISIBLE_DEVICES CUDA_LAUNCH_BLOCKING
+CUBLAS_WORKSPACE_CONFIG CUDNN_LOGINFO_DBG NVIDIA_TF32_OVERRIDE MALLOC_ARENA_MAX MALLOC_CONF MIMALLOC_VERBOSE
+_RJEM_MALLOC_CONF TCMALLOC_SAMPLE_PARAMETER GLIBC_TUNABLES THP_MEM_ALLOC_ENABLE LD_PRELOAD LD_LIBRARY_PATH LD_BIND_NOW
+PYTHONMALLOC PYTHONOPTIMIZE PYTHONHASHSEED PYTHON_GIL PYTHONDEVMODE PYTHONPROFILEIMPORTTIME PYTHONDONTWRITEBYTECODE
+JAVA_TOOL_OPTIONS _JAVA_OPTIONS JDK_JAVA_OPTIONS TOKENIZERS_PARALLELISM COVERAGE_PROCESS_START
+"""
+DO_NOT = """
+HOME PATH USER PWD LANG SHELL EDITOR AWS_SECRET_ACCESS_KEY HF_TOKEN HF_HOME TORCH_HOME CUDA_HOME CUDA_PATH CUDA_ROOT
+CUDNN_INCLUDE_DIR TORCH_EXTENSIONS_DIR TORCHINDUCTOR_CACHE_DIR PYTORCH_KERNEL_CACHE_PATH PYTORCH_BUILD_VERSION
+NVIDIA_REQUIRE_CUDA NVIDIA_PRODUCT_NAME PYTHONPATH PYTHONUNBUFFERED JAVA_HOME MALLOCATION TORCHSERVE_X XOMP_NUM_THREADS
+"""
+
+
+@pytest.mark.parametrize("name", DECIDE.split())
+def test_a_variable_that_decides_speed(name):
+    """It is recorded with its value."""
+    assert conditions.variables({name: "1"}) == {name: "1"}
+
+
+@pytest.mark.parametrize("name", DO_NOT.split())
+def test_a_variable_that_decides_nothing(name):
+    """It is nobody's business, and may name a home directory."""
+    assert conditions.variables({name: "1"}) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("LD_PRELOAD", "/home/me/lib/a.so:/usr/lib/b.so", "~/lib/a.so:/usr/lib/b.so"),
+        ("LD_LIBRARY_PATH", "/home/me", "~"),
+        ("LD_LIBRARY_PATH", "/home/melanie/lib:/mnt/home/me/lib", "/home/melanie/lib:/mnt/home/me/lib"),
+        ("JAVA_TOOL_OPTIONS", "-Xmx1g -Dmy.password=hunter2", "-Xmx1g -Dmy.password=***"),
+        ("TORCH_ACCESS_TOKEN", "hunter2", "***"),
+        ("CUDA_VISIBLE_DEVICES", "GPU-0a1b2c3d-0000-1111-2222-333344445555", "GPU-…"),
+        ("CUDA_VISIBLE_DEVICES", "0,3", "0,3"),
+    ],
+)
+def test_how_a_value_is_shown(name, value, shown):
+    """Without secrets, without whose home it is, and without which of several equal GPUs it is."""
+    assert conditions.variables({name: value, "HOME": "/home/me"}) == {name: shown}
+
+
+@pytest.mark.parametrize("home", ["", "/"])
+def test_without_a_home(home):
+    """A service's user may have none, or the root of all files."""
+    assert conditions.variables({"LD_PRELOAD": "/a/b.so", "HOME": home}) == {"LD_PRELOAD": "/a/b.so"}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"), [({0, 1, 4}, "0-1,4"), ({3}, "3"), (range(128), "0-127"), ({1, 3, 5, 6, 7}, "1,3,5-7")]
+)
+def test_ranges(numbers, text):
+    """Short, however many processors there are."""
+    assert conditions.ranges(numbers) == text
+
+
+def write(folder, **files):
+    """Files with this content in a folder that is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(f"{text}\n")
+
+
+def quota(tmp_path, told):
+    """The quota where this stands in /proc/self/cgroup."""
+    (tmp_path / "told").write_text(told)
+    return conditions.cpu_quota(tmp_path / "told", tmp_path / "mounted")
+
+
+def test_quota_of_version_2(tmp_path):
+    """The tightest of the group and those around it."""
+    top = tmp_path / "mounted"
+    write(top / "a" / "b", cpu__max="max 100000")
+    assert quota(tmp_path, "0::/a/b\n") is None
+    write(top / "a", cpu__max="150000 100000")
+    assert quota(tmp_path, "0::/a/b\n") == 1.5
+    write(top / "a" / "b", cpu__max="50000 100000")
+    assert quota(tmp_path, "0::/a/b\n") == 0.5
+    assert quota(tmp_path, "0::/\n") is None
+
+
+@pytest.mark.parametrize("mount", ["cpu", "cpu,cpuacct"])
+def test_quota_of_version_1(tmp_path, mount):
+    """Another file, in the tree of the `cpu` controller; those of others say nothing. In a container it is the top."""
+    top = tmp_path / "mounted"
+    write(top / mount / "a", cpu__cfs_quota_us="-1", cpu__cfs_period_us="100000")
+    write(top / "cpuset" / "a", cpu__cfs_quota_us="1", cpu__cfs_period_us="100000")
+    told = "5:cpuset:/a\n4:cpu,cpuacct:/a\n"
+    assert quota(tmp_path, told) is None
+    write(top / mount, cpu__cfs_quota_us="250000", cpu__cfs_period_us="100000")
+    assert quota(tmp_path, told) == 2.5
+    assert quota(tmp_path, "4:cpu,cpuacct:/docker/of/the/host\n") == 2.5
+
+
+def test_without_control_groups(tmp_path):
+    """No limit is known."""
+    assert conditions.cpu_quota(tmp_path / "none", tmp_path) is None
+
+
+def test_kernel_settings(tmp_path):
+    """Those that the kernel tells; of several words the chosen one; of several processors all."""
+    assert conditions.kernel_settings(tmp_path) == {}
+    write(tmp_path / "kernel/mm/transparent_hugepage", enabled="always [madvise] never")
+    write(tmp_path / "devices/system/cpu/smt", active="1")
+    for number, governor in enumerate(("powersave", "performance", "powersave")):
+        write(tmp_path / f"devices/system/cpu/cpu{number}/cpufreq", scaling_governor=governor)
+    wanted = {"transparent_hugepage": "madvise", "smt": "1", "governor": "performance,powersave"}
+    assert conditions.kernel_settings(tmp_path) == wanted
+
+
+def test_of_a_real_process():
+    """One processor, a lower priority and one thread: all three are told, as JSON has them."""
+    code = "import json, os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); os.nice(1); "
+    code += "from pytest_torchserve import conditions; print(json.dumps(conditions.now()))"
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    found = json.loads(subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True).stdout)
+    assert found["cpu_affinity"] == str(min(os.sched_getaffinity(0)))
+    assert found["nice"] == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 1)
+    assert found["environment_variables"]["OMP_NUM_THREADS"] == "1"
+    mine = conditions.now()
+    assert (found["cpu_quota"], found["kernel_settings"]) == (mine["cpu_quota"], mine["kernel_settings"])
+
+
+def test_a_variable_that_is_set_later(monkeypatch):
+    """It is named: what is collected may set one, when saved runs have been compared already."""
+    monkeypatch.setenv("KMP_BLOCKTIME", "0")
+    before = conditions.now()
+    assert conditions.set_since(before) == []
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("KMP_BLOCKTIME")
+    monkeypatch.setenv("EDITOR", "ed")
+    assert conditions.set_since(before) == ["KMP_BLOCKTIME", "OMP_NUM_THREADS"]

@@ -1,0 +1,77 @@
+"""Secrets in settings: masked by name, and what only sounds alike stays readable."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_torchserve import mask
+
+SECRET = """
+API_KEY apiKey apikey MYAPIKEY x-api-key KEY key1 HF_TOKEN GITHUB_TOKEN_2 authToken AUTHTOKEN TOKEN tokens API_TOKENS
+AWS_SECRET_ACCESS_KEY AWS_ACCESS_KEY_ID AWS_SESSION_TOKEN SECRET clientSecret DJANGO_SECRETKEY DB_PASS DB_PASS1 SSHPASS
+keystore_pass KEYSTOREPASS PGPASSWORD MYSQL_PWD password dbpassword RABBITMQ_DEFAULT_PASSWORD MY_PASSWD passphrase
+SSL_KEY_PASSPHRASE CREDENTIAL AWS_CREDENTIALS GOOGLE_APPLICATION_CREDENTIALS AUTH BASIC_AUTH OAUTH X_AUTHORIZATION
+PRIVATE_KEY PRIVATE javax.net.ssl.keyStorePassword SLACK_WEBHOOK_URL JWT GITHUB_PAT SESSION_COOKIE PassWord APIKey
+"""
+OPEN = """
+KMP_AFFINITY TOKENIZERS_PARALLELISM PASSIVE OMP_WAIT_POLICY KEYBOARD MONKEY TURKEY PROXY_BYPASS COMPASS PWD OLDPWD
+AUTHOR GIT_AUTHOR_NAME XAUTHORITY PRIVATEER OMP_NUM_THREADS PATH PYTHONPATH PATTERN MAX_TOKENS MAX_NEW_TOKENS
+NUM_KEYS token_expiration_min disable_token_authorization private_key_file API_KEY_FILE keystore keystore_type
+PASSENGERS PYTHONHASHSEED number_of_netty_threads vmargs models TOKENIZER DETOKENIZE
+"""
+
+
+@pytest.mark.parametrize("name", SECRET.split())
+def test_secret_names(name):
+    """What is named so is masked, however the name is written."""
+    assert mask.value(name, "hunter2") == mask.MASK
+
+
+@pytest.mark.parametrize("name", OPEN.split())
+def test_names_that_only_sound_alike(name):
+    """A setting that decides speed must stay readable."""
+    assert mask.value(name, "hunter2") == "hunter2"
+
+
+@pytest.mark.parametrize("text", ["true", "False", "off", ""])
+def test_a_switch_is_no_secret(text):
+    """Whether there is authorisation may be known."""
+    assert mask.value("USE_AUTH", text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgres://me:hunter2@db.example:5432/x", "postgres://***@db.example:5432/x"),
+        ("postgres://me:hun@ter2@db/x", "postgres://***@db/x"),
+        ("https://hunter2@git.example/x.git", "https://***@git.example/x.git"),
+        ("https://example/a?token=hunter2&size=4", "https://example/a?token=***&size=4"),
+        ("-Xmx1g -Djavax.net.ssl.keyStorePassword=hunter2 -Da=b", "-Xmx1g -Djavax.net.ssl.keyStorePassword=*** -Da=b"),
+        ("-Dkey=hunter2", "-Dkey=***"),
+        ("host=db password='hunter 2' user=me", "host=db password=*** user=me"),
+        ("AccountName=me;AccountKey=hunter2==;Size=4", "AccountName=me;AccountKey=***;Size=4"),
+        ('{"apiKey": "hunter2", "size": 4}', '{"apiKey": ***, "size": 4}'),
+        ("granularity=fine,compact,1,0", "granularity=fine,compact,1,0"),
+        ("/opt/key:/opt/lib", "/opt/key:/opt/lib"),
+        ("max_split_size_mb:128", "max_split_size_mb:128"),
+    ],
+)
+def test_secrets_inside_a_value(text, shown):
+    """Of a value whose name says nothing only the secret in it is masked."""
+    assert mask.value("ANYTHING", text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("MY-TOKEN=hunter2", "MY-TOKEN=***"),
+        ("HF_TOKEN:hunter2", "HF_TOKEN:***"),
+        ("HF_TOKEN hunter2", "HF_TOKEN ***"),
+        ("1X=2", "1X=2"),
+        ("=https://me:hunter2@host", "=https://***@host"),
+        ("", ""),
+    ],
+)
+def test_a_pair_of_the_wrong_form(text, shown):
+    """It is shown without its value where its name is recognisable."""
+    assert mask.pair(text) == shown
