@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import httptools
 
-from pytest_torchserve.response import Failure, Response
+from pytest_torchserve.response import Failure, Response, why_refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from pytest_torchserve.load import Done
 
 _FINAL_STATUS = 200
-_ERROR_STATUS = 400
+_STATUS_AT = len(b"HTTP/1.1 ")
+_END_OF_HEAD = b"\r\n\r\n"
 _now_ns = time.monotonic_ns
 
 
@@ -107,7 +108,10 @@ class Connection(asyncio.Protocol):
     def _take_head(self, data: bytes) -> None:
         """Keep the headers as they are: taking them apart can wait until nobody waits."""
         head = self._head + data if self._head else data
-        end = head.find(b"\r\n\r\n")
+        end = head.find(_END_OF_HEAD)
+        while end >= 0 and head[_STATUS_AT : _STATUS_AT + 1] == b"1":  # interim; the real one may follow at once
+            head = head[end + len(_END_OF_HEAD) :]
+            end = head.find(_END_OF_HEAD)
         self._headless = end < 0
         self._head = head if end < 0 else head[:end]
 
@@ -122,10 +126,10 @@ class Connection(asyncio.Protocol):
             self.close()  # an answer that nobody asked for: whose would the next one be?
             return
         if status < _FINAL_STATUS:
-            self._head, self._body, self._headless = b"", b"", True  # an interim one; the answer is still to come
+            self._body = b""  # an interim one; the answer is still to come
             return
-        failure = Failure.HTTP if status >= _ERROR_STATUS else None
-        response = self._response(status, failure, None if failure is None else f"HTTP {status}")
+        refused = why_refused(status, self._head)
+        response = self._response(status, None if refused is None else Failure.HTTP, refused)
         waiting, self.waiting = self.waiting, None
         # An answer before the request was out: what is left of it would go before the next one.
         unsent = self.transport is not None and self.transport.get_write_buffer_size() > 0

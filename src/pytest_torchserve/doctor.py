@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_torchserve import environment, java
+from pytest_torchserve import conditions, environment, java
 from pytest_torchserve.errors import SuiteError
-from pytest_torchserve.inputs import cache, samples
+from pytest_torchserve.inputs import cache, samples, weights
 from pytest_torchserve.telemetry import Watch
 
 if TYPE_CHECKING:
@@ -93,10 +93,8 @@ def _data(given: Path | None) -> list[Finding]:
             found.append(Finding(dataset, error.found, error.do))
         else:
             found.append(Finding(dataset, f"{len(files.paths)} images, {files.source}"))
-    places = [named / "weights"] if named else []
-    hub = Path(os.environ.get("TORCH_HOME", Path.home() / ".cache" / "torch")) / "hub" / "checkpoints"
-    weights = sorted({path.name for place in (*places, hub) if place.is_dir() for path in place.glob("*.[pt]*h")})
-    found.append(Finding("weights", ", ".join(weights) or "none on disk: seeded (random) ones are used"))
+    names = sorted(path.name for path in weights.on_disk(named))
+    found.append(Finding("weights", ", ".join(names) or "none on disk: seeded (random) ones are used"))
     return found
 
 
@@ -129,7 +127,7 @@ def _processor() -> list[Finding]:
             "" if count > 1 else "sender, frontend and worker share one processor: each waits for the others",
         )
     ]
-    governors = {path.read_text().strip() for path in _CPU.glob("cpu[0-9]*/cpufreq/scaling_governor")}
+    governors = conditions.governors()
     slow = governors - {"performance"}
     advice = "cpupower frequency-set -g performance: clocks that follow the load make runs differ" if slow else ""
     found.append(Finding("governor", ", ".join(sorted(governors)) or "not told (a virtual machine, as a rule)", advice))

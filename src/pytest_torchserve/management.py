@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pytest_torchserve.deployment import Batching
 
 _TIMEOUT_S = 30.0
+_OK = range(200, 300)
+_WORDS = 500
 
 
 class Management:
@@ -39,7 +41,13 @@ class Management:
 
         query = {name: str(value).lower() if isinstance(value, bool) else value for name, value in params.items()}
         try:
-            answer = self._session.request(method, self.url + path, params=query, timeout=timeout_s)  # type: ignore[arg-type]
+            answer = self._session.request(
+                method,
+                self.url + path,
+                params=query,  # type: ignore[arg-type]
+                timeout=timeout_s,
+                allow_redirects=False,  # a POST would become a GET of another page
+            )
         except requests.RequestException as error:
             raise ManagementError(
                 0,
@@ -47,14 +55,29 @@ class Management:
                 found=f"{type(error).__name__}: {error}",
                 do="see whether the server still runs and what its log says",
             ) from error
-        if not answer.ok:
+        if answer.is_redirect:
+            raise ManagementError(
+                answer.status_code,
+                wanted=doing,
+                found=f"HTTP {answer.status_code} to {answer.headers['location'][:_WORDS]}",
+                do=f"name the management API's own address: {self.url} leads elsewhere, or wants a login",
+            )
+        if answer.status_code not in _OK:
             raise ManagementError(
                 answer.status_code,
                 wanted=doing,
                 found=_message(answer),
                 do="mend what the server says is wrong",
             )
-        return answer.json()
+        try:
+            return answer.json()
+        except ValueError as error:
+            raise ManagementError(
+                answer.status_code,
+                wanted=doing,
+                found=f"HTTP {answer.status_code} and no JSON: {answer.text[:_WORDS]!r}",
+                do=f"name the management API's own address: at {self.url} something else answers",
+            ) from error
 
     def register(self, name: str, url: str, batching: Batching, *, response_timeout_s: int) -> None:
         """Register an archive without workers."""
@@ -108,5 +131,5 @@ def _message(answer: requests.Response) -> str:
     try:
         words = answer.json()["message"]
     except (ValueError, KeyError, TypeError):
-        words = answer.text[:500]
+        words = answer.text[:_WORDS]
     return f"HTTP {answer.status_code}: {words}"

@@ -25,11 +25,18 @@ class Phase(StrEnum):
 INIT_PHASES = (
     Phase.LOAD_MODEL,
     Phase.TO_DEVICE,
+    Phase.WARM_UP,
     Phase.SPAWN_AND_IMPORT,
     Phase.TOTAL,
     Phase.FIRST_INFERENCE,
 )
-"""What `test_init` stores, in the order of a worker's life."""
+"""The phases that `test_init` stores."""
+
+OPTIONAL_PHASES = (Phase.WARM_UP,)
+"""Phases that a handler need not have: nothing is stored of one without."""
+
+START_PARTS = (Phase.SPAWN_AND_IMPORT, Phase.LOAD_MODEL, Phase.TO_DEVICE, Phase.WARM_UP)
+"""The parts of `total`."""
 
 HANDLER_PHASES = (Phase.PREPROCESS, Phase.INFERENCE, Phase.POSTPROCESS)
 """The parts of `handle`; what they leave unexplained is the handler's own glue."""

@@ -25,6 +25,29 @@ CUT = (Failure.TRUNCATED, Failure.MALFORMED, Failure.TIMEOUT)
 """After these an answer's head may not be whole."""
 
 
+_OK, _REDIRECT, _CLIENT_ERROR = 200, 300, 400
+_PLACE_LENGTH = 200
+
+
+def parse_headers(head: bytes) -> dict[str, str]:
+    """Return the headers of an answer's head, names in lower case."""
+    lines = head.decode("latin-1").split("\r\n")[1:]
+    pairs = [line.split(":", 1) for line in lines if ":" in line]
+    return {name.lower(): value.strip() for name, value in pairs}
+
+
+def why_refused(status: int, head: bytes) -> str | None:
+    """Return in words why a whole answer of this status is a failed request; None for a status of 200 to 299.
+
+    A redirect is not followed, and its words say where it leads: a server that sends one wants another address, or a
+    login, and the page there is no prediction.
+    """
+    if _OK <= status < _REDIRECT:
+        return None
+    place = parse_headers(head).get("location") if _REDIRECT <= status < _CLIENT_ERROR else None
+    return f"HTTP {status} to {place[:_PLACE_LENGTH]}" if place else f"HTTP {status}"
+
+
 class Response(NamedTuple):
     """What became of one request. A failure is data: `error` says what, and nothing is raised.
 
@@ -41,7 +64,7 @@ class Response(NamedTuple):
         status: the HTTP status; 0 where none came.
         head: the answer's status line and headers, as they came.
         body: the answer's body.
-        error: what went wrong in words, or None. An answer of 400 and above is an error too.
+        error: what went wrong in words, or None. An answer whose status is not one of 200 to 299 is an error, too.
         failure: its kind, or None.
 
     All times are `CLOCK_MONOTONIC` nanoseconds, the clock that the probe uses on the same host.
@@ -62,9 +85,7 @@ class Response(NamedTuple):
     @property
     def headers(self) -> dict[str, str]:
         """The answer's headers, names in lower case; read anew at each call."""
-        lines = self.head.decode("latin-1").split("\r\n")[1:]
-        pairs = [line.split(":", 1) for line in lines if ":" in line]
-        return {name.lower(): value.strip() for name, value in pairs}
+        return parse_headers(self.head)
 
     @property
     def latency_s(self) -> float:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+
+import pytest
+
 from pytest_torchserve import cli, doctor
+from pytest_torchserve.inputs import weights
+from pytest_torchserve.model import Weights
 from pytest_torchserve.telemetry import Telemetry
 
 
@@ -24,6 +31,36 @@ def test_advice_is_a_failure(monkeypatch, capsys, tmp_path):
     printed = capsys.readouterr().out
     assert "! cifar10" in printed
     assert "→ name a folder that holds cifar10/CLASS/IMAGE files" in printed
+
+
+def weights_on_disk(data):
+    """What the doctor says of weights."""
+    return next(finding.found for finding in doctor._data(data) if finding.what == "weights")
+
+
+@pytest.mark.parametrize("home", ["XDG_CACHE_HOME", "TORCH_HOME", "HOME"])
+def test_every_file_that_would_be_used_is_found(monkeypatch, tmp_path, home):
+    """Wherever weights may lie and whatever their file is called: the doctor names it, and `find` takes it."""
+    for name in ("XDG_CACHE_HOME", "TORCH_HOME"):
+        monkeypatch.setenv(name, "")  # as good as not set
+    monkeypatch.setenv("HOME", str(tmp_path / "nobody"))
+    monkeypatch.setenv(home, str(tmp_path / "home"))
+    data = tmp_path / "data"
+    data.mkdir()
+    assert weights_on_disk(data).startswith("none on disk")
+    wanted = {}
+    suffixes = ("pth", "th", "pt", "bin", "safetensors")
+    for number, (place, suffix) in enumerate(itertools.product(weights.places(data), suffixes)):
+        content = f"weights {number}".encode()
+        path = place / f"net{number}-{hashlib.sha256(content).hexdigest()[:8]}.{suffix}"
+        place.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        wanted[path.name] = path
+        for left_over in (".lock", ".partial"):
+            path.with_suffix(left_over).touch()
+    assert weights_on_disk(data) == ", ".join(sorted(wanted))
+    for name, path in wanted.items():
+        assert weights.find(Weights(file=name, source=""), "auto", data) == path
 
 
 def test_a_busy_machine_is_told():

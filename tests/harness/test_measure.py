@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from fakes import FakeClock, silent
+from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.errors import MeasurementError
+from pytest_torchserve.measure import measure_handle
 from pytest_torchserve.measure.check import ENOUGH_WRONG, Checker
 from pytest_torchserve.measure.handle import MIN_BATCHES, HandleMeter
 from pytest_torchserve.measure.run import Effort
 from pytest_torchserve.phase import Phase
-
-
-class FakeClock:
-    """A time that the test sets."""
-
-    now_s = 1.0
-
-    def now_ns(self):
-        """The fake time."""
-        return round(self.now_s * 1e9)
+from pytest_torchserve.response import Failure
 
 
 @pytest.fixture
 def checker(make_sample):
     """Knows one sample, a cat, to be answered from a CPU."""
     return Checker([make_sample()], "cpu")
-
-
-def silent(what, share):
-    """No progress line."""
 
 
 def feed(meter, clock, make_response, *, processes=(1,), batch_s=0.01, batches=10**6, size=1, **phases_ms):
@@ -51,7 +43,7 @@ def feed(meter, clock, make_response, *, processes=(1,), batch_s=0.01, batches=1
 
 def test_a_steady_cell_ends_when_precise(checker, make_response):
     """Each process's first three batches are warm-up; then the least number of batches is enough."""
-    clock = FakeClock()
+    clock = FakeClock(1.0)
     meter = HandleMeter(Effort(processes=3), 1, checker, clock, silent)
     feed(meter, clock, make_response, processes=(1, 2, 3))
     per_process = {pid: len(values) for pid, values in meter.seconds[Phase.HANDLE].items()}
@@ -62,7 +54,7 @@ def test_a_steady_cell_ends_when_precise(checker, make_response):
 
 def test_a_slow_cell_ends_with_its_budget(checker, make_response):
     """Batches of 4 s: one to warm up, then as many as the budget holds."""
-    clock = FakeClock()
+    clock = FakeClock(1.0)
     meter = HandleMeter(Effort(processes=1, cell_seconds=20), 1, checker, clock, silent)
     feed(meter, clock, make_response, batch_s=4.0)
     assert len(meter.seconds[Phase.LATENCY][1]) == 5
@@ -71,7 +63,7 @@ def test_a_slow_cell_ends_with_its_budget(checker, make_response):
 
 def test_one_wrong_answer_stays(checker, make_response):
     """It is kept with its reason, its batch is not timed, and the cell goes on."""
-    clock = FakeClock()
+    clock = FakeClock(1.0)
     meter = HandleMeter(Effort(processes=1), 1, checker, clock, silent)
     assert meter.more([make_response(answer={"dog": 0.9})])
     assert meter.checked == 0
@@ -80,7 +72,7 @@ def test_one_wrong_answer_stays(checker, make_response):
 
 def test_a_failed_cell_takes_no_longer_than_a_good_one(checker, make_response):
     """Now and then a wrong answer, and batches too slow to collect fifty: it ends with its budget."""
-    clock = FakeClock()
+    clock = FakeClock(1.0)
     meter = HandleMeter(Effort(processes=3, cell_seconds=20), 1, checker, clock, silent)
     count = 0
     while meter.more([make_response(answer={"dog": 0.9})]):
@@ -91,13 +83,13 @@ def test_a_failed_cell_takes_no_longer_than_a_good_one(checker, make_response):
 
 def test_a_server_that_does_not_answer_is_not_asked_again(checker, make_response):
     """A time-out or a refused connection ends the cell: the next would only take as long."""
-    meter = HandleMeter(Effort(processes=1), 1, checker, FakeClock(), silent)
+    meter = HandleMeter(Effort(processes=1), 1, checker, FakeClock(1.0), silent)
     assert not meter.more([make_response(status=0, error="no answer within 300 s")])
 
 
 def test_a_replaced_worker_is_an_error(checker, make_response):
     """A process that was not there at warm-up is a worker that died and came back, cold."""
-    clock = FakeClock()
+    clock = FakeClock(1.0)
     meter = HandleMeter(Effort(processes=1), 1, checker, clock, silent)
     feed(meter, clock, make_response, batches=5)
     with pytest.raises(MeasurementError, match="process 99, which is new"):
@@ -106,7 +98,7 @@ def test_a_replaced_worker_is_an_error(checker, make_response):
 
 def test_batches_that_are_all_split_end_with_the_budget(checker, make_response):
     """Nothing can be timed, and that must not take for ever."""
-    clock = FakeClock()
+    clock = FakeClock(1.0)
     meter = HandleMeter(Effort(processes=1, cell_seconds=20), 2, checker, clock, silent)
     feed(meter, clock, make_response, size=2, batches=3)
     count = 0
@@ -119,7 +111,7 @@ def test_batches_that_are_all_split_end_with_the_budget(checker, make_response):
 
 def test_a_noisy_latency_keeps_a_cell_going(checker, make_response):
     """The handler is steady, what its sender sees is not: that is not precise yet."""
-    clock = FakeClock()
+    clock = FakeClock(1.0)
     rng = random.Random(1)
     meter = HandleMeter(Effort(processes=1, cell_seconds=20), 1, checker, clock, silent)
     for batch in range(10**6):
@@ -131,14 +123,44 @@ def test_a_noisy_latency_keeps_a_cell_going(checker, make_response):
 
 def test_a_hopeless_cell_ends(checker, make_response):
     """A cell whose answers are all wrong is not measured to its end."""
-    meter = HandleMeter(Effort(processes=1), 1, checker, FakeClock(), silent)
+    meter = HandleMeter(Effort(processes=1), 1, checker, FakeClock(1.0), silent)
     answers = [meter.more([make_response(status=503, error="HTTP 503")]) for _ in range(ENOUGH_WRONG)]
     assert answers == [True] * (ENOUGH_WRONG - 1) + [False]
 
 
+class OneBatch:
+    """An endpoint, without a server, that answers one batch with these responses."""
+
+    def __init__(self, model, responses):
+        self.deployment = Deployment(model, "cpu", Batching(len(responses)))
+        self.responses = responses
+
+    def send(self, load, samples, more, clock):
+        """The one batch."""
+        more(self.responses)
+
+
+@pytest.mark.parametrize("golden", [True, False])
+def test_counts_are_counts(make_queue, make_response, cat, golden):
+    """Of a batch of 200 more are wrong or failed than reasons are kept: numerator and denominator count all the same.
+
+    Also where nobody knows the golden answers: then nothing is held against one, and all is judged.
+    """
+    if not golden:
+        cat = replace(cat, samples=tuple(replace(sample, answer=None, label=None) for sample in cat.samples))
+    failed = make_response(status=503, error="HTTP 503", failure=Failure.HTTP)
+    bad = [failed] * (ENOUGH_WRONG + 14) + [make_response(device="cuda:0")] * (ENOUGH_WRONG + 1)
+    responses = bad + [make_response()] * (200 - len(bad))
+    watch = make_queue(1.0).watch
+    model = replace(cat.served.model, network=Path("network.py"))
+    run = measure_handle(OneBatch(model, responses), cat, Effort(processes=1), silent, watch)
+    assert run.invalid == ("requests failed: 64 of 200: HTTP 503 × 64", "answers were wrong: 51 of 200")
+    assert len(run.wrong) == 2 * ENOUGH_WRONG
+
+
 def test_a_split_batch_shows(checker, make_response):
     """Four requests that the server took as 3 + 1: the sizes say so, and no time is kept."""
-    clock = FakeClock()
+    clock = FakeClock(1.0)
     meter = HandleMeter(Effort(processes=1), 4, checker, clock, silent)
     feed(meter, clock, make_response, size=4, batches=3)
     split = [make_response(pid=1, batch=9, size=3) for _ in range(3)] + [make_response(pid=1, batch=10, size=1)]
@@ -150,7 +172,7 @@ def test_a_split_batch_shows(checker, make_response):
 
 def test_a_process_that_gets_nothing_is_an_error(checker, make_response):
     """Three processes were asked for and one answers everything: that is no sample of three."""
-    clock = FakeClock()
+    clock = FakeClock(1.0)
     meter = HandleMeter(Effort(processes=3), 1, checker, clock, silent)
     with pytest.raises(MeasurementError, match="only \\[1\\] got any"):
         feed(meter, clock, make_response, processes=(1,))

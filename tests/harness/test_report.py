@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import random
+import statistics
 import re
 import shutil
 from dataclasses import asdict
@@ -50,8 +51,10 @@ def every_kind(cells=1):
         seconds = samples(rng, HANDLE_PHASES)
         batches = {16: 120}
         runs.append(Run(Cell("handle", deployment(index // 4, 2 ** (index % 4))), seconds, 3, batch_sizes=batches))
-    pairs = {Phase.HANDLE: {1: tuple((s, 1.05 * s) for s in samples(rng, [Phase.HANDLE], 1, 300)[Phase.HANDLE][0])}}
-    paired = Paired("HEAD (abc)", pairs)
+    times = samples(rng, [Phase.HANDLE], 3, 100)[Phase.HANDLE]
+    pairs = {Phase.HANDLE: {pid: tuple((s, 1.05 * s) for s in of_process) for pid, of_process in times.items()}}
+    usual_s = statistics.median(time_s for of_process in times.values() for time_s in of_process)
+    paired = Paired("HEAD (abc)", pairs, floor_s={Phase.HANDLE: 0.04 * usual_s})
     runs.append(Run(Cell("handle", deployment(99)), samples(rng, HANDLE_PHASES), 1, paired=paired))
     stages = {"late": 0.001, "queue": 0.01, "inference": 0.06}
     waterfall = Waterfall(100, stages, stages, 0.1, 0.99, one_clock=True, probed=True, queue_told=True)
@@ -144,6 +147,7 @@ def test_the_page_in_a_browser(made, browser, scheme, width):
     for order in (1, -1):
         median.click()
         shown = [float(text) for text in page.locator("table.sortable td:nth-child(5)").all_text_contents()]
+        assert len(set(shown)) > 1
         assert shown == sorted(shown)[::order]
     assert complaints == []
     assert [url for url in fetched if not url.startswith("data:")] == [(folder / "index.html").as_uri()]
@@ -164,8 +168,25 @@ def test_what_it_says(made):
     summary = (made() / "summary.md").read_text()
     assert "Against HEAD (abc): **1 regressed**" in summary
     assert "| handle model99-cpu-b16 | handle |" in summary
+    ignored = "(changes below 4.0% are ignored: the probe's own cost)"
+    assert ignored in summary
+    assert ignored.replace("'", "&#39;") in text or ignored in text
     assert "| handle other-cpu-b1 | | | | | | | inconclusive: no <baseline> |" in summary
     assert "- INVALID load model0-cpu-b16-d100-poisson50: the <i>sender</i> was late" in summary
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_a_warm_up_is_shown_where_there_is_one(tmp_path, warm):
+    """In the page, its picture, the summary and the samples; nowhere, not even as a dash, where no run has one."""
+    phases = [phase for phase in INIT_PHASES if warm or phase is not Phase.WARM_UP]
+    run = Run(Cell("init", deployment()), samples(random.Random(1), phases, n=3), 1)
+    document = report.read([journal_of(tmp_path / "j.jsonl", [run])])
+    folder = report.write(document, tmp_path / "report").parent
+    summary = (folder / "summary.md").read_text()
+    title = "init: load model + to device" + " + warm up" * warm
+    assert f">{title}<" in (folder / "index.html").read_text()
+    assert (f"| {' | '.join(phases)} | stamp |" in summary) is True
+    assert [("warm_up" in text) for text in (summary, (folder / "results.csv").read_text())] == [warm, warm]
 
 
 def test_pictures_are_files_too(made):
@@ -203,9 +224,9 @@ from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.measure import Cell, Run
 from pytest_torchserve.phase import Phase
 
-def test_it(store):
+def test_it(ts_store):
     cell = Cell("handle", Deployment(Model("resnet56", "x", None, "cifar10"), "cpu", Batching(16)))
-    store(Run(cell, {Phase.HANDLE: {11: (0.5,) * 30, 12: (0.25,) * 10}}, 2), Phase.HANDLE)
+    ts_store(Run(cell, {Phase.HANDLE: {11: (0.5,) * 30, 12: (0.25,) * 10}}, 2), Phase.HANDLE)
 """
     )
     pytester.runpytest_subprocess("--benchmark-save=kept", "--benchmark-save-data").assert_outcomes(passed=1)

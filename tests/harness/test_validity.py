@@ -53,10 +53,10 @@ def test_errors_are_listed_by_kind():
     """Each kind with its count; none is fine."""
     assert validity.errors({}, 10) is None
     assert (
-        validity.errors({"HTTP 503": 2, "timed out": 1}, 10) == "3 of 10 requests failed: HTTP 503 × 2, timed out × 1"
+        validity.errors({"HTTP 503": 2, "timed out": 1}, 10) == "requests failed: 3 of 10: HTTP 503 × 2, timed out × 1"
     )
     assert validity.wrong(0, 10) is None
-    assert validity.wrong(2, 10) == "2 of 10 answers were wrong"
+    assert validity.wrong(2, 10) == "answers were wrong: 2 of 10"
 
 
 def even(n, seconds=10.0):
@@ -116,12 +116,13 @@ def test_others_on_the_machine():
     """A tenth of the CPU may go to others; a stranger on the GPU is one too many; unknown is not invalid."""
     assert validity.strangers(None) is None
     assert validity.strangers(telemetry()) is None
-    assert validity.strangers(telemetry(foreign_cpu=0.3)) == "other processes used 30% of the CPU"
-    assert "8% was taken by the hypervisor" in validity.strangers(telemetry(foreign_cpu=0.05, stolen_cpu=0.08))
+    said = validity.strangers(telemetry(foreign_cpu=0.3))
+    assert said == "others used the machine: 30% of the CPU by other processes"
+    assert "8% by the hypervisor" in validity.strangers(telemetry(foreign_cpu=0.05, stolen_cpu=0.08))
     assert "another process computed on the GPU: 42" in validity.strangers(telemetry(gpu_strangers=(42,)))
 
 
 def test_a_median_needs_its_sample():
     """Five answers are none."""
     assert validity.too_few(6) is None
-    assert "only 5 answers" in validity.too_few(5)
+    assert "too few answers: 5, " in validity.too_few(5)

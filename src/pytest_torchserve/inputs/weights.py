@@ -21,6 +21,8 @@ Mode = Literal["auto", "pretrained", "seeded"]
 
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_S = 60
+_PARTIAL, _LOCK = ".partial", ".lock"
+_BESIDE = (_PARTIAL, _LOCK)
 
 
 def find(weights: Weights | None, mode: Mode, data: Path | None) -> Path | None:
@@ -44,7 +46,7 @@ def find(weights: Weights | None, mode: Mode, data: Path | None) -> Path | None:
                 do="give its entry `weights`, or use --ts-weights=auto or seeded",
             )
         return None
-    for folder in _folders(data):
+    for folder in places(data):
         path = folder / weights.file
         if path.is_file():
             _check(path, weights)
@@ -52,12 +54,24 @@ def find(weights: Weights | None, mode: Mode, data: Path | None) -> Path | None:
     return _download(weights) if mode == "pretrained" else None
 
 
-def _folders(data: Path | None) -> list[Path]:
-    """Where a published file may lie already; torch hub's rule for its own folder."""
+def places(data: Path | None) -> list[Path]:
+    """The folders in which a published file may lie already, the first one first; torch hub's rule for its own."""
     xdg = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     hub = Path(os.environ.get("TORCH_HOME") or Path(xdg) / "torch") / "hub" / "checkpoints"
     own = cache.folder() / "weights"
     return [hub, own] if data is None else [data / "weights", hub, own]
+
+
+def on_disk(data: Path | None) -> list[Path]:
+    """The files that `find` would take if a catalogue named them: of two with one name the one that comes first."""
+    found: dict[str, Path] = {}
+    for folder in places(data):
+        files = sorted(folder.iterdir()) if folder.is_dir() else []
+        for path in files:
+            # Not what a download leaves beside its file, nor what a file manager does.
+            if path.is_file() and path.suffix not in _BESIDE and not path.name.startswith("."):
+                found.setdefault(path.name, path)
+    return list(found.values())
 
 
 def sha256(path: Path) -> str:
@@ -92,8 +106,8 @@ def _download(weights: Weights) -> Path:
 
     path = cache.folder() / "weights" / weights.file
     path.parent.mkdir(exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with FileLock(path.with_suffix(".lock")):
+    partial = path.with_suffix(_PARTIAL)
+    with FileLock(path.with_suffix(_LOCK)):
         if path.is_file():
             return path
         try:
@@ -108,7 +122,7 @@ def _download(weights: Weights) -> Path:
                 wanted=f"{weights.file} (--ts-weights=pretrained)",
                 found=f"not on disk, and the download failed: {error}",
                 do=f"put the file into DIR/weights and name DIR with --ts-data (looked in: "
-                f"{', '.join(map(str, _folders(None)))}), or use --ts-weights=auto or seeded",
+                f"{', '.join(map(str, places(None)))}), or use --ts-weights=auto or seeded",
             ) from error
         partial.replace(path)
     return path

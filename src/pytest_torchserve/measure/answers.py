@@ -20,7 +20,7 @@ def why_different(baseline: bytes, candidate: bytes, tolerance: float) -> str | 
     old, new = _labels(baseline), _labels(candidate)
     if old is None or new is None:
         return f"{candidate[:60]!r}, baseline {baseline[:60]!r}"
-    for label in old.keys() | new.keys():
+    for label in dict.fromkeys((*old, *new)):  # in their order: of two that differ always the same is named
         was, now = old.get(label, _most_unnamed(old)), new.get(label, _most_unnamed(new))
         # A NaN is never within the tolerance, hence the negation.
         if not abs(now - was) <= tolerance:

@@ -40,6 +40,7 @@ class Checker:
         failed: why requests failed, in words; the first 50.
         errors: failed requests by kind.
         wrong_answers: how many answers came and were wrong.
+        judged: how many responses were judged, right, wrong or failed: the whole that any share of them is a part of.
         checked: how many answers were held against a golden one and right.
         unreachable: whether a request got no answer at all: there is no point in waiting for the next.
         hits: sample index → whether its top label was the true one; only of labelled samples.
@@ -53,6 +54,7 @@ class Checker:
     wrong: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
+    judged: int = 0
     wrong_answers: int = 0
     checked: int = 0
     hits: dict[int, bool] = field(default_factory=dict)
@@ -71,6 +73,7 @@ class Checker:
 
     def judge(self, response: Response) -> tuple[bool, Trace | None]:
         """Whether the answer is right, and its trace where it carries one."""
+        self.judged += 1
         sample = self.samples[response.sample]
         trace = Trace.of(response)
         reason = self._why_rejected(response, sample, trace)
@@ -110,13 +113,13 @@ class Checker:
 
     @property
     def rejected(self) -> tuple[str, ...]:
-        """Every reason why a response was not taken."""
+        """The reasons why responses were not taken, at most 50 of each list: words to show, not a count."""
         return (*self.wrong, *self.failed)
 
     @property
     def hopeless(self) -> bool:
         """Whether there is no point in going on."""
-        return self.unreachable or max(len(self.wrong), len(self.failed)) >= ENOUGH_WRONG
+        return self.unreachable or max(self.wrong_answers, self.errors.total()) >= ENOUGH_WRONG
 
     def accuracy(self, weights: str) -> tuple[int, int] | None:
         """(right, asked) over the labelled samples, each once.

@@ -180,10 +180,10 @@ def measure_handle(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell:
 
 def _why_invalid(meter: HandleMeter, telemetry: Telemetry | None) -> tuple[str, ...]:
     """Every reason why these figures say something else than they seem to."""
-    checker, asked = meter.checker, meter.checker.checked + len(meter.checker.rejected)
+    checker = meter.checker
     return validity.found(
-        validity.errors(checker.errors, asked),
-        validity.wrong(checker.wrong_answers, asked),
+        validity.errors(checker.errors, checker.judged),
+        validity.wrong(checker.wrong_answers, checker.judged),
         validity.unstable(None, meter.done_ns, meter.started_ns, max(meter.done_ns, default=0), 1),
         validity.strangers(telemetry),
     )

@@ -25,14 +25,17 @@ if TYPE_CHECKING:
     from pytest_torchserve.telemetry import Watch
     from pytest_torchserve.trace import Trace
 
+_PROBED = (Phase.LOAD_MODEL, Phase.TO_DEVICE, Phase.WARM_UP)
+
 
 def measure_init(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell: Tell, watch: Watch) -> Run:
     """Start `effort.init_rounds` workers, each a new process, each alone. The last one stays.
 
-    `total` runs from the scale request to its answer, which TorchServe gives when the worker is ready;
-    `load_model` and `to_device` are the probe's; `spawn_and_import` is `total` less the handler's whole
-    `initialize`; `first_inference` is the first request as its sender sees it. The page cache is warm
-    from the second round on, and from the first where the archive was just unpacked.
+    `total` runs from the scale request to its answer, which TorchServe gives when the worker is ready; `load_model`,
+    `to_device` and `warm_up` are the probe's, the last one only of a handler whose start calls a method of this name;
+    `spawn_and_import` is `total` less the handler's whole `initialize`; `first_inference` is the first request as its
+    sender sees it. The page cache is warm from the second round on, and from the first where the archive was just
+    unpacked.
     """
     checker = Checker.for_cell(endpoint.deployment, prepared.samples)
     seconds: dict[Phase, dict[int, tuple[float, ...]]] = {phase: {} for phase in INIT_PHASES}
@@ -55,16 +58,15 @@ def measure_init(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell: T
         resident = max(resident or 0, resident_bytes([pid]) or 0)
         gpu_bytes = max(gpu_bytes, start.trace.gpu_bytes)
     telemetry = watch.since(look_ns)
-    asked = checker.checked + len(checker.rejected)
     invalid = validity.found(
-        validity.errors(checker.errors, asked),
-        validity.wrong(checker.wrong_answers, asked),
+        validity.errors(checker.errors, checker.judged),
+        validity.wrong(checker.wrong_answers, checker.judged),
         validity.strangers(telemetry),
     )
     return Run(
         cell=Cell("init", endpoint.deployment),
         workers=1,
-        seconds=seconds,
+        seconds={phase: by_process for phase, by_process in seconds.items() if by_process},
         checked=len(seconds[Phase.TOTAL]),
         wrong=checker.rejected,
         errors=dict(checker.errors),
@@ -115,8 +117,7 @@ def start_worker(
         )
     init = trace.init_s
     seconds = {
-        Phase.LOAD_MODEL: init[Phase.LOAD_MODEL],
-        Phase.TO_DEVICE: init[Phase.TO_DEVICE],
+        **{phase: init[phase] for phase in _PROBED if phase in init},
         Phase.SPAWN_AND_IMPORT: total_s - init["initialize"],
         Phase.TOTAL: total_s,
         Phase.FIRST_INFERENCE: (first.done_ns - first.sent_ns) / 1e9,

@@ -71,12 +71,12 @@ def errors(kinds: Mapping[str, int], asked: int) -> str | None:
     if not kinds:
         return None
     listed = ", ".join(f"{kind} × {count}" for kind, count in sorted(kinds.items()))
-    return f"{sum(kinds.values())} of {asked} requests failed: {listed}"
+    return f"requests failed: {sum(kinds.values())} of {asked}: {listed}"
 
 
 def wrong(count: int, asked: int) -> str | None:
     """Every answer must be right."""
-    return f"{count} of {asked} answers were wrong" if count else None
+    return f"answers were wrong: {count} of {asked}" if count else None
 
 
 def unstable(
@@ -147,10 +147,10 @@ def strangers(telemetry: Telemetry | None) -> str | None:
     if taken <= STRANGERS_SHARE:
         return None
     percent = round(100 * telemetry.stolen_cpu)
-    stolen = f", {percent}% was taken by the hypervisor" if percent else ""
-    return f"other processes used {telemetry.foreign_cpu:.0%} of the CPU{stolen}"
+    stolen = f", {percent}% by the hypervisor" if percent else ""
+    return f"others used the machine: {telemetry.foreign_cpu:.0%} of the CPU by other processes{stolen}"
 
 
 def too_few(latencies: int) -> str | None:
     """A median needs its sample."""
-    return None if summary.supports(latencies, 0.5) else f"only {latencies} answers: not even a median"
+    return None if summary.supports(latencies, 0.5) else f"too few answers: {latencies}, not even enough for a median"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_torchserve.phase import HANDLER_PHASES, Phase
 from pytest_torchserve.report.drawing import PALETTE, Chart, draw, horizontal, legend
 from pytest_torchserve.report.saved import median_ms
-from pytest_torchserve.tables import digits
+from pytest_torchserve.tables import SHORT, digits, present
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,10 +50,13 @@ def verdicts(found: Sequence[Record], min_effect: float) -> Chart | None:
 
 
 def init_bars(runs: Sequence[Record]) -> Chart | None:
-    """Load the model and move it to the device, stacked."""
+    """Load the model, move it to the device and warm it up, stacked."""
     caption = "Medians over new worker processes. What a worker needs before its handler runs is in the table."
     rows = [(run, f"{run['model']} {run['device']}") for run in runs]
-    return _stacked("init", "init: load model + to device", caption, rows, (Phase.LOAD_MODEL, Phase.TO_DEVICE))
+    parts = (Phase.LOAD_MODEL, Phase.TO_DEVICE, Phase.WARM_UP)
+    shown = present(parts, (phase for run in runs for phase in run["seconds"]))
+    title = f"init: {' + '.join(SHORT[phase] for phase in shown)}"
+    return _stacked("init", title, caption, rows, shown)
 
 
 def handle_bars(runs: Sequence[Record]) -> Chart | None:

@@ -6,9 +6,10 @@ import csv
 from typing import TYPE_CHECKING, Any
 
 from pytest_torchserve.history import FIELDS
+from pytest_torchserve.phase import HANDLE_PHASES, INIT_PHASES
 from pytest_torchserve.report import charts, figures, traffic_charts
 from pytest_torchserve.report.saved import median_ms
-from pytest_torchserve.tables import digits
+from pytest_torchserve.tables import digits, present
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
     from pytest_torchserve.report.drawing import Chart
     from pytest_torchserve.report.saved import Document
-
-_INIT = ("load_model", "to_device", "spawn_and_import", "total", "first_inference")
-_HANDLE = ("preprocess", "inference", "postprocess", "handle", "latency")
 
 
 def write(document: Document, folder: Path) -> Path:
@@ -38,7 +36,8 @@ def write(document: Document, folder: Path) -> Path:
         "environment": _environment(document),
     }
     told["others"] = list(figures.others(document))
-    told |= {"gating": [one for one in document.verdicts if one["gating"]], "init": _INIT, "handle": _HANDLE}
+    told |= {"gating": [one for one in document.verdicts if one["gating"]], "handle": HANDLE_PHASES}
+    told["init"] = present(INIT_PHASES, (phase for run in document.of_kind("init") for phase in run["seconds"]))
     templates = _templates()
     for name in ("index.html", "summary.md"):
         (folder / name).write_text(templates.get_template(f"{name}.j2").render(told), encoding="utf-8")

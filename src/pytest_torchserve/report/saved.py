@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_torchserve.errors import InputError
-from pytest_torchserve.history import Saved, fields_of
+from pytest_torchserve.history import Saved, differing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -87,12 +87,9 @@ def read(paths: Iterable[Path]) -> Document:
 
 def _differing(first: Mapping[str, Any], other: Mapping[str, Any], path: Path) -> list[str]:
     """A page of runs from two machines must say so."""
-    mine, theirs = fields_of(first), fields_of(other)
-    return [
-        f"{path.name}: {name} was {theirs[name]}, not {mine[name]}"
-        for name in mine
-        if first and mine[name] != theirs[name]
-    ]
+    if not first:
+        return []
+    return [f"{path.name}: {name} was {theirs}, not {mine}" for name, mine, theirs in differing(first, other)]
 
 
 def _journal(path: Path, document: Document) -> tuple[Record, list[Record], list[Record]]:

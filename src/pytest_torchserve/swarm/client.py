@@ -148,9 +148,13 @@ class _Clients(HTTPClientPool):
 
 
 class _Agent(LocustUserAgent):
-    """Takes every status for an answer: with 400 and above the body would be read before it can be timed."""
+    """Takes every status for an answer: with 400 and above the body would be read before it can be timed.
+
+    A redirect is an answer, too: what lies there is no prediction, and the token is not for it.
+    """
 
     valid_response_codes = frozenset(range(100, 1000))
+    redirect_response_codes = frozenset[int]()
 
     def _urlopen(self, request: CompatRequest) -> CompatResponse:
         request.headers.discard("Accept-Encoding")  # Locust's: the body shall come as it is
@@ -162,9 +166,7 @@ class Session(FastHttpSession):
     """A Locust client for one address. Its connections are shared by all users of this process."""
 
     def __init__(self, address: Address, request_event: EventHook, timeout_s: float) -> None:
-        host = f"[{address.host}]" if ":" in address.host else address.host
-        base_url = f"{'https' if address.tls else 'http'}://{host}:{address.port}"
-        super().__init__(base_url, request_event, user=None, insecure=False)
+        super().__init__(address.url, request_event, user=None, insecure=False)
         self.client = _Agent(client_pool=_Clients(address, timeout_s), max_redirects=0, max_retries=0)
         self.client.default_headers = Headers()
 

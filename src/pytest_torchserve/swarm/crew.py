@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_torchserve import __version__
+from pytest_torchserve.address import Address
 from pytest_torchserve.errors import SuiteError
 from pytest_torchserve.swarm import wire
 from pytest_torchserve.swarm.child import Child, Line
@@ -58,7 +59,7 @@ class Crew:
         """What starts a worker by hand."""
         host, port = wire.split_address(self._where) if self._where else (_LOOPBACK, 0)
         host = socket.gethostname() if host in _ANY_HOST else host
-        return f"python -m pytest_torchserve.swarm.worker {host}:{port or self._port}"
+        return f"python -m pytest_torchserve.swarm.worker {Address(host, port or self._port).authority}"
 
     def start(self) -> None:
         """Return when all are there; does nothing where they are.

@@ -10,7 +10,7 @@ from geventhttpclient.response import HTTPParseError
 from locust.contrib.fasthttp import FAILURE_EXCEPTIONS
 
 from pytest_torchserve.connection import why_unconnected
-from pytest_torchserve.response import Failure, Response
+from pytest_torchserve.response import Failure, Response, why_refused
 from pytest_torchserve.swarm.client import STAMPS, Session, Stamps
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from pytest_torchserve.address import Address
 
-_ERROR_STATUS = 400
 _UNANSWERED = "the load was over before it was answered"
 
 
@@ -99,9 +98,9 @@ class Target:
             ) as answer,
         ):
             body, error = _read(answer)
-            failure, words = self._judge(error, answer.status_code, stamps)
-            status = 0 if error else answer.status_code
-            response = times.response(stamps, status, _head(answer), body, words, failure)
+            status, head = 0 if error else answer.status_code, _head(answer)
+            failure, words = self._judge(error, why_refused(status, head), stamps)
+            response = times.response(stamps, status, head, body, words, failure)
             # Locust took the time at the headers and knows no status that is wrong.
             answer.request_meta["response_time"] = (response.done_ns - response.begun_ns) / 1e6
             answer.request_meta["response_length"] = len(body)
@@ -110,11 +109,11 @@ class Target:
         return response
 
     def _judge(
-        self, error: BaseException | None, status: int, stamps: Stamps
+        self, error: BaseException | None, refused: str | None, stamps: Stamps
     ) -> tuple[Failure, str] | tuple[None, None]:
         """The kind of failure and the words for it, as `connection.Connection` has them."""
         if error is None:
-            return (Failure.HTTP, f"HTTP {status}") if status >= _ERROR_STATUS else (None, None)
+            return (None, None) if refused is None else (Failure.HTTP, refused)
         if isinstance(error, gevent.Timeout | TimeoutError):
             what = "no answer" if stamps.connected else f"{Failure.TIMEOUT}: no connection"
             return Failure.TIMEOUT, f"{what} within {self._timeout_s:g} s"
@@ -134,7 +133,7 @@ class Target:
 def _encode(address: Address, content_type: str, body: bytes) -> _Request:
     """The headers of `sender.encode`, in its order."""
     headers = {
-        "Host": f"{address.host}:{address.port}",
+        "Host": address.authority,
         "Content-Type": content_type,
         "Content-Length": str(len(body)),
     }
