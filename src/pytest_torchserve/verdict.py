@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from pytest_torchserve.intervals import Interval, fewest_pairs, interval
-from pytest_torchserve.phase import HANDLER_PHASES, Phase
+from pytest_torchserve.intervals import Interval, interval
+from pytest_torchserve.measure.run import FEWEST_SAMPLES
+from pytest_torchserve.phase import HANDLER_PHASES, START_PARTS, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +21,8 @@ CONFIDENCE = 0.95
 GATING_SHARE = 0.02
 """A phase that takes less of `handle` (or of a worker's whole start) is shown and does not judge."""
 
-_START = (Phase.SPAWN_AND_IMPORT, Phase.LOAD_MODEL, Phase.TO_DEVICE)
+FLOOR_TOLD = 0.01
+"""What the probe takes of a phase is named from this share on."""
 
 Pair = tuple[float, float]
 """(baseline, candidate), in seconds."""
@@ -59,6 +61,8 @@ class Comparison:
         interval: of the ratio; all those of a run hold together with 95% (Bonferroni over the gating ones).
         pairs, processes: what it rests on.
         gating: whether it judges, or is only shown.
+        floor: what the probe itself takes of the phase, as a fraction of the baseline's time. Smaller changes are
+            ignored: they cannot be told from the cost of measuring.
         why: why it is inconclusive, where that is not for the interval.
     """
 
@@ -72,6 +76,7 @@ class Comparison:
     gating: bool
     verdict: Verdict = Verdict.INCONCLUSIVE
     why: str = ""
+    floor: float = 0.0
 
     def line(self) -> str:
         """In words: the cell, the phase, and the figures."""
@@ -79,6 +84,7 @@ class Comparison:
         times = f": × {interval.ratio:.3f}" if interval.ratio else ""
         between = f" [{interval.low:.3f}, {interval.high:.3f}]" if interval.low and interval.high else ""
         seen = f"; a change of {interval.visible:.1%} could have been seen" if interval.visible else ""
+        seen += f"; the probe itself takes {self.floor:.1%} of it" if self.floor >= FLOOR_TOLD else ""
         because = f": {self.why}" if self.why else ""
         return (
             f"{self.verdict.value} {self.cell} {self.phase.value}{because}: {self.candidate_s * 1e3:.4g} ms, was "
@@ -116,6 +122,8 @@ def _compared(run: Run, paired: Paired, phase: Phase, min_effect: float, confide
     baseline_s, candidate_s = _medians(paired, phase)
     if not baseline_s and not candidate_s:
         return None
+    floor = paired.floor_s.get(phase, 0.0) / baseline_s if baseline_s else 0.0
+    min_effect = max(min_effect, floor)
     found = interval(paired, phase, confidence, min_effect)
     pairs = sum(map(len, paired.pairs[phase].values()))
     why, verdict = "", Verdict.INCONCLUSIVE
@@ -124,9 +132,8 @@ def _compared(run: Run, paired: Paired, phase: Phase, min_effect: float, confide
     elif not baseline_s or not candidate_s:
         why = f"the {'baseline' if candidate_s else 'candidate'} takes no time for it, or has no such phase"
     elif found.low is None:
-        unit = "rounds" if paired.by_process else "pairs"
-        needed = fewest_pairs(confidence, by_process=paired.by_process)
-        why = f"{found.blocks if paired.by_process else pairs} {unit}, {needed} are needed: --ts-baseline-seconds"
+        unit = "rounds of processes" if paired.by_process else "processes"
+        why = f"{found.processes} {unit}, {FEWEST_SAMPLES} are needed: --ts-baseline-seconds"
     else:
         verdict = judge(found, min_effect)
     return Comparison(
@@ -140,6 +147,7 @@ def _compared(run: Run, paired: Paired, phase: Phase, min_effect: float, confide
         gating=_gates(paired, phase),
         verdict=verdict,
         why=why,
+        floor=floor,
     )
 
 
@@ -151,7 +159,7 @@ def _gates(paired: Paired, phase: Phase) -> bool:
     whole = Phase.HANDLE if Phase.HANDLE in paired.pairs else Phase.TOTAL
     if phase is whole:
         return True
-    parts = HANDLER_PHASES if whole is Phase.HANDLE else _START
+    parts = HANDLER_PHASES if whole is Phase.HANDLE else START_PARTS
     shares = zip(_medians(paired, phase), _medians(paired, whole), strict=True)
     return phase in parts and any(part >= GATING_SHARE * all_of_it for part, all_of_it in shares)
 
@@ -169,7 +177,7 @@ def failing(comparisons: Iterable[Comparison], rules: Rules) -> list[Comparison]
         for one in comparisons
         if one.gating
         and (
-            (one.verdict is Verdict.REGRESSED and (one.interval.ratio or 0) - 1 >= rules.max_regression)
+            (one.verdict is Verdict.REGRESSED and (one.interval.ratio or 0) - 1 >= max(rules.max_regression, one.floor))
             or (rules.strict and one.verdict is Verdict.INCONCLUSIVE)
         )
     ]

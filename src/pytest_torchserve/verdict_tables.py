@@ -19,7 +19,7 @@ def percent(share: float) -> str:
 
 
 def lines(
-    comparisons: Sequence[Comparison], uncompared: Mapping[str, str], rules: Rules, baseline: str, *, width: int
+    comparisons: Sequence[Comparison], uncompared: Mapping[str, str], rules: Rules, baseline: str, *, width: int | None
 ) -> list[str]:
     """The table, then a line for each comparison that fails the session or warns."""
     found: list[str] = []
@@ -29,10 +29,12 @@ def lines(
     failed = failing(comparisons, rules)
     for one in gating:
         if one.verdict in (Verdict.REGRESSED, Verdict.IMPROVED):
-            allowed = f" (--ts-max-regression={percent(rules.max_regression)})" if one in failed else ""
-            found.append(one.line() + allowed)
+            limit = f"the probe's own cost, {percent(one.floor)}" if one.floor > rules.max_regression else ""
+            limit = limit or f"--ts-max-regression={percent(rules.max_regression)}"
+            found.append(one.line() + (f" ({limit})" if one in failed else ""))
     found += [f"warning: {one.line()}" for one in gating if one.verdict is Verdict.INCONCLUSIVE]
     found += [f"warning: inconclusive {cell}: {why}" for cell, why in uncompared.items()]
+    found += _floor_lines(gating, rules)
     counts = {verdict: sum(one.verdict is verdict for one in gating) for verdict in Verdict}
     counts[Verdict.INCONCLUSIVE] += len(uncompared)
     told = ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items() if count)
@@ -43,6 +45,16 @@ def lines(
     if reasons:
         found.append(f"the session fails: {'; '.join(reasons)}")
     return found
+
+
+def _floor_lines(gating: Sequence[Comparison], rules: Rules) -> list[str]:
+    """Name the phases of which the probe itself takes more than the smallest change that counts."""
+    cells: dict[str, list[str]] = {}
+    for one in gating:
+        if one.floor > rules.min_effect:
+            cells.setdefault(one.cell, []).append(f"{one.phase.value} below {one.floor:.0%}")
+    head = f"ignored, since the probe itself costs as much (--ts-min-effect={percent(rules.min_effect)} is less):"
+    return [head, *(f"  {cell}: {', '.join(phases)}" for cell, phases in cells.items())] if cells else []
 
 
 def _table(comparisons: Sequence[Comparison], baseline: str) -> Table:

@@ -127,6 +127,18 @@ def test_each_side_answers_what_it_answers_alone(start):
     assert counts == {"baseline": 10, "candidate": 10}
 
 
+def test_each_side_is_loaded_first_in_every_other_process(start, tmp_path):
+    """The later one lies elsewhere in memory, and may be faster for it: of an even number each side has half."""
+    note = "\nwith open(Path(__file__).parent.parent / 'order', 'a') as file:\n    file.write('{} ')\n"
+    for _ in range(4):
+        start(**{name: note.format(name) for name in ("baseline", "candidate")})
+    order = (tmp_path / "unpacked" / "order").read_text().split()
+    firsts, seconds = order[::2], order[1::2]
+    assert len(firsts) == 4
+    assert all({first, second} == {"baseline", "candidate"} for first, second in zip(firsts, seconds, strict=True))
+    assert firsts[0] == firsts[2] != firsts[1] == firsts[3]
+
+
 def test_nothing_of_either_side_is_left_behind(start):
     """Between two turns neither side's modules nor its folder are there."""
     path = list(sys.path)

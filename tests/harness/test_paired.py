@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 
+from fakes import FakeClock, FakeWatch, silent
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.errors import MeasurementError
 from pytest_torchserve.measure import Effort, ProcessWideError, Told, measure_apart, measure_pairs, measure_restarts
@@ -16,17 +21,7 @@ from pytest_torchserve.phase import Phase
 from pytest_torchserve.response import Failure
 
 RIGHT = {"cat": 0.9}
-
-
-@dataclass
-class Clock:
-    """Advances by what the played server takes."""
-
-    ns: int = 0
-
-    def now_ns(self):
-        """Now."""
-        return self.ns
+SIDES = ("baseline", "candidate")
 
 
 @dataclass
@@ -41,7 +36,7 @@ class Played:
     """An endpoint of one side or of both, without a server: a second for each start, 10 ms for each batch."""
 
     make_response: object
-    clock: Clock
+    clock: FakeClock
     only: str = ""
     factor: float = 1.0
     answers: dict = field(default_factory=dict)
@@ -51,6 +46,9 @@ class Played:
     fails_at: int = 0
     dies_at: int = 0
     differs: str = ""
+    costs_ms: object = None
+    device: str = "cpu"
+    warm_up_ms: float | None = None
     starts: int = 0
     batches: int = 0
     asked: list = field(default_factory=list)
@@ -106,6 +104,7 @@ class Played:
                 pid=100 + self.starts + 1000 * died,
                 batch=self.batches,
                 size=len(indices) + (self.guest_at == self.batches),
+                device=self.device,
                 sent_s=begun_s,
                 done_s=self.clock.ns / 1e9,
                 probed=not failed,
@@ -117,25 +116,19 @@ class Played:
                 postprocess=0.5,
                 handle=9.5 + 8.0 * (slow - 1),
             )
-            found.append(made._replace(head=made.head.replace(b";gpu=0", f";gpu=0{tag}".encode())))
+            head = made.head.replace(b";gpu=0", f";gpu=0{tag}".encode())
+            if self.costs_ms is not None:
+                costs = "initialize;dur=7, probe_clock;dur={}, probe_handle;dur={}".format(*self.costs_ms(self.starts))
+                head = head.replace(b"initialize;dur=7", costs.encode())
+            warm_up = f"warm_up;dur={self.warm_up_ms}, initialize" if self.warm_up_ms else "initialize"
+            found.append(made._replace(head=head.replace(b"initialize", warm_up.encode())))
         return found
-
-
-class NoWatch:
-    """A sampler that sees nothing."""
-
-    def look_now(self):
-        """Nothing."""
-        return 0
-
-    def since(self, start_ns):
-        """Nothing."""
 
 
 @pytest.fixture
 def world(monkeypatch, make_response, make_sample, cat):
     """`world(seconds)` gives (prepared, told, make endpoint): five cats, batches of two, and one fake clock."""
-    clock = Clock()
+    clock = FakeClock()
     for module in ("paired", "apart", "init"):
         monkeypatch.setattr(f"pytest_torchserve.measure.{module}.MonotonicClock", lambda: clock)
     monkeypatch.setattr("pytest_torchserve.measure.init.time.monotonic_ns", clock.now_ns)
@@ -143,7 +136,7 @@ def world(monkeypatch, make_response, make_sample, cat):
     def world_(seconds=30.0):
         prepared = replace(cat, samples=tuple(make_sample(f"cat{n}") for n in range(5)))
         deployment = Deployment(cat.served.model, "cpu", Batching(2))
-        told = Told(deployment, "HEAD", Effort(baseline_seconds=seconds), lambda *_: None, NoWatch())
+        told = Told(deployment, "HEAD", Effort(baseline_seconds=seconds), silent, FakeWatch())
         return prepared, told, lambda **more: Played(make_response, clock, **more)
 
     return world_
@@ -155,16 +148,16 @@ def test_both_sides_get_the_same_samples(make_sample):
     assert names == ["0", "1"] * 2 + ["2", "3"] * 2 + ["4", "0"] * 2
 
 
-def test_pairs_of_three_processes(world):
-    """The budget is shared by three processes, worker starts included; warm-up pairs do not count."""
+def test_pairs_of_eight_processes(world):
+    """The budget is shared by eight processes, worker starts included; warm-up pairs do not count."""
     prepared, told, played = world(30.0)
     endpoint = played(factor=1.5, cold=6)
     run = measure_pairs(endpoint, prepared, told)
     pairs = run.paired.pairs[Phase.INFERENCE]
-    assert sorted(pairs) == [101, 102, 103]
+    assert sorted(pairs) == list(range(101, 109))
     assert all(pair == (0.008, 0.012) for of_process in pairs.values() for pair in of_process)
     total = sum(map(len, pairs.values()))
-    assert total == pytest.approx(27 / 0.025, rel=0.1)
+    assert total == pytest.approx((22 - 8 * 0.75) / 0.025, rel=0.1)
     assert endpoint.clock.ns / 1e9 == pytest.approx(30, rel=0.02)
     assert run.pooled(Phase.INFERENCE) == [0.012] * total
     assert run.wrong == run.invalid == ()
@@ -172,12 +165,24 @@ def test_pairs_of_three_processes(world):
     assert not run.paired.by_process
 
 
-def test_where_workers_start_slowly_there_are_fewer(world):
-    """Starts may take 15% of the budget: a second of five is more, and one process must do."""
-    prepared, told, played = world(5.0)
+@pytest.mark.parametrize(("seconds", "asked", "processes"), [(10.0, 8, 4), (5.0, 8, 3), (30.0, 3, 3), (30.0, 12, 12)])
+def test_as_many_processes_as_the_budget_can_start(world, seconds, asked, processes):
+    """Starts of a second may take 40% of the budget; but two processes have no interval."""
+    prepared, told, played = world(seconds)
+    told = replace(told, effort=replace(told.effort, baseline_processes=asked))
     endpoint = played()
-    assert len(measure_pairs(endpoint, prepared, told).paired.pairs[Phase.HANDLE]) == 1
-    assert endpoint.starts == 1
+    assert len(measure_pairs(endpoint, prepared, told).paired.pairs[Phase.HANDLE]) == processes
+    assert endpoint.starts == processes
+
+
+def test_what_the_probe_costs_comes_with_its_first_answers(world):
+    """For each phase the median over the processes, of which one was disturbed; an old probe tells nothing."""
+    prepared, told, played = world(10.0)
+    endpoint = played(costs_ms=lambda start: (2.0, 9.0) if start == 2 else (0.002, 0.009 + start / 1e6))
+    costly = measure_pairs(endpoint, prepared, told).paired.floor_s
+    assert costly[Phase.INFERENCE] == costly[Phase.PREPROCESS] == pytest.approx(2e-6)
+    assert costly[Phase.HANDLE] == pytest.approx(9e-6, rel=1e-3)
+    assert measure_pairs(played(), prepared, told).paired.floor_s == {}
 
 
 def test_a_split_batch_ends_its_process(world):
@@ -186,8 +191,8 @@ def test_a_split_batch_ends_its_process(world):
     endpoint = played(split_at=21)
     run = measure_pairs(endpoint, prepared, told)
     pairs = run.paired.pairs[Phase.HANDLE]
-    assert [len(of_process) for of_process in pairs.values()] == [7, 7, 7]
-    assert run.batch_sizes == {2: 60, 1: 6}
+    assert [len(of_process) for of_process in pairs.values()] == [7] * 8
+    assert run.batch_sizes == {2: 160, 1: 16}
     assert run.wrong == ()  # each half was checked as the side that it was
     asked = [names for _, names in endpoint.asked[:20]]
     assert asked[::2] == asked[1::2]
@@ -202,6 +207,32 @@ def test_a_batch_that_failed_is_nobodys(world):
     assert run.invalid
 
 
+@pytest.mark.parametrize("split", [False, True])
+def test_a_share_is_of_the_requests_to_both_sides(world, split):
+    """Failed requests, which belong to neither side, and those that were sent to either: one whole for all of them."""
+    prepared, told, played = world(5.0)
+    if split:
+        endpoints = {side: played(only=side, fails_at=5 if side == "baseline" else 0) for side in SIDES}
+        run = measure_apart(endpoints, prepared, told)
+    else:
+        endpoints = {"both": played(fails_at=21)}
+        run = measure_pairs(endpoints["both"], prepared, told)
+    sent = sum(len(names) for endpoint in endpoints.values() for _, names in endpoint.asked)
+    assert run.checked < sent
+    assert run.invalid == (f"requests failed: 2 of {sent}: HTTP 503 × 2",)
+
+
+def test_a_wrong_baseline_is_counted_too(world):
+    """Its answers come from another device: as many as they are, of all that were sent."""
+    prepared, told, played = world(5.0)
+    model = replace(told.deployment.model, network=Path("network.py"))
+    told = replace(told, deployment=replace(told.deployment, model=model))
+    endpoints = {"baseline": played(only="baseline", device="cuda:0"), "candidate": played(only="candidate")}
+    run = measure_apart(endpoints, prepared, told)
+    wrong, right = (sum(len(names) for _, names in endpoints[side].asked) for side in SIDES)
+    assert run.invalid == (f"answers were wrong: {wrong} of {wrong + right}",)
+
+
 def test_a_worker_that_dies_is_not_passed_over(world):
     """TorchServe starts another, which counts its pairs anew."""
     prepared, told, played = world(5.0)
@@ -210,9 +241,9 @@ def test_a_worker_that_dies_is_not_passed_over(world):
 
 
 def test_a_budget_is_stretched_for_an_interval(world):
-    """Slow batches: twenty pairs have one, and are waited for, up to twice the budget; then as many as there are."""
+    """Slow batches: twenty pairs are waited for, up to twice the budget; then one of each process must do."""
     prepared, told, played = world(10.0)
-    endpoint = played(factor=80.0)
+    endpoint = played(factor=40.0)
     assert len(measure_pairs(endpoint, prepared, told).pooled(Phase.HANDLE)) == 20
     assert 10 < endpoint.clock.ns / 1e9 < 20
     began_s = endpoint.clock.ns / 1e9
@@ -239,9 +270,11 @@ def test_slow_batches_warm_up_less(world):
 def test_a_batch_with_a_guest_is_not_timed(world):
     """Somebody else's request in it: three in a batch of two."""
     prepared, told, played = world(5.0)
-    run = measure_pairs(played(guest_at=21), prepared, told)
-    assert len(run.pooled(Phase.HANDLE)) == len(measure_pairs(played(), prepared, told).pooled(Phase.HANDLE)) - 1
-    assert run.batch_sizes[3] == 1
+    endpoint = played(guest_at=21)  # in each of its processes
+    run = measure_pairs(endpoint, prepared, told)
+    alone = measure_pairs(played(), prepared, told)
+    assert len(run.pooled(Phase.HANDLE)) == len(alone.pooled(Phase.HANDLE)) - endpoint.starts
+    assert run.batch_sizes[3] == endpoint.starts
 
 
 def test_answers_that_differ_fail_and_end_it(world):
@@ -311,6 +344,25 @@ def test_restarts_are_the_samples_of_a_start(world):
 
 
 @pytest.mark.parametrize(
+    ("baseline_ms", "candidate_ms", "pair"),
+    [(40, 30, (0.04, 0.03)), (None, 30, (0.0, 0.03)), (40, None, (0.04, 0.0)), (None, None, None)],
+)
+def test_a_warm_up_is_compared_with_a_warm_up(world, baseline_ms, candidate_ms, pair):
+    """A side without one takes no time for it; the candidate's own figures have none where it has none."""
+    prepared, told, played = world(30.0)
+    endpoints = {
+        "baseline": played(only="baseline", warm_up_ms=baseline_ms),
+        "candidate": played(only="candidate", warm_up_ms=candidate_ms),
+    }
+    run = measure_restarts(endpoints, prepared, told)
+    rounds = run.paired.pairs.get(Phase.WARM_UP, {})
+    assert set(rounds.values()) == ({(pair,)} if pair else set())
+    assert set(run.pooled(Phase.WARM_UP)) == ({candidate_ms / 1e3} if candidate_ms else set())
+    assert (Phase.WARM_UP in run.seconds) is bool(candidate_ms)
+    assert len(run.pooled(Phase.LOAD_MODEL)) == len(run.paired.pairs[Phase.LOAD_MODEL]) == run.checked
+
+
+@pytest.mark.parametrize(
     ("baseline", "candidate", "same"),
     [
         ({"cat": 0.9}, {"cat": 0.9005}, True),
@@ -329,6 +381,18 @@ def test_when_two_answers_are_the_same(baseline, candidate, same):
     """Labels and values within the tolerance; anything else byte for byte."""
     why = why_different(json.dumps(baseline).encode(), json.dumps(candidate).encode(), 1e-3)
     assert (why is None) is same
+
+
+def test_of_two_different_labels_the_first_answered_is_named():
+    """Always the same one, whatever Python's hash seed."""
+    code = "from pytest_torchserve.measure.answers import why_different as why; print(why(%r, %r, 1e-3))"
+    labels = ("emu", "cat", "dog", "ant")
+    answers = [json.dumps(dict.fromkeys(labels, value)).encode() for value in (0.1, 0.2)]
+    for seed in range(5):
+        command = [sys.executable, "-c", code % tuple(answers)]
+        env = {**os.environ, "PYTHONHASHSEED": str(seed)}
+        said = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+        assert said.startswith("'emu' is ")
 
 
 def test_each_sample_is_compared_once():

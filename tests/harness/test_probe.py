@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from pytest_torchserve.response import Response
-from pytest_torchserve.trace import Trace
+from pytest_torchserve.trace import BATCH_HEADER, INIT_HEADER, TIMING_HEADER, Trace
 from pytest_torchserve.worker import ts_probe
 
 CLASS_HANDLER = """
@@ -106,6 +107,62 @@ def test_without_init_methods_the_rest_is_load_model(serve):
     assert init["load_model"] == init["initialize"] >= 0.02
 
 
+COSTS = {"probe_clock", "probe_handle"}
+
+
+def test_the_probe_tells_what_it_costs(serve):
+    """What an empty method is clocked at, and a batch with all three phases: more than nothing, less than its phases.
+
+    Told with the first answers; calibrating leaves no time in any phase.
+    """
+    context, handle = serve(CLASS_HANDLER)
+    handle([{}], context)
+    told = trace(context)
+    clock_s, handle_s = told.init_s["probe_clock"], told.init_s["probe_handle"]
+    assert 0 < clock_s < handle_s
+    assert handle_s < told.phases_s["handle"]
+    assert "empty" not in told.phases_s.keys() | told.init_s.keys()
+
+
+WARMING_HANDLER = (Path(__file__).parent / "served" / "warming.py").read_text()
+
+
+def test_a_warm_up_is_a_part_of_the_start(serve):
+    """It is clocked, and is no part of `load_model`; a part that another one calls is not taken off twice."""
+    context, handle = serve(WARMING_HANDLER)
+    handle([{}], context)
+    init, slept_s = trace(context).init_s, ts_probe._probe.instance.slept_s
+    assert set(init) - COSTS == {"load_model", "to_device", "warm_up", "initialize"}
+    assert init["to_device"] >= slept_s["to_device"]
+    assert init["warm_up"] >= slept_s["warm_up"] + slept_s["to_device"] / 3
+    assert slept_s["load"] <= init["load_model"] <= init["initialize"] - init["warm_up"]
+
+
+@pytest.mark.parametrize("name", ["warm_up", "heat_up"])
+def test_a_start_without_a_warm_up_has_none(serve, name):
+    """A method that the start does not call, or none of that name: no time, and no zero; also once it was called."""
+    context, handle = serve(
+        f"""
+class Handler:
+    def initialize(self, context): pass
+    def {name}(self): pass
+    def handle(self, data, context):
+        self.{name}()
+        return ["ok"] * len(data)
+"""
+    )
+    for _ in range(2):
+        handle([{}], context)
+        assert set(trace(context).init_s) - COSTS == {"load_model", "to_device", "initialize"}
+
+
+def test_the_headers_bear_the_names_that_are_looked_for(serve):
+    """The probe imports nothing of the harness: both write the names down, and they are the same."""
+    context, handle = serve(CLASS_HANDLER)
+    handle([{}], context)
+    assert set(context.headers[0]) == {TIMING_HEADER, BATCH_HEADER, INIT_HEADER}
+
+
 def test_every_request_of_a_batch_is_told(serve):
     """Three requests, three sets of headers, one batch; the count goes on with the next."""
     context, handle = serve(CLASS_HANDLER)
@@ -140,8 +197,11 @@ def test_edges_are_monotonic_clock(serve):
 def test_the_class_is_left_alone(serve):
     """Only the instance is touched: a second instance of the class is as it was written."""
     serve(CLASS_HANDLER)
-    cls = sys.modules["served_handler"].Handler
-    assert cls.preprocess.__qualname__ == "Handler.preprocess"
+    module = sys.modules["served_handler"]
+    methods = [value for value in vars(module.Handler).values() if callable(value)]
+    assert len(methods) == 7
+    # By where its code stands: a wrapper may bear its name.
+    assert {method.__code__.co_filename for method in methods} == {module.__file__}
 
 
 def test_a_handler_that_raises_is_not_hidden(serve):

@@ -1,17 +1,20 @@
-"""What pairs of times say: the rule, the interval, the blocks, and what fails a session."""
+"""What pairs of times say: the rule, the interval, the floor, and what fails a session."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
+import statistics
 from dataclasses import replace
 
 import pytest
 
+from pytest_torchserve import verdict_tables
 from pytest_torchserve.deployment import Batching, Deployment
-from pytest_torchserve.intervals import Interval, blocks_of, fewest_pairs, interval, student, woodruff
+from pytest_torchserve.intervals import BIAS, Interval, interval, pair_variance, student
 from pytest_torchserve.measure import Cell, Run
-from pytest_torchserve.measure.run import Paired
+from pytest_torchserve.measure.run import FEWEST_SAMPLES, Paired
 from pytest_torchserve.model import Model
 from pytest_torchserve.phase import Phase
 from pytest_torchserve.verdict import Rules, Verdict, compare, failing, judge
@@ -29,16 +32,22 @@ def noisy_pairs(ratio, n, seed=1, noise=0.03, drift=0.2, base_s=0.07):
     return tuple(pairs)
 
 
-def a_run(kind="handle", *, by_process=False, invalid=(), batch_size=16, **phases):
-    """A run whose phases have these pairs: one tuple, or one by process."""
+def shared(pairs, processes=8):
+    """One tuple of pairs, cut into as many for each process."""
+    edges = [round(index * len(pairs) / processes) for index in range(processes + 1)]
+    return {pid: pairs[a:b] for pid, (a, b) in enumerate(itertools.pairwise(edges)) if b > a}
+
+
+def a_run(kind="handle", *, by_process=False, invalid=(), batch_size=16, floor_s=None, **phases):
+    """A run whose phases have these pairs: by process, or one tuple that eight processes share."""
     model = Model(name="resnet56", handler="x", reference=None, dataset="cifar10")
-    pairs = {Phase(name): value if isinstance(value, dict) else {7: value} for name, value in phases.items()}
+    pairs = {Phase(name): value if isinstance(value, dict) else shared(value) for name, value in phases.items()}
     return Run(
         cell=Cell(kind, Deployment(model, "cpu", Batching(batch_size))),
         seconds={},
         workers=1,
         invalid=invalid,
-        paired=Paired("HEAD", pairs, by_process=by_process),
+        paired=Paired("HEAD", pairs, by_process=by_process, floor_s=floor_s or {}),
     )
 
 
@@ -62,7 +71,7 @@ def test_the_rule(ratio, low, high, verdict):
 
 
 def test_students_interval():
-    """Against a textbook's own figures: nine values, t = 2.306; four are too few."""
+    """Against a textbook's own figures: nine values, t = 2.306; two are too few."""
     values = [1 + z for z in (-1.5, -1.0, -0.5, 0.0, 0.0, 0.0, 0.5, 1.0, 1.5)]
     found = student(values, 0.95)
     error = math.sqrt(sum((value - 1) ** 2 for value in values) / 8 / 9)
@@ -70,67 +79,110 @@ def test_students_interval():
     assert math.log(found.low) == pytest.approx(1 - 2.306 * error, abs=1e-3)
     assert math.log(found.high) == pytest.approx(1 + 2.306 * error, abs=1e-3)
     assert math.log(1 + found.visible) == pytest.approx((2.306 + 0.889) * error, abs=2e-3)
-    few = student([0.5] * 4, 0.95)
-    assert (few.low, few.high, few.visible, few.blocks) == (None, None, None, 4)
+    few = student([0.5] * 2, 0.95)
+    assert (few.low, few.high, few.visible, few.processes) == (None, None, None, 2)
 
 
-def test_woodruffs_interval_of_independent_values():
-    """Blocks that say nothing of their own: the ranks of the binomial distribution, widened by t for thirty blocks."""
-    rng = random.Random(3)
-    hits, widths = 0, []
-    for _ in range(300):
-        found = woodruff([[rng.gauss(0.0, 1.0) for _ in range(10)] for _ in range(30)], 0.95)
-        hits += found.low <= 1.0 <= found.high
-        widths.append(math.log(found.high / found.low))
-    # The median of n normal values has a standard error of 1.2533 / √n.
-    assert sum(widths) / 300 == pytest.approx(2 * 2.045 * 1.2533 / math.sqrt(300), rel=0.15)
-    assert 0.92 <= hits / 300 <= 1.0
+def biased_pairs(rng, bias, pairs=200, processes=8, noise=0.01):
+    """Both sides the same code; in each process one of them lies better in memory, and all of its pairs show it."""
+    drawn = {}
+    for pid in range(processes):
+        shift = rng.gauss(0, bias)
+        drawn[pid] = tuple((1.0, math.exp(shift + rng.gauss(0, noise))) for _ in range(pairs))
+    return drawn
 
 
-def test_woodruffs_interval_sees_that_blocks_differ():
-    """Values that move together within a block are fewer than they seem: it still holds, and is wider for it."""
+def test_what_a_process_is_biased_by_is_in_the_interval():
+    """A bias of 2% from process to process: 95% of the intervals hold the truth, which the pairs alone would miss."""
     rng = random.Random(4)
-    hits, widths = 0, []
-    for _ in range(300):
-        blocks = []
-        for _ in range(30):
-            shift = rng.gauss(0, 1)
-            blocks.append([shift + rng.gauss(0, 0.1) for _ in range(10)])
-        found = woodruff(blocks, 0.95)
-        hits += found.low <= 1.0 <= found.high
-        widths.append(math.log(found.high / found.low))
-    assert hits / 300 >= 0.92
-    assert sum(widths) / 300 > 2 * 2 * 2.045 * 1.2533 / math.sqrt(300)
+    cells = [Paired("x", {Phase.HANDLE: biased_pairs(rng, 0.02)}) for _ in range(300)]
+    found = [interval(cell, Phase.HANDLE, 0.95) for cell in cells]
+    hits = sum(one.low <= 1.0 <= one.high for one in found)
+    assert 0.92 <= hits / 300 <= 0.98
+    # Had the pairs been independent, the interval were narrower by √pairs: it must be as wide as the bias makes it.
+    widths = [math.log(one.high / one.low) for one in found]
+    assert sum(widths) / 300 == pytest.approx(2 * 2.365 * 0.02 / math.sqrt(8), rel=0.1)
 
 
-def test_blocks_that_agree_too_well_are_not_believed():
-    """Exactly half of each block below the median: nothing scatters between them, and still 200 values are only 200."""
-    found = woodruff([[-1.0, -0.5, 0.5, 1.0]] * 50, 0.95)
-    assert found.low < 1.0 < found.high
+def test_processes_that_differ_no_more_than_their_pairs_lend_them_their_number():
+    """Where forty comparisons must hold together, 160 pairs of four unbiased processes say more than four medians."""
+    rng, confidence = random.Random(6), 1 - 0.05 / 40
+    cells = [Paired("x", {Phase.HANDLE: biased_pairs(rng, 0.0, 40, 4, noise=0.1)}) for _ in range(300)]
+    found = [interval(cell, Phase.HANDLE, confidence) for cell in cells]
+    assert sum(one.low <= 1.0 <= one.high for one in found) >= 298
+    medians = [
+        [statistics.median(math.log(new) for _, new in pairs) for pairs in cell.pairs[Phase.HANDLE].values()]
+        for cell in cells
+    ]
+    students = [student(values, confidence) for values in medians]
+    narrower = [math.log(a.high / a.low) / math.log(b.high / b.low) for a, b in zip(found, students, strict=True)]
+    assert statistics.median(narrower) < 0.5
 
 
-def test_too_few_values_have_no_interval():
-    """Four blocks; or more confidence than the largest and smallest of eight can give."""
-    assert woodruff([[0.0, 0.1]] * 4, 0.95).low is None
-    found = woodruff([[float(value)] for value in range(8)], 0.999)
-    assert (found.low, found.high, found.visible) == (None, None, None)
+def test_a_bias_of_a_few_processes_is_not_pooled_away():
+    """Four processes that differ by 3% where their pairs explain 0.3%: each is one sample, whatever their pairs say."""
+    rng = random.Random(7)
+    cells = [Paired("x", {Phase.HANDLE: biased_pairs(rng, 0.03, 40, 4, noise=0.015)}) for _ in range(300)]
+    hits = sum(one.low <= 1.0 <= one.high for one in (interval(cell, Phase.HANDLE, 0.95) for cell in cells))
+    assert 0.91 <= hits / 300 <= 0.98
 
 
-def test_blocks_never_span_two_processes():
-    """Thirty in all, shared out by the number of pairs."""
-    blocks = blocks_of([[0.0] * 100, [1.0] * 200])
-    assert len(blocks) == 30
-    assert all(len(set(block)) == 1 for block in blocks)
-    assert sum(block[0] == 0.0 for block in blocks) == 10
-    assert sum(map(len, blocks)) == 300
+def test_the_variance_that_pairs_give_a_median():
+    """Of normal pairs π/2 of their variance, over their number; a batch that took ten times as long widens nothing."""
+    rng = random.Random(8)
+    pairs = [[rng.gauss(0.0, 0.02) for _ in range(50)] for _ in range(200)]
+    variance, freedom = pair_variance(pairs)
+    medians = [statistics.median(ratios) for ratios in pairs]
+    assert freedom == 200 * 49
+    assert variance == pytest.approx(math.pi / 2 * 0.02**2 / 50, rel=0.05)
+    assert variance == pytest.approx(statistics.variance(medians), rel=0.25)
+    disturbed = [[*ratios[1:], 2.3] for ratios in pairs]
+    assert pair_variance(disturbed)[0] == pytest.approx(variance, rel=0.1)
+    assert pair_variance([[0.0, 0.1]] * 3) == (0.0, 0)
 
 
-def test_processes_count_as_one_sample_each():
-    """However many batches two processes ran: they are one pair of processes."""
+@pytest.mark.parametrize("by_process", [True, False])
+def test_processes_count_as_one_sample_each(by_process):
+    """However many batches two processes ran, or one process with both sides: they are one sample."""
     pairs = {r: ((1.0, 1.0 + r / 10),) * 500 for r in range(6)}
-    found = interval(Paired("x", {Phase.HANDLE: pairs}, by_process=True), Phase.HANDLE, 0.95)
-    assert found.blocks == 6
+    found = interval(Paired("x", {Phase.HANDLE: pairs}, by_process=by_process), Phase.HANDLE, 0.95)
+    assert found.processes == 6
     assert found == student([math.log(1 + r / 10) for r in range(6)], 0.95)
+
+
+def test_what_the_probe_costs_is_no_regression():
+    """0.4 ms more of 4 ms, ever so sure: no verdict where the probe itself takes 0.5 ms; where it takes 0.1 ms, one."""
+    pairs = noisy_pairs(1.1, 600, noise=0.005, base_s=4e-3)
+    (one,) = compare([a_run(handle=pairs, floor_s={Phase.HANDLE: 0.5e-3})], RULES)
+    assert one.floor == pytest.approx(0.119, rel=0.01)
+    assert one.verdict == "unchanged"
+    assert "the probe itself takes 11.9%" in one.line()
+    assert failing([one], RULES) == []
+    (one,) = compare([a_run(handle=pairs, floor_s={Phase.HANDLE: 0.1e-3})], RULES)
+    assert one.verdict == "regressed"
+    assert failing([one], RULES) == [one]
+
+
+def test_a_floor_is_named_where_it_applies():
+    """Also of a phase that is unchanged: a smaller change would have been ignored. And it is the limit that fails."""
+    floor_s = {Phase.INFERENCE: 0.2e-6, Phase.HANDLE: 0.1e-6}
+    slow = tuple((1e-6, 1.5e-6 + n * 1e-10) for n in range(80))
+    same = tuple((20e-6 + n * 1e-9, 20e-6 + n * 1e-9) for n in range(80))
+    compared = compare([a_run(inference=slow, handle=same, floor_s=floor_s)], RULES)
+    lines = verdict_tables.lines(compared, {}, RULES, "HEAD", width=None)
+    at = lines.index("ignored, since the probe itself costs as much (--ts-min-effect=2% is less):")
+    assert lines[at + 1] == "  handle resnet56-cpu-b16: inference below 20%"
+    assert not any("handle below" in line for line in lines)
+    (failed,) = [line for line in lines if line.startswith("regressed")]
+    assert failed.endswith("(the probe's own cost, 20%)")
+
+
+def test_a_large_change_of_a_tiny_phase_is_found_all_the_same():
+    """A microsecond that the probe takes half of has become two milliseconds."""
+    pairs = tuple((1e-6, 2e-3 + n * 1e-6) for n in range(80))
+    (one,) = compare([a_run(handle=pairs, floor_s={Phase.HANDLE: 0.5e-6})], RULES)
+    assert (one.verdict, one.floor) == ("regressed", pytest.approx(0.5))
+    assert failing([one], RULES) == [one]
 
 
 def test_a_planted_change_is_found_and_named():
@@ -155,7 +207,7 @@ def test_a_planted_change_is_found_and_named():
 
 def test_the_same_code_is_not_blamed():
     """A hundred cells of the same code: at most one false alarm, and hardly any is left open."""
-    runs = [a_run(batch_size=seed, handle=noisy_pairs(1.0, 600, seed)) for seed in range(100)]
+    runs = [a_run(batch_size=seed, handle=noisy_pairs(1.0, 1000, seed)) for seed in range(100)]
     verdicts = [one.verdict for one in compare(runs, RULES)]
     assert verdicts.count(Verdict.REGRESSED) <= 1
     assert verdicts.count(Verdict.UNCHANGED) >= 95
@@ -198,6 +250,17 @@ def test_init_is_judged_by_its_total_and_what_is_large_in_it():
     assert found["to_device"][1] is found["first_inference"][1] is False
 
 
+def test_a_warm_up_is_a_part_of_the_start():
+    """It judges where it is large, as the other parts do."""
+    rounds = {r: ((4.0, 4.4 + r / 10),) for r in range(8)}
+    warm_up = {r: ((0.5, 0.9 + r / 10),) for r in range(8)}
+    for share, gating in ((1, True), (0.01, False)):
+        scaled = {r: tuple((share * old, share * new) for old, new in pairs) for r, pairs in warm_up.items()}
+        found = compare([a_run("init", by_process=True, total=rounds, warm_up=scaled)], RULES)
+        assert {one.phase: one.gating for one in found} == {"total": True, "warm_up": gating}
+        assert ("warm_up" in {one.phase for one in failing(found, RULES)}) is gating
+
+
 def test_an_invalid_run_is_inconclusive():
     """Whatever its figures say; strict sessions fail for it."""
     (one,) = compare([a_run(handle=noisy_pairs(1.5, 300), invalid=("3 of 9 requests failed",))], RULES)
@@ -229,21 +292,18 @@ def test_single_times_of_zero_do_not_hide_the_others():
     assert one.verdict == "unchanged"
 
 
-def test_too_few_pairs_are_told_with_how_many_it_takes():
+def test_too_few_processes_are_told_with_how_many_it_takes():
     """And that many do have an interval."""
-    (one,) = compare([a_run(handle=noisy_pairs(1.0, 6))], RULES)
-    needed = int(one.why.partition(" pairs, ")[2].split()[0])
-    assert one.why.startswith("6 pairs, ")
-    assert needed == fewest_pairs(0.95, by_process=False)
-    enough = [compare([a_run(handle=noisy_pairs(1.0, n))], RULES)[0].interval.low for n in range(needed, needed + 9)]
-    assert None not in enough
-    assert compare([a_run(handle=noisy_pairs(1.0, needed - 2))], RULES)[0].interval.low is None
+    (one,) = compare([a_run(handle=shared(noisy_pairs(1.0, 600), FEWEST_SAMPLES - 1))], RULES)
+    assert one.why == "2 processes, 3 are needed: --ts-baseline-seconds"
+    (one,) = compare([a_run(handle=shared(noisy_pairs(1.0, 600), FEWEST_SAMPLES))], RULES)
+    assert one.interval.low is not None
 
 
 def test_what_was_visible_is_what_would_have_been_called():
     """Never less than the minimum effect; and a change of that size is called four times in five."""
     precise = compare([a_run(handle=noisy_pairs(1.0, 3000, noise=0.001))], RULES)[0].interval
-    assert 0.02 < precise.visible < 0.021
+    assert 0.02 < precise.visible < 0.02 + BIAS / math.sqrt(8)
     usual = compare([a_run(handle=noisy_pairs(1.0, 300))], RULES)[0].interval.visible
     called = sum(
         compare([a_run(handle=noisy_pairs(1 + usual, 300, seed))], RULES)[0].verdict == "regressed"

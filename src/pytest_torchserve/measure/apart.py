@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import random
-from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from pytest_torchserve.clock import MonotonicClock
 from pytest_torchserve.load import FullBatches
 from pytest_torchserve.measure.handle import resident_bytes
 from pytest_torchserve.measure.init import start_worker
-from pytest_torchserve.measure.run import Cell, Paired, Run
+from pytest_torchserve.measure.run import FEWEST_SAMPLES, Cell, Paired, Run
 from pytest_torchserve.measure.sides import (
     FEWEST_PAIRS,
     STRETCH,
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
 
 BATCHING_SHARE = 0.4
 """Of a round's time goes into batches; the rest went into starting its two workers."""
-
-FEWEST_ROUNDS = 2
 
 Endpoints = dict[str, "Endpoint"]
 """By side: where `baseline` and `candidate` are registered."""
@@ -102,7 +99,7 @@ def measure_apart(endpoints: Endpoints, prepared: Prepared, told: Told) -> Run:
     resident = resident_bytes([worker.pid for worker in endpoints["candidate"].workers()])
     for endpoint in endpoints.values():
         endpoint.scale(0)
-    paired = Paired(told.baseline, sides.whole_pairs(), by_process=True, differs=told.differs)
+    paired = Paired(told.baseline, sides.whole_pairs(), by_process=True, differs=told.differs, floor_s=sides.floor_s)
     run = sides.run(Cell("handle", told.deployment), prepared, paired, workers=1)
     full = len(paired.pairs.get(Phase.HANDLE, {}))
     return replace(
@@ -115,7 +112,9 @@ def measure_apart(endpoints: Endpoints, prepared: Prepared, told: Told) -> Run:
 
 def _goes_on(elapsed_s: float, budget_s: float, rounds: int) -> bool:
     """Until the budget is spent; up to twice as long where there are too few rounds for an interval."""
-    return elapsed_s < budget_s or rounds < FEWEST_ROUNDS or (rounds < WANTED_ROUNDS and elapsed_s < STRETCH * budget_s)
+    return (
+        elapsed_s < budget_s or rounds < FEWEST_SAMPLES or (rounds < WANTED_ROUNDS and elapsed_s < STRETCH * budget_s)
+    )
 
 
 def _shuffled(endpoints: Endpoints, order: random.Random) -> list[str]:
@@ -127,7 +126,6 @@ def measure_restarts(endpoints: Endpoints, prepared: Prepared, told: Told) -> Ru
     clock = MonotonicClock()
     order = random.Random(told.effort.seed)  # noqa: S311 - an order, no secret
     sides = Sides.of(told.deployment, prepared.samples)
-    pairs: dict[Phase, dict[int, tuple[tuple[float, float], ...]]] = defaultdict(dict)
     begun_ns, rounds, resident = clock.now_ns(), 0, 0
     budget_s = told.effort.baseline_seconds
     look_ns = told.watch.look_now()
@@ -144,10 +142,9 @@ def measure_restarts(endpoints: Endpoints, prepared: Prepared, told: Told) -> Ru
             endpoint.scale(0)
         if sides.wrong:
             break
-        for phase, old in times["baseline"].items():
-            pairs[phase][rounds] = ((old, times["candidate"][phase]),)
+        sides.add(rounds, times["baseline"], times["candidate"])
         rounds += 1
-    paired = Paired(told.baseline, dict(pairs), by_process=True, differs=told.differs)
+    paired = Paired(told.baseline, sides.whole_pairs(), by_process=True, differs=told.differs)
     run = sides.run(Cell("init", told.deployment), prepared, paired, workers=1)
-    checked = len(pairs[Phase.TOTAL])
+    checked = len(sides.pairs[Phase.TOTAL])
     return replace(run, checked=checked, telemetry=told.watch.since(look_ns), worker_rss_bytes=resident or None)

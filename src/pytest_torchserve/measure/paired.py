@@ -10,7 +10,7 @@ from pytest_torchserve.clock import Clock, MonotonicClock
 from pytest_torchserve.errors import MeasurementError
 from pytest_torchserve.load import FullBatches
 from pytest_torchserve.measure.handle import WARM_UP_S, Tell, resident_bytes
-from pytest_torchserve.measure.run import Cell, Paired, Run
+from pytest_torchserve.measure.run import FEWEST_SAMPLES, Cell, Paired, Run
 from pytest_torchserve.measure.sides import (
     FEWEST_PAIRS,
     STRETCH,
@@ -29,14 +29,12 @@ if TYPE_CHECKING:
 
     from pytest_torchserve.endpoint import Endpoint
     from pytest_torchserve.inputs.prepared import Prepared
+    from pytest_torchserve.measure.run import Effort
     from pytest_torchserve.phase import Phase
     from pytest_torchserve.response import Response
 
-PROCESSES = 3
-"""So many worker processes share a cell's budget: which side lies where in memory is drawn anew in each."""
-
-LOAD_SHARE = 0.15
-"""Of the budget may be spent on starting them; where one takes longer there are fewer."""
+LOAD_SHARE = 0.4
+"""Of the budget may be spent on starting processes; where one takes longer there are fewer."""
 
 
 @dataclass(slots=True)
@@ -80,7 +78,7 @@ class PairMeter:
         elapsed_s = (self.clock.now_ns() - self._started_ns) / 1e9
         self.tell(f"{self._done} pairs", elapsed_s / self.seconds)
         checkers = (self.sides.candidate, self.sides.baseline, self.sides.either)
-        least = max(FEWEST_PAIRS, self.wanted) if elapsed_s < self.at_most_s else FEWEST_PAIRS
+        least = max(FEWEST_PAIRS, self.wanted) if elapsed_s < self.at_most_s else 1
         enough = elapsed_s >= self.seconds and (self._done >= least or any(c.rejected for c in checkers))
         return not (enough or self.split or any(checker.hopeless for checker in checkers))
 
@@ -130,25 +128,23 @@ def measure_pairs(endpoint: Endpoint, prepared: Prepared, told: Told) -> Run:
     clock, deployment, effort = MonotonicClock(), told.deployment, told.effort
     samples = twice(prepared.samples, deployment.batching.batch_size)
     sides = Sides.of(deployment, samples)
-    deadline_ns = clock.now_ns() + round(effort.baseline_seconds * 1e9)
+    begun_ns = clock.now_ns()
     look_ns = told.watch.look_now()
-    left, pids, sizes = PROCESSES, list[int](), Counter[int]()
-    while left > 0:
-        begun_ns = clock.now_ns()
+    left, pids, sizes = 1, list[int](), Counter[int]()
+    while left > 0 and not sides.wrong:
+        loaded_ns = clock.now_ns()
         if endpoint.workers():
             endpoint.scale(0)
         endpoint.scale(1)
-        loading_s = (clock.now_ns() - begun_ns) / 1e9
-        if not pids:
-            left = max(1, min(PROCESSES, int(LOAD_SHARE * effort.baseline_seconds / loading_s)))
-        seconds = (deadline_ns - clock.now_ns()) / 1e9 / left - loading_s * (left - 1) / left
-        left_s = (deadline_ns - clock.now_ns()) / 1e9
+        loading_s = (clock.now_ns() - loaded_ns) / 1e9
+        left = left if pids else processes_within(effort, loading_s)
+        spent_s = (clock.now_ns() - begun_ns) / 1e9
         meter = PairMeter(
             sides,
             deployment.batching.batch_size,
-            max(seconds, 1.0),
-            left_s + (STRETCH - 1) * effort.baseline_seconds,
-            WANTED_PAIRS - sides.count if left == 1 else FEWEST_PAIRS,
+            max(share_s(effort.baseline_seconds, spent_s, left, loading_s), 1.0),
+            share_s(STRETCH * effort.baseline_seconds, spent_s, left, loading_s),
+            max(FEWEST_PAIRS, -(-(WANTED_PAIRS - sides.count) // left)),
             clock,
             told.tell,
         )
@@ -156,9 +152,18 @@ def measure_pairs(endpoint: Endpoint, prepared: Prepared, told: Told) -> Run:
         pids += [worker.pid for worker in endpoint.workers()]
         sizes.update(meter.batch_sizes)
         left -= 1
-        if sides.wrong:
-            break
     resident = resident_bytes(pids[-1:])
-    paired = Paired(told.baseline, sides.whole_pairs())
+    paired = Paired(told.baseline, sides.whole_pairs(), floor_s=sides.floor_s)
     run = sides.run(Cell("handle", deployment), prepared, paired, workers=1)
     return replace(run, batch_sizes=dict(sizes), telemetry=told.watch.since(look_ns), worker_rss_bytes=resident)
+
+
+def processes_within(effort: Effort, loading_s: float) -> int:
+    """Return how many worker processes a cell samples, where starting one takes so long."""
+    affordable = int(LOAD_SHARE * effort.baseline_seconds / loading_s)
+    return max(FEWEST_SAMPLES, min(effort.baseline_processes, affordable))
+
+
+def share_s(budget_s: float, spent_s: float, left: int, loading_s: float) -> float:
+    """Return the seconds of batches for each of the processes left, the starts of all but the first still to come."""
+    return (budget_s - spent_s - loading_s * (left - 1)) / left

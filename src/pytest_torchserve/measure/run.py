@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pytest_torchserve.summary import Quantile
     from pytest_torchserve.telemetry import Telemetry
 
+FEWEST_SAMPLES = 3
+"""Processes, or rounds of them, that a comparison needs. The interval of two would be twelve times their distance."""
+
 Kind = Literal["init", "handle", "load", "capacity"]
 
 
@@ -58,6 +61,7 @@ class Effort:
         slo_s: the latency goal of a capacity cell.
         seed: of its random arrivals, and of the order in which two sides are asked.
         baseline_seconds: the budget of one cell that is held against a baseline, worker starts included.
+        baseline_processes: the most worker processes that such a cell samples; each is one sample of the ratio.
         precision: a handle cell ends early when every process's median is known to this fraction.
     """
 
@@ -69,6 +73,7 @@ class Effort:
     slo_s: float = 0.25
     seed: int = 1
     baseline_seconds: float = 120.0
+    baseline_processes: int = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +107,14 @@ class Paired:
         by_process: whether each side was a process of its own, so that each two processes are one sample; else both
             lived in one.
         differs: which settings of the process the sides disagree about, in words.
+        floor_s: by phase, what the probe itself takes of it, in seconds. Smaller changes are ignored.
     """
 
     baseline: str
     pairs: Mapping[Phase, Mapping[int, tuple[tuple[float, float], ...]]]
     by_process: bool = False
     differs: str = ""
+    floor_s: Mapping[Phase, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import statistics
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from pytest_torchserve.measure.answers import Agreement
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.run import Cell, Effort, Paired, Run
 from pytest_torchserve.model import TOLERANCE
-from pytest_torchserve.phase import HANDLE_PHASES, HANDLER_PHASES, Phase
+from pytest_torchserve.phase import HANDLE_PHASES, HANDLER_PHASES, INIT_PHASES, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +30,7 @@ WARM_UP_PAIRS = 3
 FEWEST_PAIRS = 2
 
 WANTED_PAIRS = 20
-"""Fewer have no interval where thirty comparisons judge: a cell may take twice its budget to have them."""
+"""A cell may take twice its budget to have so many, over all of its processes."""
 
 WANTED_ROUNDS = 5
 """Of processes, likewise."""
@@ -65,6 +66,8 @@ class Sides:
     Attributes:
         either: what was wrong with answers that do not tell whose they are: a batch that failed has no headers.
         pairs: phase → process → (baseline, candidate).
+        costs: by process and side, what its probe told of its start, its own cost with it.
+        own: the phases that the candidate has.
     """
 
     candidate: Checker
@@ -72,8 +75,10 @@ class Sides:
     either: Checker
     agreement: Agreement
     pairs: dict[Phase, dict[int, list[tuple[float, float]]]] = field(
-        default_factory=lambda: {phase: defaultdict(list) for phase in HANDLE_PHASES}
+        default_factory=lambda: {phase: defaultdict(list) for phase in (*INIT_PHASES, *HANDLE_PHASES)}
     )
+    costs: dict[tuple[int, str], Mapping[str, float]] = field(default_factory=dict)
+    own: set[Phase] = field(default_factory=set)
 
     @classmethod
     def of(cls, deployment: Deployment, samples: Sequence[Sample]) -> Sides:
@@ -95,12 +100,27 @@ class Sides:
         """
         checker = {"candidate": self.candidate, "baseline": self.baseline}.get(side, self.either)
         trace = checker.check(response)
+        if trace is not None and trace.init_s:
+            self.costs[trace.pid, trace.side] = trace.init_s
         if trace is not None and side:
             self.agreement.take(side, process, checker.samples[response.sample].name, response.body)
         return trace
 
+    @property
+    def floor_s(self) -> dict[Phase, float]:
+        """By phase, what the probe itself takes of it: the median over the processes, one of which may be disturbed.
+
+        Nothing where the probe is of an earlier release and does not say.
+        """
+        clock_s, handle_s = (
+            statistics.median(told) if (told := [cost[name] for cost in self.costs.values() if name in cost]) else 0.0
+            for name in ("probe_clock", "probe_handle")
+        )
+        return {**dict.fromkeys(HANDLER_PHASES, clock_s), Phase.HANDLE: handle_s} if handle_s else {}
+
     def add(self, process: int, baseline: Mapping[Phase, float], candidate: Mapping[Phase, float]) -> None:
         """One whole pair."""
+        self.own |= candidate.keys()
         for phase in baseline.keys() | candidate.keys():
             # A phase that only one of them has takes the other no time.
             self.pairs[phase][process].append((baseline.get(phase, 0.0), candidate.get(phase, 0.0)))
@@ -123,16 +143,19 @@ class Sides:
     def run(self, cell: Cell, prepared: Prepared, paired: Paired, workers: int) -> Run:
         """What was measured. Others on the machine met both sides alike: only what was answered makes it INVALID."""
         checker = self.candidate
-        asked = checker.checked + len(checker.rejected)
-        wrong = checker.wrong_answers + self.agreement.differing
-        errors = checker.errors + self.baseline.errors + self.either.errors
-        invalid = validity.found(validity.errors(errors, asked + sum(errors.values())), validity.wrong(wrong, asked))
+        # Numerator and denominator count the requests to both sides: a failed batch belongs to neither.
+        checkers = (checker, self.baseline, self.either)
+        judged = sum(one.judged for one in checkers)
+        wrong = sum(one.wrong_answers for one in checkers) + self.agreement.differing
+        errors = sum((one.errors for one in checkers), Counter[str]())
+        invalid = validity.found(validity.errors(errors, judged), validity.wrong(wrong, judged))
         return Run(
             cell=cell,
             workers=workers,
             seconds={
                 phase: {process: tuple(new for _, new in pairs) for process, pairs in by_process.items()}
                 for phase, by_process in paired.pairs.items()
+                if phase in self.own
             },
             checked=checker.checked,
             wrong=self.wrong,

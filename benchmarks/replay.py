@@ -1,0 +1,158 @@
+"""Recorded comparisons of the same code, replayed as cells: how often a verdict would have been right.
+
+What `verdict.py` beside it records and reports on.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import statistics
+from pathlib import Path
+
+from pytest_torchserve.deployment import Batching, Deployment
+from pytest_torchserve.intervals import interval
+from pytest_torchserve.measure import Cell, Run
+from pytest_torchserve.measure.run import Paired
+from pytest_torchserve.model import Model
+from pytest_torchserve.phase import HANDLER_PHASES, Phase
+from pytest_torchserve.verdict import CONFIDENCE, Rules, Verdict, compare, judge
+
+PHASES = (*HANDLER_PHASES, Phase.HANDLE)
+PLANTS = {
+    "found_inference_5pct": (Phase.INFERENCE, 1.05, 98),
+    "found_inference_3pct": (Phase.INFERENCE, 1.03, 90),
+    "found_preprocess_10pct": (Phase.PREPROCESS, 1.10, 95),
+}
+PROCESSES = 8
+"""Of a cell: the default of --ts-baseline-processes."""
+START_S = 6.0
+"""A worker's start and its warm-up, of each process's share of the budget."""
+MATRIX = 36
+"""So many comparisons judge in a run of all handle cells, more or less."""
+
+
+Recorded = dict[Phase, list[list[tuple[float, float]]]]
+"""Phase → process → pairs of (baseline, candidate), in seconds."""
+
+
+def paired_of(journals: list[Path], cell: str) -> tuple[Recorded, dict[Phase, float]]:
+    """Return the pairs of a cell in journals, all processes together; and by phase what the probe costs, in seconds."""
+    recorded: Recorded = {phase: [] for phase in (*PHASES, Phase.LATENCY)}
+    floor_s: dict[Phase, float] = {}
+    for journal in journals:
+        lines = map(json.loads, journal.read_text().splitlines())
+        for paired in (line["paired"] for line in lines if line.get("paired") and line["cell"] == cell):
+            for phase, cost_s in paired.get("floor_s", {}).items():
+                floor_s[phase] = max(cost_s, floor_s.get(phase, 0.0))
+            for phase, of_phase in recorded.items():
+                of_phase += [[tuple(pair) for pair in pairs] for pairs in paired["pairs"][phase].values()]
+    return recorded, floor_s
+
+
+def bias_lines(name: str, recorded: Recorded) -> list[str]:
+    """Return how far the sides differ from process to process, and what the pairs' own scatter would explain of it.
+
+    Each line: cell, phase, microseconds, standard deviation of the process medians, that of their pairs, mean, and the
+    mean's standard error.
+    """
+    lines = []
+    for phase in PHASES:
+        ratios = [[math.log(new / old) for old, new in pairs if old and new] for pairs in recorded[phase]]
+        medians = [statistics.median(of_process) for of_process in ratios]
+        # A median of n values has a standard error of 1.25 sd / √n; 1.35 sd lie between a normal sample's quartiles.
+        own = [1.25 / 1.35 * _quartiles(of_process) / math.sqrt(len(of_process)) for of_process in ratios]
+        own_sd = math.sqrt(statistics.fmean(error**2 for error in own))
+        time_us = 1e6 * statistics.median(old for pairs in recorded[phase] for old, _ in pairs)
+        lines.append(
+            f"{name:10} {phase:12} {time_us:10.1f} {statistics.stdev(medians):8.2%} {own_sd:8.2%} "
+            f"{statistics.fmean(medians):+8.2%} ± {statistics.stdev(medians) / math.sqrt(len(medians)):.2%}"
+        )
+    return lines
+
+
+def _quartiles(values: list[float]) -> float:
+    """Return the distance between the quartiles."""
+    low, _, high = statistics.quantiles(values, n=4)
+    return high - low
+
+
+def stretch(recorded: Recorded, pairs: int, rng: random.Random, plant: tuple[Phase, float] | None) -> dict:
+    """Return one cell: some of the recorded processes, of each a stretch, and a planted slowdown.
+
+    The sides of the whole cell are swapped by chance. Were they swapped by process, a bias that always favours the same
+    side would look like one that is drawn anew, and no false alarm could show it.
+    """
+    cell: dict = {phase: {} for phase in PHASES}
+    processes, swap = len(recorded[Phase.HANDLE]), rng.choice((True, False))
+    for process in rng.sample(range(processes), min(PROCESSES, processes)):
+        whole = len(recorded[Phase.HANDLE][process])
+        length = min(pairs, whole)
+        at = rng.randrange(whole - length + 1)
+        chosen = {phase: recorded[phase][process][at : at + length] for phase in PHASES}
+        if swap:
+            chosen = {phase: [(new, old) for old, new in of_phase] for phase, of_phase in chosen.items()}
+        if plant:
+            phase, factor = plant
+            more = [new * (factor - 1) for _, new in chosen[phase]]
+            for slower in (phase, Phase.HANDLE):
+                chosen[slower] = [(old, new + m) for (old, new), m in zip(chosen[slower], more, strict=True)]
+        for phase in PHASES:
+            cell[phase][process] = tuple(chosen[phase])
+    return cell
+
+
+def verdicts(cell: dict, rules: Rules, floor_s: dict[Phase, float] | None = None) -> dict[Phase, Verdict]:
+    """Return what the suite would say of one such cell, alone in its run."""
+    deployment = Deployment(Model("resnet56", "", Path(), "cifar10"), "cpu", Batching(16))
+    paired = Paired("itself", cell, floor_s=floor_s or {})
+    run = Run(cell=Cell("handle", deployment), seconds={}, workers=1, paired=paired)
+    return {one.phase: one.verdict for one in compare([run], rules) if one.gating}
+
+
+def among(cell: dict, phase: Phase, rules: Rules) -> Verdict:
+    """Return what it would say of one phase where a whole matrix is compared, and one must be surer."""
+    found = interval(Paired("itself", cell), phase, 1 - (1 - CONFIDENCE) / MATRIX, rules.min_effect)
+    return judge(found, rules.min_effect)
+
+
+def threshold_is_crossed(earlier: dict, later: dict, limit: float = 0.05) -> bool:
+    """What `--benchmark-compare-fail=median:5%` says of two runs of the same code: any entry, one side each."""
+    medians = [
+        {phase: statistics.median(new for by in cell[phase].values() for _, new in by) for phase in PHASES}
+        for cell in (earlier, later)
+    ]
+    return any(medians[1][phase] / medians[0][phase] - 1 > limit for phase in PHASES)
+
+
+def simulate(recorded: dict, pairs: int, cells: int, seed: int) -> dict[str, int]:
+    """A hundred cells of each kind."""
+    rng, rules = random.Random(seed), Rules()  # noqa: S311 - a simulation
+    others = ["false_regressed", "null_unchanged", "pytest_benchmark_false", "found_inference_3pct_of_36"]
+    found = dict.fromkeys([*others, *PLANTS], 0)
+    for _ in range(cells):
+        null = stretch(recorded, pairs, rng, None)
+        said = verdicts(null, rules)
+        found["false_regressed"] += Verdict.REGRESSED in said.values()
+        found["null_unchanged"] += set(said.values()) == {Verdict.UNCHANGED}
+        found["pytest_benchmark_false"] += threshold_is_crossed(null, stretch(recorded, pairs, rng, None))
+        for name, (phase, factor, _) in PLANTS.items():
+            cell = stretch(recorded, pairs, rng, (phase, factor))
+            found[name] += verdicts(cell, rules).get(phase) is Verdict.REGRESSED
+            if name == "found_inference_3pct":
+                found["found_inference_3pct_of_36"] += among(cell, phase, rules) is Verdict.REGRESSED
+    return found
+
+
+def false_alarms(recorded: Recorded, floor_s: dict[Phase, float], pairs: int, cells: int, seed: int) -> int:
+    """Return how many of so many cells of the same code say regressed, or improved, of any phase that judges."""
+    rng, rules = random.Random(seed), Rules()  # noqa: S311 - a simulation
+    said = (verdicts(stretch(recorded, pairs, rng, None), rules, floor_s).values() for _ in range(cells))
+    return sum(not {Verdict.REGRESSED, Verdict.IMPROVED}.isdisjoint(of_cell) for of_cell in said)
+
+
+def pairs_within(recorded: Recorded, cell_s: float) -> int:
+    """Return how many pairs each process of a cell has time for, at the recording's own pace."""
+    pair_s = 2 * statistics.median(new for by in recorded[Phase.LATENCY] for _, new in by)
+    return max(2, int((cell_s / PROCESSES - START_S) / pair_s))
