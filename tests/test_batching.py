@@ -14,31 +14,31 @@ def seconds(responses):
     return (max(r.done_ns for r in responses) - min(r.sent_ns for r in responses)) / 1e9
 
 
-def test_full_batch_leaves_at_once(ts_device, served, deploy, prepared, ask):
+def test_full_batch_leaves_at_once(ts_device, ts_served, ts_deploy, ts_prepared, ts_ask):
     """As many requests as batch_size: one batch, long before max_batch_delay."""
-    endpoint = deploy(served["noop"], ts_device, batch_size=BATCH, max_batch_delay_ms=DELAY_MS)
-    samples = prepared(served["noop"]).samples[:BATCH]
-    ask(endpoint, samples)  # warm-up: the first batch of a worker is slow
-    responses = ask(endpoint, samples)
+    endpoint = ts_deploy(ts_served["noop"], ts_device, batch_size=BATCH, max_batch_delay_ms=DELAY_MS)
+    samples = ts_prepared(ts_served["noop"]).samples[:BATCH]
+    ts_ask(endpoint, samples)  # warm-up: the first batch of a worker is slow
+    responses = ts_ask(endpoint, samples)
     traces = [Trace.of(response) for response in responses]
     assert {(trace.batch, trace.batch_size) for trace in traces} == {(traces[0].batch, BATCH)}
     assert seconds(responses) < 0.5 * DELAY_MS / 1e3
 
 
-def test_partial_batch_leaves_after_the_delay(ts_device, served, deploy, prepared, ask):
+def test_partial_batch_leaves_after_the_delay(ts_device, ts_served, ts_deploy, ts_prepared, ts_ask):
     """Too few requests wait for max_batch_delay, counted from the first job, and no longer than half as long again."""
-    endpoint = deploy(served["noop"], ts_device, batch_size=BATCH, max_batch_delay_ms=DELAY_MS)
-    samples = prepared(served["noop"]).samples[: BATCH - 1]
-    ask(endpoint, samples)
-    responses = ask(endpoint, samples)
+    endpoint = ts_deploy(ts_served["noop"], ts_device, batch_size=BATCH, max_batch_delay_ms=DELAY_MS)
+    samples = ts_prepared(ts_served["noop"]).samples[: BATCH - 1]
+    ts_ask(endpoint, samples)
+    responses = ts_ask(endpoint, samples)
     assert {Trace.of(response).batch_size for response in responses} == {BATCH - 1}
     assert 1.0 <= seconds(responses) / (DELAY_MS / 1e3) <= 1.5
 
 
-def test_answers_go_to_those_who_asked(ts_device, served, deploy, prepared, ask):
+def test_answers_go_to_those_who_asked(ts_device, ts_served, ts_deploy, ts_prepared, ts_ask):
     """Several batches of different bodies: every asker gets the answer to its own."""
-    endpoint = deploy(served["noop"], ts_device, batch_size=BATCH, max_batch_delay_ms=DELAY_MS)
-    samples = prepared(served["noop"]).samples[: 5 * BATCH]
-    responses = ask(endpoint, samples)
+    endpoint = ts_deploy(ts_served["noop"], ts_device, batch_size=BATCH, max_batch_delay_ms=DELAY_MS)
+    samples = ts_prepared(ts_served["noop"]).samples[: 5 * BATCH]
+    responses = ts_ask(endpoint, samples)
     assert len({(Trace.of(response).batch) for response in responses}) > 1
     assert [why_wrong(r.body, s) for r, s in zip(responses, samples, strict=True)] == [None] * len(samples)

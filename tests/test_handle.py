@@ -8,8 +8,8 @@ from pytest_torchserve.phase import HANDLE_PHASES
 
 
 @pytest.mark.parametrize("phase", HANDLE_PHASES)
-def test_handle(handle_run, phase, store):
+def test_handle(ts_handle_run, phase, ts_store):
     """Every batch was full, every answer of every timed batch is right; each phase's time is stored."""
-    assert handle_run.wrong == ()
-    assert handle_run.achieved_batch_size == handle_run.cell.deployment.batching.batch_size
-    store(handle_run, phase)
+    assert ts_handle_run.wrong == ()
+    assert ts_handle_run.achieved_batch_size == ts_handle_run.cell.deployment.batching.batch_size
+    ts_store(ts_handle_run, phase)

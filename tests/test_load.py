@@ -9,10 +9,10 @@ from pytest_torchserve.phase import Phase
 
 
 @pytest.mark.ts_models("resnet56")
-def test_load(load_run, store):
+def test_load(ts_load_run, ts_store):
     """Every request has an outcome, every answer is right; where the figures mean something else, it says INVALID."""
-    assert load_run.wrong == ()
-    load = load_run.cell.load
+    assert ts_load_run.wrong == ()
+    load = ts_load_run.cell.load
     if not isinstance(load, ClosedLoop):
-        assert load_run.traffic.asked == len(list(load.departures_ns()))
-    store(load_run, Phase.LATENCY)
+        assert ts_load_run.traffic.asked == len(list(load.departures_ns()))
+    ts_store(ts_load_run, Phase.LATENCY)

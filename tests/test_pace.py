@@ -5,7 +5,7 @@ from __future__ import annotations
 from pytest_torchserve.phase import Phase
 
 
-def test_pace(pace_run, store):
+def test_pace(ts_pace_run, ts_store):
     """Every answer is right; latency counts from when a request should have left. INVALID where it cannot keep up."""
-    assert pace_run.wrong == ()
-    store(pace_run, Phase.LATENCY)
+    assert ts_pace_run.wrong == ()
+    ts_store(ts_pace_run, Phase.LATENCY)

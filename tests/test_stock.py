@@ -11,8 +11,8 @@ from pytest_torchserve.phase import HANDLE_PHASES
 @pytest.mark.ts_batch_sizes(4)
 @pytest.mark.ts_effort(processes=1, cell_seconds=5)
 @pytest.mark.parametrize("phase", HANDLE_PHASES)
-def test_stock(handle_run, phase, store):
+def test_stock(ts_handle_run, phase, ts_store):
     """Right answers, full batches and the same phases as from a handler of our own."""
-    assert handle_run.wrong == ()
-    assert handle_run.achieved_batch_size == handle_run.cell.deployment.batching.batch_size
-    store(handle_run, phase)
+    assert ts_handle_run.wrong == ()
+    assert ts_handle_run.achieved_batch_size == ts_handle_run.cell.deployment.batching.batch_size
+    ts_store(ts_handle_run, phase)

@@ -13,38 +13,38 @@ from pytest_torchserve.trace import Trace
 IMAGES = {"batch_size": 4, "max_batch_delay_ms": 500}
 
 
-def test_without_workers_a_clear_503(ts_device, served, deploy, prepared, ask):
+def test_without_workers_a_clear_503(ts_device, ts_served, ts_deploy, ts_prepared, ts_ask):
     """A model that is registered but has no worker answers 503 and says that there is none."""
-    endpoint = deploy(served["noop"], ts_device, workers=0)
-    (response,) = ask(endpoint, prepared(served["noop"]).samples[:1])
+    endpoint = ts_deploy(ts_served["noop"], ts_device, workers=0)
+    (response,) = ts_ask(endpoint, ts_prepared(ts_served["noop"]).samples[:1])
     assert response.status == 503
     assert b"worker" in response.body.lower()
 
 
-def test_scaling_is_synchronous(ts_device, served, deploy):
+def test_scaling_is_synchronous(ts_device, ts_served, ts_deploy):
     """After a call to scale TorchServe reports exactly that many workers, all of them ready."""
-    endpoint = deploy(served["noop"], ts_device, workers=0)
+    endpoint = ts_deploy(ts_served["noop"], ts_device, workers=0)
     for wanted in (0, 2, 1):
         endpoint.scale(wanted)
         assert [worker.status for worker in endpoint.workers()] == ["READY"] * wanted
 
 
-def test_workers_persist(ts_device, served, deploy, prepared, ask):
+def test_workers_persist(ts_device, ts_served, ts_deploy, ts_prepared, ts_ask):
     """One request after another is answered by the same process, which counts its batches."""
-    endpoint = deploy(served["noop"], ts_device)
-    sample = prepared(served["noop"]).samples[:1]
-    traces = [Trace.of(ask(endpoint, sample)[0]) for _ in range(5)]
+    endpoint = ts_deploy(ts_served["noop"], ts_device)
+    sample = ts_prepared(ts_served["noop"]).samples[:1]
+    traces = [Trace.of(ts_ask(endpoint, sample)[0]) for _ in range(5)]
     assert {trace.pid for trace in traces} == {endpoint.workers()[0].pid}
     assert [trace.batch - traces[0].batch for trace in traces] == [0, 1, 2, 3, 4]
 
 
-def test_two_models_side_by_side(ts_device, served, deploy, prepared, ask):
+def test_two_models_side_by_side(ts_device, ts_served, ts_deploy, ts_prepared, ts_ask):
     """Each answers its own samples rightly, from its own process, on the device that was asked for."""
     pids = set()
-    for model in (served["noop"], served["resnet56"]):
-        endpoint = deploy(model, ts_device, **({} if model.network is None else IMAGES))
-        samples = prepared(model).samples[:3]
-        responses = ask(endpoint, samples)
+    for model in (ts_served["noop"], ts_served["resnet56"]):
+        endpoint = ts_deploy(model, ts_device, **({} if model.network is None else IMAGES))
+        samples = ts_prepared(model).samples[:3]
+        responses = ts_ask(endpoint, samples)
         assert [why_wrong(r.body, s) for r, s in zip(responses, samples, strict=True)] == [None] * 3
         assert {Trace.of(r).device.partition(":")[0] for r in responses} <= {
             "none",
@@ -54,13 +54,13 @@ def test_two_models_side_by_side(ts_device, served, deploy, prepared, ask):
     assert len(pids) == 2
 
 
-def test_a_broken_image_spoils_nothing_but_itself(ts_device, served, deploy, prepared, ask):
+def test_a_broken_image_spoils_nothing_but_itself(ts_device, ts_served, ts_deploy, ts_prepared, ts_ask):
     """In a batch of four the broken one gets a 400 that says why; its neighbours get their answers."""
-    endpoint = deploy(served["resnet56"], ts_device, **IMAGES)
-    samples = list(prepared(served["resnet56"]).samples[:4])
+    endpoint = ts_deploy(ts_served["resnet56"], ts_device, **IMAGES)
+    samples = list(ts_prepared(ts_served["resnet56"]).samples[:4])
     broken = samples[2]
     samples[2] = type(broken)(name="broken", body=broken.body[: len(broken.body) // 2], answer=broken.answer)
-    responses = ask(endpoint, samples)
+    responses = ts_ask(endpoint, samples)
     assert [response.status for response in responses] == [200, 200, 400, 200]
     assert b"wanted an encoded RGB image" in responses[2].body
     assert [why_wrong(responses[i].body, samples[i]) for i in (0, 1, 3)] == [None] * 3
@@ -68,17 +68,17 @@ def test_a_broken_image_spoils_nothing_but_itself(ts_device, served, deploy, pre
 
 
 @pytest.mark.gpu
-def test_workers_beyond_the_gpus_share_them(served, deploy, prepared, ask, ts_session):
+def test_workers_beyond_the_gpus_share_them(ts_served, ts_deploy, ts_prepared, ts_ask, ts_session):
     """One worker more than there are GPUs: all are on GPUs, dealt out in turn; none falls back to the CPU."""
     gpus, reason = environment.gpus()
     if not gpus:
         (pytest.fail if ts_session.config.require_gpu else pytest.skip)(f"no GPU: {reason}")
     workers = len(gpus) + 1
-    endpoint = deploy(served["resnet56"], "gpu", workers=workers)
-    sample = prepared(served["resnet56"]).samples[:1]
+    endpoint = ts_deploy(ts_served["resnet56"], "gpu", workers=workers)
+    sample = ts_prepared(ts_served["resnet56"]).samples[:1]
     devices = {}
     for _ in range(20 * workers):
-        trace = Trace.of(ask(endpoint, sample)[0])
+        trace = Trace.of(ts_ask(endpoint, sample)[0])
         devices[trace.pid] = trace.device
     assert len(devices) == workers
     counts = Counter(devices.values())

@@ -1,89 +1,65 @@
-"""A session's end: verdicts, what history says, the report, and the last words."""
+"""The end of a session that has tests of ours: verdicts, what history says, the report, and the last words.
+
+Registered as a plugin only then; elsewhere none of these hooks exists.
+"""
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_torchserve import closing, history, record, verdict_tables
+from pytest_torchserve import closing, history, missing, options, record, traffic_tables, verdict_tables
 from pytest_torchserve.errors import SuiteError
 from pytest_torchserve.fixtures import SESSION_KEY
-from pytest_torchserve.matrix import CONFIG_KEY, PACE_LOAD
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Generator
 
     from pytest_torchserve.session import Session
 
-INCONCLUSIVE_KEY: pytest.StashKey[list[str]] = pytest.StashKey()
-DESELECTED_KEY: pytest.StashKey[set[str]] = pytest.StashKey()
+COMPARED_LINES_KEY: pytest.StashKey[list[str]] = pytest.StashKey()
+FAILED_KEY: pytest.StashKey[set[str]] = pytest.StashKey()
+ENDED_KEY: pytest.StashKey[dict[str, bool]] = pytest.StashKey()
+"""The tests that have come to their end: whether each has failed."""
 
 
-@pytest.hookimpl(optionalhook=True, tryfirst=True)
-def pytest_benchmark_compare_machine_info(
-    config: pytest.Config, machine_info: dict[str, Any], compared_benchmark: dict[str, Any]
-) -> None:
-    """Refuse, before anything is started, to compare what was measured under different conditions."""
-    theirs = compared_benchmark["machine_info"]
-    if config.getoption("ts_compare_across") or not history.is_ours(theirs):
-        return
-    differing = history.differences(machine_info, theirs)
-    if differing:
-        raise pytest.UsageError(
-            "wanted: a saved run of this environment to compare with (--benchmark-compare)\n"
-            f"found: that of {compared_benchmark.get('datetime', 'then')} is of another: {'; '.join(differing)}\n"
-            "what to do: name another saved run, or say --ts-compare-across"
-        )
-
-
-def pytest_deselected(items: Sequence[pytest.Item]) -> None:
-    """Remember what nobody asked for: it cannot be missing."""
-    for item in items:
-        item.config.stash.setdefault(DESELECTED_KEY, set()).add(item.nodeid)
-
-
-def asked_for(config: pytest.Config, nodeid: str, cell: Mapping[str, Any]) -> bool:
-    """Whether a test was to run: it lies where the session looked, was not deselected, and its cell was wanted.
-
-    Args:
-        cell: what the saved entry says of it.
-    """
-    told = config.stash[CONFIG_KEY]
-    unwanted = cell.get("kind") == "handle" and cell.get("batch_size") not in told.batch_sizes
-    unwanted |= bool(cell.get("load")) and cell["load"] not in {PACE_LOAD, *(load.name for load in told.loads)}
-    if unwanted or nodeid in config.stash.get(DESELECTED_KEY, set()):
-        return False
-    file, _, rest = nodeid.partition("::")
-    place = config.rootpath / file
-    for argument in config.args:
-        path, _, within = str(argument).partition("::")
-        if place.is_relative_to(config.invocation_params.dir / path) and rest.startswith(within):
-            return True
-    return False
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    """A failing test stores nothing, and shows the server's last words."""
+    report = yield
+    failed = item.config.stash.setdefault(FAILED_KEY, set())
+    if report.failed:
+        failed.add(item.nodeid)
+    if report.when == "teardown":  # the last of its reports: one that was interrupted has none
+        item.config.stash.setdefault(ENDED_KEY, {})[item.nodeid] = item.nodeid in failed
+    if not report.passed:
+        record.forget(item)
+    if report.failed and "ts_session" in getattr(item, "fixturenames", ()):
+        session = item.config.stash[SESSION_KEY]
+        if session.server is not None:
+            title = f"TorchServe log (kept in {session.server.folder})"
+            report.sections.append((title, session.server.log_tail()))
+    return report
 
 
 @pytest.hookimpl(tryfirst=True, wrapper=True)  # before pytest-benchmark's wrapper, which saves and compares
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
     """Stop everything, judge, let pytest-benchmark save, and write the report."""
     config = session.config
-    ours = config.stash.get(SESSION_KEY, None)
-    lines = record.set_aside_invalid(config, ours.runs.values() if ours is not None else ())
-    missing = record.absent(config, functools.partial(asked_for, config)) if ours is not None else []
-    lines += [f"missing: {words}" for words in missing]
-    lines += ["the session fails: cells that were there are missing"] if missing else []
-    config.stash[INCONCLUSIVE_KEY] = lines
-    fails = bool(missing)
-    if ours is not None:
-        ours.close(failed=session.testsfailed > 0)
-        ours.conclude()
-        record.add_verdicts(config, ours.comparisons)
-        fails |= ours.fails
+    ours = config.stash[SESSION_KEY]
+    lines = record.set_aside_invalid(config, ours.runs.values())
+    absent = missing.lines(session, config.stash.get(ENDED_KEY, {}))
+    config.stash[COMPARED_LINES_KEY] = lines + absent
+    ours.close(failed=session.testsfailed > 0)
+    ours.conclude()
+    record.add_verdicts(config, ours.comparisons)
+    fails = ours.fails or any(line.startswith("missing: ") for line in absent)
+    fails |= ours.config.checks_only and any(run.errors for run in ours.runs.values())
     if fails and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     result = yield
-    if ours is not None and ours.runs and ours.config.report is not None:
+    if ours.runs and ours.config.report is not None:
         told = _report(ours, config)
         reporter: Any = config.pluginmanager.getplugin("terminalreporter")
         if reporter is not None:  # its summary has been written already
@@ -96,9 +72,11 @@ def _report(session: Session, config: pytest.Config) -> str:
     from pytest_torchserve import report  # noqa: PLC0415 - matplotlib is only for those who want a report
 
     assert session.config.report is not None  # noqa: S101 - the caller has asked
+    if session.journal.path is None:
+        return "no report: --benchmark-disable measures nothing"
     try:
         document = report.read([session.journal.path])
-        document.history = history.load(record.saved_files(config), document.environment)
+        document.history = history.load(record.saved_files(config), document.environment, document.runs)
         page = report.write(document, session.config.report)
     except SuiteError as error:
         return f"no report: {error}"
@@ -115,30 +93,44 @@ def pytest_benchmark_group_stats(config: pytest.Config, benchmarks: list[dict[st
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
-    """What makes two runs comparable goes into every saved file."""
-    machine_info.update(config.stash[CONFIG_KEY].machine_info())
+    """Add what makes two runs comparable to a saved file that holds an entry of ours."""
+    if record.stored_any(config):
+        machine_info.update(options.of(config).machine_info())
 
 
 @pytest.hookimpl(tryfirst=True)  # pytest-benchmark's may end in a PerformanceRegression
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """The tables, the verdicts, the notices, and where the wall-clock went."""
-    for line in config.stash.get(INCONCLUSIVE_KEY, []):
+    """Write the tables, the verdicts, the notices, and where the wall-clock went."""
+    session = config.stash[SESSION_KEY]
+    lines = [*config.stash.setdefault(COMPARED_LINES_KEY, [])]
+    if session.server is not None or session.runs or record.stored_any(config):
+        terminalreporter.section("torchserve")
+        width = terminalreporter._tw.fullwidth if terminalreporter.isatty else None  # noqa: SLF001 - pytest's own writer
+        lines += _checked(session) if session.config.checks_only else _measured(config, session, width)
+        lines += [f"notice: {notice}" for notice in dict.fromkeys(session.notices)]
+        if session.journal.path is not None:
+            lines.append(f"every run, with raw samples: {session.journal.path}")
+        lines.append(session.ledger.line())
+    for line in lines:
         terminalreporter.write_line(line)
-    session = config.stash.get(SESSION_KEY, None)
-    if session is None or (session.server is None and not session.runs):
-        return
-    width = terminalreporter._tw.fullwidth  # noqa: SLF001 - what pytest itself writes to
-    terminalreporter.section("torchserve")
-    for line in closing.lines(list(session.runs.values()), width=width):
-        terminalreporter.write_line(line)
-    told = session.config.baseline
-    if told is not None:
-        found = verdict_tables.lines(
-            session.comparisons, session.uncompared, session.config.rules, told.words, width=width
-        )
-        for line in found:
-            terminalreporter.write_line(line)
-    for notice in dict.fromkeys(session.notices):
-        terminalreporter.write_line(f"notice: {notice}")
-    terminalreporter.write_line(f"every run, with raw samples: {session.journal.path}")
-    terminalreporter.write_line(session.ledger.line())
+
+
+def _checked(session: Session) -> list[str]:
+    """Say what --benchmark-disable leaves to say: no figure, for none is worth one."""
+    runs = session.runs.values()
+    bad = [run for run in runs if run.wrong or run.errors]
+    told = f"--benchmark-disable: {len(runs) - len(bad)} of {len(runs)} cells answered rightly; nothing is stored"
+    return [told, *traffic_tables.stamp_lines(bad)]
+
+
+def _measured(config: pytest.Config, session: Session, width: int | None) -> list[str]:
+    """Return the lines of tables and verdicts, of all that was measured or stored."""
+    runs = list(session.runs.values())
+    shown = set(map(id, runs))
+    runs += [run for run in config.stash.get(record.STORED_KEY, []) if id(run) not in shown]
+    found = closing.lines(runs, width=width)
+    told = session.config
+    if told.baseline_named is not None:
+        baseline = told.baseline.words if told.baseline is not None else told.baseline_named
+        found += verdict_tables.lines(session.comparisons, session.uncompared, told.rules, baseline, width=width)
+    return found

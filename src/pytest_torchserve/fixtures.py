@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from pytest_torchserve import environment, record
-from pytest_torchserve.clock import MonotonicClock
+from pytest_torchserve import environment
 from pytest_torchserve.deployment import Batching, Deployment, Device
 from pytest_torchserve.errors import SuiteError
-from pytest_torchserve.load import FullBatches
+from pytest_torchserve.ledger import Account
 
+# Of ours nothing heavy is imported here: this module is loaded into every pytest session of its environment.
 if TYPE_CHECKING:
     from pytest_torchserve.endpoint import Endpoint
     from pytest_torchserve.inputs.prepared import Prepared
-    from pytest_torchserve.measure import Cell, Effort, Run
+    from pytest_torchserve.ledger import Ledger
+    from pytest_torchserve.measure import Cell, Effort, Kind, Run
     from pytest_torchserve.model import Model, Sample
     from pytest_torchserve.phase import Phase
     from pytest_torchserve.response import Response
@@ -26,9 +27,30 @@ if TYPE_CHECKING:
 
 SESSION_KEY: pytest.StashKey[Session] = pytest.StashKey()
 MODELS_KEY: pytest.StashKey[tuple[Model, ...]] = pytest.StashKey()
+LEDGER_KEY: pytest.StashKey[Ledger] = pytest.StashKey()
+
+COMPARED_KEY: pytest.StashKey[list[dict[str, Any]]] = pytest.StashKey()
+"""What the saved runs of ours that are compared with were made on."""
+
+DESELECTED_KEY: pytest.StashKey[set[str]] = pytest.StashKey()
+"""The node ids of the tests that nobody asked for."""
+
+RUN_FIXTURES: dict[str, Kind] = {
+    "ts_init_run": "init",
+    "ts_handle_run": "handle",
+    "ts_pace_run": "load",
+    "ts_load_run": "load",
+    "ts_capacity_run": "capacity",
+}
+"""The fixtures that measure, and what kind of cell each does."""
 
 T = TypeVar("T")
 Deploy = Callable[..., "Endpoint"]
+
+
+def is_ours(item: pytest.Item) -> bool:
+    """Return whether a test uses what this plugin offers."""
+    return not {"ts_session", "ts_store"}.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 def need_device(device: Device, *, require_gpu: bool) -> None:
@@ -61,6 +83,13 @@ def effort_for(request: pytest.FixtureRequest, usual: Effort) -> Effort:
 @pytest.fixture(scope="session")
 def ts_session(pytestconfig: pytest.Config) -> Session:
     """The session: everything below stands on it. Nothing is started by asking for it."""
+    if SESSION_KEY not in pytestconfig.stash:
+        pytest.fail(
+            "wanted: ts_session among the arguments of a test, or of a fixture that it names\n"
+            "found: it was asked for while a test runs (request.getfixturevalue), and no other test names it\n"
+            "what to do: name ts_session in the test's arguments: a session without it has no server of ours",
+            pytrace=False,
+        )
     return pytestconfig.stash[SESSION_KEY]
 
 
@@ -80,31 +109,31 @@ def _measured(request: pytest.FixtureRequest, session: Session) -> Iterator[Run]
 
 
 @pytest.fixture
-def init_run(request: pytest.FixtureRequest, ts_session: Session) -> Iterator[Run]:
+def ts_init_run(request: pytest.FixtureRequest, ts_session: Session) -> Iterator[Run]:
     """New workers of one model on one device, timed from nothing to ready."""
     yield from _measured(request, ts_session)
 
 
 @pytest.fixture
-def handle_run(request: pytest.FixtureRequest, ts_session: Session) -> Iterator[Run]:
+def ts_handle_run(request: pytest.FixtureRequest, ts_session: Session) -> Iterator[Run]:
     """Full batches of one model × device × batch size, timed."""
     yield from _measured(request, ts_session)
 
 
 @pytest.fixture
-def pace_run(request: pytest.FixtureRequest, ts_session: Session) -> Iterator[Run]:
+def ts_pace_run(request: pytest.FixtureRequest, ts_session: Session) -> Iterator[Run]:
     """One model × device under a constant rate, timed."""
     yield from _measured(request, ts_session)
 
 
 @pytest.fixture
-def load_run(request: pytest.FixtureRequest, ts_session: Session) -> Iterator[Run]:
+def ts_load_run(request: pytest.FixtureRequest, ts_session: Session) -> Iterator[Run]:
     """One model × device × batching under one load."""
     yield from _measured(request, ts_session)
 
 
 @pytest.fixture
-def capacity_run(request: pytest.FixtureRequest, ts_session: Session) -> Iterator[Run]:
+def ts_capacity_run(request: pytest.FixtureRequest, ts_session: Session) -> Iterator[Run]:
     """The highest rate at which one model × device × batching meets the latency goal."""
     yield from _measured(request, ts_session)
 
@@ -118,14 +147,14 @@ def ts_device(request: pytest.FixtureRequest, ts_session: Session) -> Device:
 
 
 @pytest.fixture(scope="session")
-def served(pytestconfig: pytest.Config) -> dict[str, Model]:
+def ts_served(pytestconfig: pytest.Config, ts_session: Session) -> dict[str, Model]:  # noqa: ARG001 - it is one of ours
     """The models of this repository, by name."""
     return {model.name: model for model in pytestconfig.stash[MODELS_KEY]}
 
 
 @pytest.fixture(scope="module")
-def deploy(ts_session: Session) -> Iterator[Deploy]:
-    """`deploy(model, device, batch_size=1, max_batch_delay_ms=…, workers=1)`; undone after the module's tests."""
+def ts_deploy(ts_session: Session) -> Iterator[Deploy]:
+    """`ts_deploy(model, device, batch_size=1, max_batch_delay_ms=…, workers=1)`; undone after the module's tests."""
     made: list[Deployment] = []
 
     def deploy_(
@@ -146,26 +175,32 @@ def deploy(ts_session: Session) -> Iterator[Deploy]:
 
 
 @pytest.fixture
-def store(request: pytest.FixtureRequest) -> Callable[[Run, Phase], None]:
-    """`store(run, phase)` makes the phase's samples this test's pytest-benchmark entry."""
+def ts_store(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Callable[[Run, Phase], None]:
+    """`ts_store(run, phase)` makes the phase's samples this test's pytest-benchmark entry."""
 
     def store_(run: Run, phase: Phase) -> None:
-        record.replay(request, run, phase)
+        from pytest_torchserve import record  # noqa: PLC0415 - see the module's top
+
+        with pytestconfig.stash[LEDGER_KEY].span(Account.RECORDS):
+            record.replay(request, run, phase)
 
     return store_
 
 
 @pytest.fixture
-def prepared(ts_session: Session) -> Callable[[Model], Prepared]:
-    """`prepared(model)`: its weights, samples and golden answers."""
+def ts_prepared(ts_session: Session) -> Callable[[Model], Prepared]:
+    """`ts_prepared(model)`: its weights, samples and golden answers."""
     return ts_session.prepared
 
 
 @pytest.fixture
-def ask() -> Callable[[Endpoint, Sequence[Sample]], list[Response]]:
-    """`ask(endpoint, samples)` sends them all at once and returns the responses in their order."""
+def ts_ask() -> Callable[[Endpoint, Sequence[Sample]], list[Response]]:
+    """`ts_ask(endpoint, samples)` sends them all at once and returns the responses in their order."""
 
     def ask_(endpoint: Endpoint, samples: Sequence[Sample]) -> list[Response]:
+        from pytest_torchserve.clock import MonotonicClock  # noqa: PLC0415 - see the module's top
+        from pytest_torchserve.load import FullBatches  # noqa: PLC0415 - likewise
+
         answers: list[Response] = []
 
         def more(responses: Sequence[Response]) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pytest
 
 QUICK = {
     "ts_processes": 1,
@@ -24,6 +27,16 @@ USUAL = {
     "ts_capacity_seconds": 30.0,
     "ts_baseline_seconds": 120.0,
 }
+
+CHECK = {
+    **QUICK,
+    "ts_batch_sizes": "1,4,16",
+    "ts_cell_seconds": 0.5,
+    "ts_requests": 8,
+    "ts_load_seconds": 1.0,
+    "ts_capacity_seconds": 2.0,
+}
+"""Under --benchmark-disable: enough to see that everything works."""
 
 # option, keywords for addoption; the defaults of USUAL and QUICK stand in the help.
 TABLE: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -127,12 +140,21 @@ TABLE: tuple[tuple[str, dict[str, Any]], ...] = (
     ),
     ("--ts-baseline-seconds", {"type": float, "metavar": "S", "help": "budget of a compared cell (default 120)"}),
     (
+        "--ts-baseline-processes",
+        {
+            "type": int,
+            "default": 8,
+            "metavar": "N",
+            "help": "worker processes that a compared cell samples at most; each is one sample (default %(default)s)",
+        },
+    ),
+    (
         "--ts-min-effect",
-        {"default": "2%", "metavar": "X", "help": "a smaller change is none (default 2%%)"},
+        {"default": "2%", "metavar": "X", "help": "changes below this are ignored (default 2%%)"},
     ),
     (
         "--ts-max-regression",
-        {"metavar": "X", "help": "a regression beyond this fails the session (default: --ts-min-effect)"},
+        {"metavar": "X", "help": "a regression beyond this fails the session (default: same as --ts-min-effect)"},
     ),
     ("--ts-strict", {"action": "store_true", "help": "an inconclusive verdict fails the session, too"}),
     (
@@ -164,3 +186,20 @@ TABLE: tuple[tuple[str, dict[str, Any]], ...] = (
         {"metavar": "FILE", "help": "every run as a line of JSON (default: in .benchmarks/journal)"},
     ),
 )
+
+
+def add(parser: pytest.Parser) -> None:
+    """Add the options to pytest's parser."""
+    group = parser.getgroup("torchserve", "performance of models served with TorchServe")
+    for name, keywords in TABLE:
+        group.addoption(name, **keywords)
+
+
+def given(config: pytest.Config) -> list[str]:
+    """Return the names of the options that have another value than their default."""
+    usual: dict[str, Any] = {
+        name: keywords.get("default", False if keywords.get("action") == "store_true" else None)
+        for name, keywords in TABLE
+    }
+    found = {name: config.getoption(name.lstrip("-").replace("-", "_")) for name in usual}
+    return [name for name, value in found.items() if value != usual[name]]

@@ -16,6 +16,7 @@ from pytest_torchserve.config import Attach, Engine
 from pytest_torchserve.deployment import Batching
 from pytest_torchserve.errors import OptionError
 from pytest_torchserve.load import ClosedLoop, ConstantRate, Poisson
+from pytest_torchserve.measure.run import FEWEST_SAMPLES
 from pytest_torchserve.verdict import Rules
 
 if TYPE_CHECKING:
@@ -134,8 +135,8 @@ def fraction(option: str, text: str) -> float:
     return number
 
 
-def compared(config: pytest.Config, server: ServerSettings) -> tuple[Baseline | None, ServerSettings]:
-    """What is the baseline, and its server's settings: the candidate's, but for what is said of its own."""
+def compared(config: pytest.Config, server: ServerSettings) -> tuple[str | None, ServerSettings]:
+    """Return what is named as the baseline, and its server's settings: the candidate's, but for those of its own."""
     wanted = config.getoption("ts_baseline")
     needing = ("max_regression", "strict", "baseline_config", "baseline_worker_env")
     given = [name for name in needing if config.getoption(f"ts_{name}")]
@@ -153,19 +154,29 @@ def compared(config: pytest.Config, server: ServerSettings) -> tuple[Baseline | 
             found="both",
             do="leave one out: what someone else runs is left as it is, and cannot be given a second side",
         )
-    found = baseline.parse(wanted, config.rootpath)
     own_config, own_env = config.getoption("ts_baseline_config"), config.getoption("ts_baseline_worker_env")
-    if (own_config or own_env) and found.kind != "python":
+    server = replace(server, inference_port=0, management_port=0)  # the candidate's have those that were asked for
+    if own_config:
+        settings.read_properties(Path(own_config))
+        server = replace(server, config=Path(own_config).resolve())
+    return wanted, replace(server, worker_env=settings.parse_worker_env(own_env)) if own_env else server
+
+
+def resolved(config: pytest.Config, wanted: str) -> Baseline:
+    """Find the baseline: extract a revision, look into a folder, ask another Python.
+
+    Raises:
+        OptionError: there is no such baseline, or it has no server of its own that settings could be for.
+    """
+    found = baseline.parse(wanted, config.rootpath)
+    own = config.getoption("ts_baseline_config") or config.getoption("ts_baseline_worker_env")
+    if own and found.kind != "python":
         raise OptionError(
             wanted="--ts-baseline=python:VENV with settings of the baseline's own server",
             found=f"--ts-baseline={wanted}, which shares the candidate's server",
             do=f"write --ts-baseline=python:{sys.prefix} to compare this environment with itself under other settings",
         )
-    server = replace(server, inference_port=0, management_port=0)  # the candidate's have those that were asked for
-    if own_config:
-        settings.read_properties(Path(own_config))
-        server = replace(server, config=Path(own_config).resolve())
-    return found, replace(server, worker_env=settings.parse_worker_env(own_env)) if own_env else server
+    return found
 
 
 def rules(config: pytest.Config) -> Rules:
@@ -188,6 +199,17 @@ def ports(ports: list[int]) -> None:
             found=" and ".join(map(str, ports)),
             do="give other numbers, or leave them out: free ports are then chosen",
         )
+
+
+def processes(number: int) -> int:
+    """Return how many processes a compared cell samples: enough for an interval."""
+    if number < FEWEST_SAMPLES:
+        raise OptionError(
+            wanted=f"--ts-baseline-processes from {FEWEST_SAMPLES}: fewer have no interval",
+            found=str(number),
+            do="give a larger number, or leave the option out",
+        )
+    return number
 
 
 def positive(option: str, number: float) -> None:

@@ -1,30 +1,26 @@
-"""The pytest plugin: options, what to parametrize, and in which order."""
+"""The pytest plugin's entry point: options, our hook, and the question whether a session has any test of ours.
+
+It is loaded into every pytest session of its environment. Until a test of ours is collected it imports nothing
+heavy, starts nothing, and leaves options, comparisons and saved files of others alone.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_torchserve import environment, hooks, options, record
-from pytest_torchserve.config import Expected
-from pytest_torchserve.deployment import DEVICES
-from pytest_torchserve.errors import OptionError
-from pytest_torchserve.fixtures import SESSION_KEY
+from pytest_torchserve import hooks, option_table
+from pytest_torchserve.fixtures import COMPARED_KEY, DESELECTED_KEY, LEDGER_KEY, RUN_FIXTURES, is_ours
 from pytest_torchserve.ledger import Ledger
-from pytest_torchserve.matrix import CONFIG_KEY, models
-from pytest_torchserve.measure import Cell
-from pytest_torchserve.progress import Progress
-from pytest_torchserve.session import Session
 
-pytest_plugins = ("pytest_torchserve.fixtures", "pytest_torchserve.matrix", "pytest_torchserve.finish")
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
 
-LEDGER_KEY: pytest.StashKey[Ledger] = pytest.StashKey()
+pytest_plugins = ("pytest_torchserve.fixtures",)
 
 _MARKERS = (
-    "cpu: runs on the CPU",
-    "gpu: runs on a GPU; skipped with its reason where there is none",
-    "capacity: searches for the highest rate that meets --ts-slo-ms; takes minutes",
     "ts_models(name, ...): measure only these models of the catalogue",
     "ts_effort(processes=…, cell_seconds=…, init_rounds=…): at most this much",
     "ts_batch_sizes(n, ...): measure only these of the batch sizes",
@@ -32,106 +28,93 @@ _MARKERS = (
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Our options."""
-    options.add(parser)
+    """Add our options."""
+    option_table.add(parser)
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
-    """Our hook."""
+    """Add our hook."""
     pluginmanager.add_hookspecs(hooks)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Read the options once; a bad one is a usage error before anything starts."""
+    """Read our options where any is given; a bad one is a usage error before anything starts."""
     for marker in _MARKERS:
         config.addinivalue_line("markers", marker)
     config.stash[LEDGER_KEY] = Ledger()
-    try:
-        config.stash[CONFIG_KEY] = options.read(config)
-    except OptionError as error:
-        raise pytest.UsageError(str(error)) from error
+    if option_table.given(config):
+        from pytest_torchserve import options  # noqa: PLC0415 - only for those who use them
+
+        options.of(config)
 
 
-def cell_of(item: pytest.Item) -> Cell | None:
-    """The cell that a test measures."""
-    callspec = getattr(item, "callspec", None)
-    parameters = callspec.params.values() if callspec else ()
-    return next((value for value in parameters if isinstance(value, Cell)), None)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Parametrize the tests that ask for a run or a device of ours."""
+    if not {"ts_device", *RUN_FIXTURES}.isdisjoint(metafunc.fixturenames):
+        from pytest_torchserve import matrix  # noqa: PLC0415 - only where a test of ours is
+
+        matrix.generate(metafunc)
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Bring tests of one deployment together, so that its workers are loaded once; else keep the order.
+@contextlib.contextmanager
+def _seen_as_benchmarks(items: Sequence[pytest.Item]) -> Iterator[None]:
+    """Let pytest-benchmark take the tests that measure for benchmarks.
 
-    With --ts-url only what someone else's server can be asked is left; and a search for capacity, which takes
-    minutes and overloads what it asks, only where `-m` names it.
+    It goes by the name `benchmark` among a test's fixtures, for --benchmark-only and --benchmark-skip. Ours ask for
+    that fixture only when the figures are there; so the name is lent to them. Tests of one function share the list.
     """
-    attached, searching = config.stash[CONFIG_KEY].attach is not None, "capacity" in (config.option.markexpr or "")
-    left: list[pytest.Item] = []
-    others: list[pytest.Item] = []
+    asking = {"ts_store", *RUN_FIXTURES}
+    measuring = (item for item in items if not asking.isdisjoint(getattr(item, "fixturenames", ())))
+    lists: dict[int, list[str]] = {id(item.fixturenames): item.fixturenames for item in measuring}  # type: ignore[attr-defined]
+    lent = [names for names in lists.values() if "benchmark" not in names]
+    for names in lent:
+        names.append("benchmark")
+    try:
+        yield
+    finally:
+        for names in lent:
+            names.remove("benchmark")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
+    """Let everybody else select and order; then bring tests of one deployment together."""
+    with _seen_as_benchmarks(items):
+        result = yield
+    if any(map(is_ours, items)):
+        from pytest_torchserve import collection  # noqa: PLC0415 - only where a test of ours is
+
+        collection.arrange(config, items)
+    return result
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    """Remember what nobody asked for: it cannot be missing from a comparison."""
     for item in items:
-        cell = cell_of(item)
-        ours = cell is None or cell.deployment.device in DEVICES
-        wanted = not (attached and ours) and (searching or cell is None or cell.kind != "capacity")
-        (left if wanted else others).append(item)
-    if others:
-        config.hook.pytest_deselected(items=others)
-    items[:] = left
-    first: dict[str, int] = {}
-    places: dict[pytest.Item, tuple[int, int]] = {}
-    for index, item in enumerate(items):
-        cell = cell_of(item)
-        # An init cell comes first: it ends the deployment's workers, and leaves its last one to the others.
-        places[item] = (first.setdefault(cell.deployment.name, index), cell.kind != "init") if cell else (index, 0)
-    items.sort(key=places.__getitem__)
+        item.config.stash.setdefault(DESELECTED_KEY, set()).add(item.nodeid)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Know what the tests will ask for; start nothing."""
-    config = session.config
-    models(config)
-    if config.option.collectonly:
+    """Take part in the session where it has a test of ours; start nothing."""
+    if any(map(is_ours, session.items)):
+        from pytest_torchserve import collection  # noqa: PLC0415 - only where a test of ours is
+
+        collection.take_part(session)
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_benchmark_compare_machine_info(config: pytest.Config, compared_benchmark: dict[str, Any]) -> None:
+    """Keep what a saved run of ours was made on, until it is known whether this session has a test of ours.
+
+    pytest-benchmark asks before anything is collected. Our fields are taken out of what it looks at: this session has
+    none yet, and pytest-benchmark would warn of that as of a difference.
+    """
+    theirs = compared_benchmark["machine_info"]
+    if not {"torchserve", "cpu_model"} <= theirs.keys():
         return
-    expected = Expected()
-    wanted = [cell for cell in map(cell_of, session.items) if cell is not None]
-    for cell in wanted:
-        expected.deployments[cell.deployment.name] += 1
-    runnable = [cell for cell in dict.fromkeys(wanted) if cell.deployment.device != "gpu" or environment.gpus()[0]]
-    for cell in runnable:
-        deployment = cell.deployment
-        if config.stash[CONFIG_KEY].attach is not None:
-            continue
-        expected.models[deployment.model.name] = deployment.model
-        expected.archived[deployment.model.name, deployment.device] = deployment
-    expected.cells = len(runnable)
-    reporter: Any = config.pluginmanager.getplugin("terminalreporter")
-    capture: Any = config.pluginmanager.getplugin("capturemanager")
+    from pytest_torchserve import history  # noqa: PLC0415 - only for a file of ours
 
-    def write(text: str) -> None:
-        if reporter is None or config.option.verbose < 0:
-            return
-        with capture.global_and_fixture_disabled():
-            reporter._tw._file.write(text)  # noqa: SLF001 - pytest has no public way to write a partial line
-            reporter._tw._file.flush()  # noqa: SLF001
-
-    width = reporter._tw.fullwidth if reporter is not None and reporter.isatty else 0  # noqa: SLF001
-
-    def column() -> int:
-        return reporter._tw.width_of_current_line if reporter is not None else 0  # noqa: SLF001
-
-    progress = Progress(write, width=width, total=expected.cells, column=column)
-    config.stash[SESSION_KEY] = Session(config.stash[CONFIG_KEY], expected, progress, config.stash[LEDGER_KEY])
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Any:
-    """A failing test stores nothing, and shows the server's last words."""
-    report = yield
-    if not report.passed:
-        record.forget(item)
-    if report.failed:
-        session = item.config.stash.get(SESSION_KEY, None)
-        if session is not None and session.server is not None:
-            title = f"TorchServe log (kept in {session.server.folder})"
-            report.sections.append((title, session.server.log_tail()))
-    return report
+    told = {"datetime": compared_benchmark.get("datetime", "then"), **theirs}
+    config.stash.setdefault(COMPARED_KEY, []).append(told)
+    for name in history.KEYS & theirs.keys():
+        del theirs[name]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_torchserve import journal, summary
+from pytest_torchserve import history, journal, summary
+from pytest_torchserve.phase import OPTIONAL_PHASES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pytest_torchserve.measure import Run
     from pytest_torchserve.phase import Phase
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 _BENCHMARK: pytest.StashKey[Any] = pytest.StashKey()
 
 
-class InvalidRunWarning(UserWarning):
-    """A run was stored whose figures say something else than they seem to."""
+STORED_KEY: pytest.StashKey[list[Run]] = pytest.StashKey()
+"""The runs of which an entry was stored, each once."""
 
 
 class VirtualClock:
@@ -87,7 +88,9 @@ def _paired(run: Run, phase: Phase) -> dict[str, Any] | None:
     """The pairs of this phase: the others stand in their own entries."""
     if run.paired is None:
         return None
-    return {**asdict(run.paired), "pairs": {phase.value: run.paired.pairs.get(phase, {})}}
+    # Without them before it is copied: a cell may have a hundred thousand, and an entry for each phase.
+    alone = asdict(replace(run.paired, pairs={}))
+    return {**alone, "pairs": {phase.value: run.paired.pairs.get(phase, {})}}
 
 
 def replay(request: pytest.FixtureRequest, run: Run, phase: Phase) -> None:
@@ -97,13 +100,16 @@ def replay(request: pytest.FixtureRequest, run: Run, phase: Phase) -> None:
     fixture is made; hence the fixture is asked for here and not in a test's signature.
     """
     values = run.pooled(phase)
+    if phase in OPTIONAL_PHASES and run.seconds and not run.wrong and not values:
+        pytest.skip(f"the handler has no method {phase} that its initialize calls")
     if run.wrong or not values:
         why = "".join(f"\n{reason}" for reason in (*run.wrong, *run.failed)[:3])
-        pytest.fail(
-            f"{run.cell.id}: not recorded: {len(run.wrong)} wrong answers, {len(values)} samples of {phase}{why}"
-        )
-    if run.invalid:
-        request.node.warn(InvalidRunWarning(f"{run.cell.id} is {run.stamp}"))
+        # The stamp counts; the list of what was wrong is cut off at some length.
+        counted = "; ".join(run.invalid) or f"{len(run.wrong)} wrong answers"
+        pytest.fail(f"{run.cell.id}: not recorded: {counted}, {len(values)} samples of {phase}{why}")
+    stored = request.config.stash.setdefault(STORED_KEY, [])
+    if not any(run is other for other in stored):
+        stored.append(run)
     clock = VirtualClock(values)
     request.node.add_marker(pytest.mark.benchmark(timer=clock, group=f"{run.cell.kind} {run.cell.id}"))
     benchmark = request.getfixturevalue("benchmark")
@@ -136,10 +142,12 @@ def set_aside_invalid(config: pytest.Config, runs: Iterable[Run] = ()) -> list[s
     mappings = session.compared_mapping
     now = {bench.fullname for bench in session.benchmarks if bench and _invalid(bench)}
     cells = {(run.cell.kind, run.cell.id) for run in runs if run.invalid or run.wrong}
-    lines = []
+    lines = history.set_aside_unlike(mappings, {one.fullname: one.extra_info for one in session.benchmarks if one})
     for path, entries in mappings.items():
         for name, entry in list(entries.items()):
             extra = entry.get("extra_info", {})
+            if not history.is_entry(extra):
+                continue
             bad_now = name in now or (extra.get("kind"), extra.get("cell")) in cells
             if bad_now or _invalid(entry):
                 which = "this run is" if bad_now else f"{Path(path).name} is"
@@ -159,24 +167,26 @@ def add_verdicts(config: pytest.Config, comparisons: Sequence[Comparison]) -> No
             extra["verdict"] = asdict(found)
 
 
-def absent(config: pytest.Config, asked: Callable[[str, Mapping[str, Any]], bool]) -> list[str]:
-    """Entries of the saved runs compared with that this session was asked for and does not have, in words.
+def without_counterpart(config: pytest.Config) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Yield each entry of ours, of the saved runs compared with, that this run has none to hold against.
 
-    After `set_aside_invalid`: an INVALID one was no measurement, and is not missed.
-
-    Args:
-        asked: whether a test of this node id, with this extra_info, was to run.
+    Yields:
+        its name, its file's name, and its extra_info.
     """
     session: Any = getattr(config, "_benchmarksession", None)
     if session is None or not session.compared_mapping:
-        return []
+        return
     now = {bench.fullname for bench in session.benchmarks if bench}
-    return [
-        f"{name} is in {Path(path).name} and not in this run"
-        for path, entries in session.compared_mapping.items()
-        for name, entry in entries.items()
-        if name not in now and "phase" in (extra := entry.get("extra_info", {})) and asked(name, extra)
-    ]
+    for path, entries in session.compared_mapping.items():
+        for name, entry in entries.items():
+            extra = entry.get("extra_info", {})
+            if name not in now and history.is_entry(extra):
+                yield name, Path(path).name, extra
+
+
+def stored_any(config: pytest.Config) -> bool:
+    """Return whether this session stored an entry of ours."""
+    return bool(config.stash.get(STORED_KEY, []))
 
 
 def saved_files(config: pytest.Config) -> list[Path]:
@@ -194,4 +204,4 @@ def _invalid(entry: Any) -> bool:
 def only_ours(config: pytest.Config, benchmarks: list[dict[str, Any]]) -> bool:
     """Whether every benchmark is one of our entries and nobody asked for pytest-benchmark's own table."""
     asked = config.getoption("benchmark_compare") or config.getoption("benchmark_verbose")
-    return not asked and all("phase" in bench["extra_info"] for bench in benchmarks)
+    return not asked and all(history.is_entry(bench["extra_info"]) for bench in benchmarks)

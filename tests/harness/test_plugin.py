@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 
 import pytest
 
+from pytest_torchserve.option_table import TABLE
+
 SUITE = """
 import pytest
 from pytest_torchserve.phase import HANDLE_PHASES, INIT_PHASES
 @pytest.mark.parametrize("phase", INIT_PHASES)
-def test_init(init_run, phase, store): pass
+def test_init(ts_init_run, phase, ts_store): pass
 @pytest.mark.parametrize("phase", HANDLE_PHASES)
-def test_handle(handle_run, phase, store): pass
-def test_pace(pace_run, store): pass
-def test_load(load_run, store): pass
-def test_capacity(capacity_run, store): pass
+def test_handle(ts_handle_run, phase, ts_store): pass
+def test_pace(ts_pace_run, ts_store): pass
+def test_load(ts_load_run, ts_store): pass
+def test_capacity(ts_capacity_run, ts_store): pass
 """
 
 
@@ -33,11 +34,14 @@ def test_ids_are_stable(suite):
     """model-device-batch-phase; an init has no batch size; a model without a network has no pace."""
     ids = collected(suite)
     assert "test_handle[resnet56-cpu-b16-inference]" in ids
-    assert "test_init[resnet56-gpu-load_model]" in ids
+    assert [test for test in ids if test.startswith("test_init[resnet56-gpu-")] == [
+        f"test_init[resnet56-gpu-{phase}]"
+        for phase in ("load_model", "to_device", "warm_up", "spawn_and_import", "total", "first_inference")
+    ]
     assert "test_pace[resnet56-cpu-b16-d3000-constant10]" in ids
     assert not any("pace[noop" in test for test in ids)
     assert "test_load[resnet56-cpu-b16-d100-poisson10]" in ids
-    assert len(ids) == 2 * 2 * 5 + 2 * 2 * 3 * 5 + 2 + 2 * 2 * 3
+    assert len(ids) == 2 * 2 * 6 + 2 * 2 * 3 * 5 + 2 + 2 * 2 * 3
 
 
 def test_one_deployment_after_the_other(suite):
@@ -107,22 +111,48 @@ def test_batch_sizes(suite, args, sizes):
         ("--ts-url=http://127.0.0.1:1", "*wanted: --ts-url-model with --ts-url*"),
         ("--ts-url-model=theirs", "*wanted: --ts-url with --ts-url-model*"),
         ("--ts-load-master=0.0.0.0:5557", "*wanted: --ts-load-engine=locust with --ts-load-master*"),
-        ("--ts-baseline=nonsense", "*found: 'nonsense': no such folder, and *"),
         ("--ts-strict", "*wanted: --ts-baseline with --ts-strict*"),
         ("--ts-max-regression=5%", "*wanted: --ts-baseline with --ts-max-regression*"),
         ("--ts-min-effect=0", "*wanted: --ts-min-effect as a share of the time*"),
         ("--ts-min-effect=much", "*found: 'much'*"),
         ("--ts-baseline=. --ts-url=http://x --ts-url-model=m", "*wanted: --ts-baseline or --ts-url*"),
-        ("--ts-baseline=saved --ts-baseline-worker-env=A=1", "*which shares the candidate's server*"),
+        ("--ts-baseline-processes=2", "*wanted: --ts-baseline-processes from 3*"),
     ],
 )
 def test_a_bad_option_is_a_usage_error(suite, option, message):
-    """One clear message, before anything starts."""
-    (suite.path / "saved").mkdir()
-    (suite.path / "saved" / "x.mar").touch()
+    """One clear message, before anything is collected."""
     result = suite.runpytest_subprocess(*option.split())
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([message])
+
+
+BAD_BASELINES = [
+    ("--ts-baseline=nonsense", "*found: 'nonsense': no such folder, and *"),
+    ("--ts-baseline=saved --ts-baseline-worker-env=A=1", "*which shares the candidate's server*"),
+]
+
+
+@pytest.mark.parametrize(("option", "message"), BAD_BASELINES)
+def test_a_baseline_is_looked_for_when_it_is_needed(suite, option, message):
+    """Where a cell is to be held against it, a bad one is a usage error; where none is, nobody asks."""
+    suite.makepyfile(test_suite=SUITE)
+    (suite.path / "saved").mkdir()
+    (suite.path / "saved" / "x.mar").touch()
+    result = suite.runpytest_subprocess("-k", "noop-cpu", *option.split())
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message])
+    for unneeded in (["--collect-only", "-k", "noop-cpu"], ["-k", "gpu"], ["--benchmark-skip", "-k", "noop-cpu"]):
+        assert suite.runpytest_subprocess(*unneeded, *option.split()).ret == pytest.ExitCode.OK
+
+
+def test_of_two_bad_options_the_first_of_the_table_is_named(suite, monkeypatch):
+    """Always the same one: neither the order on the command line nor Python's hash seed has a say."""
+    bad = ["--ts-slo-ms=0", "--ts-init-rounds=0", "--ts-cell-seconds=0", "--ts-load-workers=0"]
+    first = min(bad, key=lambda option: [name for name, _ in TABLE].index(option.removesuffix("=0")))
+    for seed in range(5):
+        monkeypatch.setenv("PYTHONHASHSEED", str(seed))
+        result = suite.runpytest_subprocess(*bad)
+        result.stderr.fnmatch_lines([f"*wanted: {first.removesuffix('=0')} above 0*"])
 
 
 @pytest.fixture
@@ -138,7 +168,7 @@ def test_without_a_gpu_the_gpu_tests_skip_and_say_why(suite):
     suite.makepyfile(test_suite=SUITE)
     result = suite.runpytest_subprocess("-m", "gpu", "-rs")
     outcomes = result.parseoutcomes()
-    assert outcomes["skipped"] == 47
+    assert outcomes["skipped"] == 49
     assert "passed" not in outcomes
     result.stdout.fnmatch_lines(["SKIPPED*no GPU: nvidia-smi was not found on PATH*"])
 
@@ -148,27 +178,43 @@ def test_a_required_gpu_fails(suite):
     """With --ts-require-gpu its absence is a failure: an all-skipped green run is a lie."""
     suite.makepyfile(test_suite=SUITE)
     result = suite.runpytest_subprocess("-m", "gpu", "--ts-require-gpu", "-k", "pace")
-    result.assert_outcomes(errors=1, deselected=97)
+    result.assert_outcomes(errors=1, deselected=101)
     result.stdout.fnmatch_lines(["*no GPU: nvidia-smi was not found on PATH*--ts-require-gpu*"])
 
 
+# What takes long to import, or is of use only to a session that measures.
+SLOW = (
+    *("torch", "torchvision", "ts", "model_archiver", "captum", "numpy", "scipy", "matplotlib", "PIL", "jinja2"),
+    *("requests", "urllib3", "rich", "psutil", "pynvml", "yaml", "uvloop", "gevent", "locust"),
+)
+# pytest-benchmark asks git where it is: what counts is what our own code starts.
+SPY = f"""
+import sys, traceback
+started = []
+def hook(event, arguments):
+    if event in ("subprocess.Popen", "os.fork", "os.posix_spawn"):
+        frames = traceback.extract_stack()
+        started.extend([str(arguments)] * any("/pytest_torchserve/" in frame.filename for frame in frames))
+import pytest
+sys.addaudithook(hook)
+pytest.main(sys.argv[1:])
+print([name for name in {SLOW} if name in sys.modules], started)
+"""
+
+
 def test_collecting_is_cheap_and_starts_nothing(suite):
-    """Under 2 s of CPU, and neither torch nor requests nor a process is touched."""
+    """None of what is slow to import is imported, and our code starts no process."""
     suite.makepyfile(test_suite=SUITE)
-    slow = ("torch", "requests", "rich", "psutil")
-    spy = f"import sys, pytest; pytest.main(sys.argv[1:]); print([m for m in {slow} if m in sys.modules])"
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
-        [sys.executable, "-c", spy, "--collect-only", "-q"],
+        [sys.executable, "-c", SPY, "--collect-only", "-q"],
         cwd=suite.path,
         env=dict(os.environ),
         capture_output=True,
         text=True,
         check=True,
     )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert done.stdout.splitlines()[-1] == "[]"
-    assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 2
+    assert "test_suite.py::test_load[resnet56-cpu-b16-d100-closed4]" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[] []"
 
 
 def test_a_missing_data_folder_is_a_usage_error(suite):

@@ -44,7 +44,7 @@ def run_and_save(pytester, *args):
 
 def test_an_entry(pytester):
     """Statistics and raw samples are those that were measured elsewhere; extra_info has every promised key."""
-    pytester.makepyfile(TEST + "def test_it(store):\n    store(run(weights='seeded'), Phase.INFERENCE)\n")
+    pytester.makepyfile(TEST + "def test_it(ts_store):\n    ts_store(run(weights='seeded'), Phase.INFERENCE)\n")
     run_and_save(pytester).assert_outcomes(passed=1)
     entries, content = saved(pytester)
     stats, extra = entries["test_it"]["stats"], entries["test_it"]["extra_info"]
@@ -64,31 +64,60 @@ def test_an_entry(pytester):
 def test_a_failed_cell_is_never_saved(pytester, wrong):
     """Neither a run with wrong answers nor a test that fails after its timing leaves an entry."""
     fails = "" if "oops" in wrong else "    assert False, 'after the timing'\n"
-    body = f"def test_bad(store):\n    store({wrong}, Phase.INFERENCE)\n{fails}"
-    pytester.makepyfile(TEST + body + "def test_good(store):\n    store(run(), Phase.INFERENCE)\n")
+    body = f"def test_bad(ts_store):\n    ts_store({wrong}, Phase.INFERENCE)\n{fails}"
+    pytester.makepyfile(TEST + body + "def test_good(ts_store):\n    ts_store(run(), Phase.INFERENCE)\n")
     run_and_save(pytester).assert_outcomes(passed=1, failed=1)
     entries, _ = saved(pytester)
     assert set(entries) == {"test_good"}
 
 
+def test_a_failed_cell_is_told_by_its_counts(pytester):
+    """The list of reasons is cut off at some length; the stamp is not."""
+    bad = "run(wrong=('oops',) * 50, invalid=('64 of 70 answers were wrong',))"
+    pytester.makepyfile(TEST + f"def test_bad(ts_store):\n    ts_store({bad}, Phase.INFERENCE)\n")
+    result = pytester.runpytest_subprocess()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*not recorded: 64 of 70 answers were wrong, 40 samples of inference*"])
+    result.stdout.no_fnmatch_line("*50 wrong answers*")
+
+
 def test_a_phase_without_samples_fails(pytester):
     """Nothing was measured: that is a failure, not an entry of zeros."""
-    pytester.makepyfile(TEST + "def test_bad(store):\n    store(run(), Phase.PREPROCESS)\n")
+    pytester.makepyfile(TEST + "def test_bad(ts_store):\n    ts_store(run(), Phase.PREPROCESS)\n")
     result = pytester.runpytest_subprocess()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*not recorded: 0 wrong answers, 0 samples of preprocess*"])
 
 
+def test_a_phase_that_a_handler_need_not_have_is_skipped(pytester):
+    """Its test says why and stores nothing; with samples it is stored as any other, and wrong answers fail it."""
+    seconds = "dataclasses.replace(run(), seconds={Phase.TOTAL: {1: (1.0,)}, Phase.WARM_UP: {1: (0.5,)}})"
+    pytester.makepyfile(
+        "import dataclasses\n"
+        + TEST
+        + "def test_without(ts_store):\n    ts_store(run(), Phase.WARM_UP)\n"
+        + f"def test_with(ts_store):\n    ts_store({seconds}, Phase.WARM_UP)\n"
+        + "def test_bad(ts_store):\n    ts_store(run(wrong=('oops',)), Phase.WARM_UP)\n"
+        + "def test_nothing(ts_store):\n    ts_store(dataclasses.replace(run(), seconds={}), Phase.WARM_UP)\n"
+    )
+    result = run_and_save(pytester, "-rs")
+    result.assert_outcomes(passed=1, skipped=1, failed=2)
+    result.stdout.fnmatch_lines(["SKIPPED*the handler has no method warm_up that its initialize calls*"])
+    entries, _ = saved(pytester)
+    assert {name: entry["stats"]["data"] for name, entry in entries.items()} == {"test_with": [0.5]}
+    assert entries["test_with"]["extra_info"]["phase"] == "warm_up"
+
+
 def test_xfail_stores_nothing(pytester):
-    """A run that the server could not keep up with ends as xfail before anything is stored."""
+    """A test that ends as an expected failure after it has stored a phase leaves no entry."""
     pytester.makepyfile(
         TEST
         + """
-def test_slow(store):
+def test_slow(ts_store):
+    ts_store(run(), Phase.INFERENCE)
     pytest.xfail("the server does not keep up")
-    store(run(), Phase.INFERENCE)
-def test_good(store):
-    store(run(), Phase.INFERENCE)
+def test_good(ts_store):
+    ts_store(run(), Phase.INFERENCE)
 """
     )
     run_and_save(pytester).assert_outcomes(passed=1, xfailed=1)
@@ -96,13 +125,15 @@ def test_good(store):
 
 
 def test_an_invalid_run_is_stored_with_its_stamp(pytester):
-    """It is there for whoever looks, with its reasons, and a warning names it."""
-    pytester.makepyfile(TEST + "def test_it(store):\n    store(run(invalid=('overload',)), Phase.INFERENCE)\n")
+    """It is there for whoever looks, with its reasons; it is said once, under its cause, and nothing warns besides."""
+    body = "RUN = run(invalid=('overload: 5/s came',))\n@pytest.mark.parametrize('n', range(3))\n"
+    pytester.makepyfile(TEST + body + "def test_it(ts_store, n):\n    ts_store(RUN, Phase.INFERENCE)\n")
     result = run_and_save(pytester)
-    result.assert_outcomes(passed=1, warnings=1)
-    result.stdout.fnmatch_lines(["*InvalidRunWarning: resnet56-cpu-b16 is INVALID: overload*"])
-    extra = saved(pytester)[0]["test_it"]["extra_info"]
-    assert (extra["validity"], extra["invalid"]) == ("INVALID", ["overload"])
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["INVALID: 1 of 1 cells*", " overload", "  handle resnet56-cpu-b16: 5/s came"])
+    assert result.stdout.str().count("overload") == 1
+    extra = saved(pytester)[0]["test_it[1]"]["extra_info"]
+    assert (extra["validity"], extra["invalid"]) == ("INVALID", ["overload: 5/s came"])
 
 
 @pytest.mark.parametrize(
@@ -112,9 +143,9 @@ def test_an_invalid_run_is_stored_with_its_stamp(pytester):
 def test_an_invalid_run_is_no_baseline(pytester, before, now, compared):
     """Half as fast as the saved one is a regression, unless one of the two is INVALID: then it is inconclusive."""
     slow = "dataclasses.replace(run(invalid=NOW), seconds={Phase.INFERENCE: {1: (0.04,) * 40}})"
-    body = "import dataclasses\n" + TEST + "def test_it(store):\n    store(RUN, Phase.INFERENCE)\n"
+    body = "import dataclasses\n" + TEST + "def test_it(ts_store):\n    ts_store(RUN, Phase.INFERENCE)\n"
     pytester.makepyfile(body.replace("RUN", f"run(invalid={before})"))
-    run_and_save(pytester).assert_outcomes(passed=1, warnings=int(before != "()"))
+    run_and_save(pytester).assert_outcomes(passed=1)
     pytester.makepyfile(body.replace("RUN", slow.replace("NOW", now)))
     result = pytester.runpytest_subprocess("--benchmark-compare=0001", "--benchmark-compare-fail=median:5%")
     assert ("Performance has regressed" in result.stderr.str() + result.stdout.str()) is compared
@@ -123,7 +154,7 @@ def test_an_invalid_run_is_no_baseline(pytester, before, now, compared):
 
 def test_compare_works_and_shows_the_table(pytester):
     """pytest-benchmark's own comparison finds the entries again, by their stable names."""
-    pytester.makepyfile(TEST + "def test_it(store):\n    store(run(), Phase.INFERENCE)\n")
+    pytester.makepyfile(TEST + "def test_it(ts_store):\n    ts_store(run(), Phase.INFERENCE)\n")
     first = run_and_save(pytester)
     assert "Name (time in ms)" not in first.stdout.str()
     second = pytester.runpytest_subprocess("--benchmark-compare=0001", "--benchmark-compare-fail=median:5%")
@@ -137,10 +168,34 @@ def test_a_run_without_one_right_answer_is_not_missing(bad):
     names = {}
     exec(TEST, names)  # noqa: S102 - what the tests above are made with
     now = names["run"](**bad)
-    entry = {"extra_info": {"kind": "handle", "cell": now.cell.id, "phase": "inference"}}
-    other = {"extra_info": {"kind": "handle", "cell": "another-cpu-b1", "phase": "inference"}}
+    entry = {"extra_info": {"kind": "handle", "cell": now.cell.id, "phase": "inference", "validity": "VALID"}}
+    other = {"extra_info": {"kind": "handle", "cell": "another-cpu-b1", "phase": "inference", "validity": "VALID"}}
     mapping = {"0001_kept.json": {"test_it": entry, "test_other": other}}
     config = SimpleNamespace(_benchmarksession=SimpleNamespace(compared_mapping=mapping, benchmarks=[]))
     (line,) = record.set_aside_invalid(config, [now])
     assert line == "inconclusive, not compared: test_it: this run is INVALID"
-    assert record.absent(config, lambda name, extra: True) == ["test_other is in 0001_kept.json and not in this run"]
+    assert [name for name, _, _ in record.without_counterpart(config)] == ["test_other"]
+
+
+def test_two_runs_of_one_cell_are_both_shown(pytester):
+    """They were made with different efforts: neither stands for the other."""
+    pytester.makepyfile(
+        TEST
+        + """
+def test_one(ts_store): ts_store(run(), Phase.INFERENCE)
+def test_other(ts_store): ts_store(run(weights='other', invalid=('overload: 5/s came',)), Phase.INFERENCE)
+"""
+    )
+    result = run_and_save(pytester)
+    result.assert_outcomes(passed=2)
+    assert len([line for line in result.outlines if line.startswith("resnet56 ")]) == 2
+    result.stdout.fnmatch_lines(["INVALID: 1 of 2 cells*"])
+
+
+def test_a_session_that_is_asked_for_too_late_is_told(pytester):
+    """Nothing was prepared for it: one clear message, no KeyError."""
+    pytester.makepyfile("def test_it(request): request.getfixturevalue('ts_session')")
+    result = pytester.runpytest_subprocess()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*wanted: ts_session among the arguments*", "*what to do: name ts_session*"])
+    assert "KeyError" not in result.stdout.str()

@@ -1,0 +1,187 @@
+"""What is missing from a comparison with a saved run: what was asked for and is not there, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_torchserve import missing
+
+CELLS = """
+import pytest
+from pytest_torchserve import Model
+from pytest_torchserve.deployment import Batching, Deployment
+from pytest_torchserve.measure import Cell, Run
+from pytest_torchserve.phase import Phase
+
+@pytest.mark.parametrize("size", SIZES)
+def test_it(ts_store, size):
+    ACTION
+    cell = Cell("handle", Deployment(Model("MODEL", "x", None, "cifar10"), "cpu", Batching(size)))
+    ts_store(Run(cell, {Phase.HANDLE: {1: (0.01,) * 40}}, 1), Phase.HANDLE)
+"""
+
+UNREACHED = "not compared: {} saved entries whose tests were not reached"
+
+
+@pytest.fixture
+def session(pytester):
+    """`session(sizes, *args, action=…)` runs two files whose tests store cells of these batch sizes."""
+
+    def session_(sizes, *args, action="pass"):
+        for name in ("first", "second"):
+            content = CELLS.replace("SIZES", repr(sizes)).replace("MODEL", name).replace("ACTION", action)
+            pytester.makepyfile(**{f"test_{name}": content})
+        return pytester.runpytest_subprocess("--benchmark-save-data", *args)
+
+    return session_
+
+
+def told(result):
+    """What was said of entries that are missing or were not reached."""
+    return [line for line in result.outlines if line.startswith(("missing:", "not compared:"))]
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--ignore=test_second.py"],
+        ["--ignore-glob=*second*"],
+        ["test_first.py"],
+        ["--deselect=test_second.py"],
+        ["-k", "first"],
+        ["--ignore=nowhere", "test_first.py::test_it"],
+    ],
+)
+def test_what_was_left_out_is_not_missing(session, pytester, args):
+    """Whether its file is still there or not."""
+    session([1, 4], "--benchmark-save=kept").assert_outcomes(passed=4)
+    result = session([1, 4], "--benchmark-compare", *args)
+    assert (result.ret, told(result)) == (pytest.ExitCode.OK, [])
+    if "test_first.py" not in args[-1]:
+        (pytester.path / "test_second.py").unlink()
+        result = pytester.runpytest_subprocess("--benchmark-compare", *args)
+        assert (result.ret, told(result)) == (pytest.ExitCode.OK, [])
+
+
+def test_a_file_that_is_gone_is_missing(session, pytester):
+    """Nobody left it out."""
+    session([1, 4], "--benchmark-save=kept")
+    (pytester.path / "test_second.py").unlink()
+    result = pytester.runpytest_subprocess("--benchmark-compare")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert len(told(result)) == 2
+    assert all("test_second.py::test_it[" in line for line in told(result))
+
+
+def test_what_a_conftest_ignores_is_not_missing(session, pytester):
+    """As `collect_ignore` says."""
+    session([1, 4], "--benchmark-save=kept")
+    pytester.makeconftest("collect_ignore = ['test_second.py']")
+    result = session([1, 4], "--benchmark-compare")
+    assert (result.ret, told(result)) == (pytest.ExitCode.OK, [])
+
+
+@pytest.mark.parametrize(("args", "missing"), [(["-k", "1"], 0), (["-k", "not 2"], 2), (["-m", "gpu"], 0), ([], 2)])
+def test_a_cell_that_is_gone_and_was_not_selected(session, args, missing):
+    """-k and -m speak of it as they would if it were there: the cell of a batch of 4 on the CPU."""
+    session([1, 4], "--benchmark-save=kept")
+    result = session([1], "--benchmark-compare", *args)
+    assert len(told(result)) == missing
+    assert ("the session fails: cells" in result.stdout.str()) is bool(missing)
+
+
+@pytest.mark.parametrize("flag", ["--lf", "--stepwise"])
+def test_only_what_failed_is_asked_for(session, flag):
+    """After a failure only that test runs: the others, in files that are not even looked at, are not missing."""
+    session([1, 4], "--benchmark-save=kept")
+    fails = "assert size == 1 or 'first' not in __file__"
+    session([1, 4], action=fails).assert_outcomes(failed=1, passed=3)
+    result = session([1, 4], flag, "--benchmark-compare")
+    assert result.ret == pytest.ExitCode.OK
+    assert not [line for line in told(result) if line.startswith("missing")]
+
+
+@pytest.mark.parametrize(
+    ("action", "args", "code"),
+    [
+        ("assert size == 1", ["-x"], pytest.ExitCode.TESTS_FAILED),
+        ("assert size == 1", ["--maxfail=1"], pytest.ExitCode.TESTS_FAILED),
+        ("assert size == 1", ["--stepwise"], pytest.ExitCode.INTERRUPTED),
+        ("if size == 4: raise KeyboardInterrupt", [], pytest.ExitCode.INTERRUPTED),
+        ("if size == 4: pytest.exit('enough')", [], pytest.ExitCode.INTERRUPTED),
+    ],
+)
+def test_an_early_end_is_told_and_is_no_loss(session, action, args, code):
+    """Two tests were begun; what was not reached is counted, and the exit status is pytest's own."""
+    session([1, 4], "--benchmark-save=kept")
+    result = session([1, 4], "--benchmark-compare", *args, action=action)
+    assert result.ret == code
+    assert told(result) == [UNREACHED.format(3 if "size == 4" in action else 2)]
+
+
+@pytest.mark.parametrize("flag", ["--benchmark-skip", "--benchmark-disable"])
+def test_where_nothing_is_stored_nothing_is_missing(session, flag):
+    """A project's addopts may compare: a session that only checks, or skips, is green all the same."""
+    session([1, 4], "--benchmark-save=kept")
+    result = session([1, 4], "--benchmark-compare", flag)
+    assert (result.ret, told(result)) == (pytest.ExitCode.OK, [])
+
+
+def test_a_folder_is_found_by_any_path_to_it(session, pytester):
+    """A cell that is gone is missing, however the place is spelled."""
+    session([1, 4], "--benchmark-save=kept")
+    (pytester.path / "sub").mkdir()
+    result = session([1], "sub/..", "--benchmark-compare")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert len(told(result)) == 2
+
+
+def test_a_function_is_not_named_by_the_beginning_of_its_name(session, pytester):
+    """`test_i` is not `test_it`."""
+    session([1, 4], "--benchmark-save=kept")
+    pytester.makepyfile(test_first=CELLS.replace("SIZES", "[1]").replace("MODEL", "first").replace("ACTION", "pass"))
+    with (pytester.path / "test_first.py").open("a") as file:
+        file.write("\n\ndef test_i(): pass\n")
+    result = pytester.runpytest_subprocess("--benchmark-compare", "test_first.py::test_i")
+    assert (result.ret, told(result)) == (pytest.ExitCode.OK, [])
+
+
+WANTED = {"kind": "load", "device": "cpu", "batch_size": 16, "max_batch_delay_ms": 100, "load": "poisson10"}
+
+
+@pytest.mark.parametrize(
+    ("args", "change", "wanted"),
+    [
+        ([], {}, True),
+        (["--ts-loads=poisson:50"], {}, False),
+        (["--ts-batching=1/0"], {}, False),
+        (["--ts-batching=1/0"], {"load": "constant10", "max_batch_delay_ms": 3000}, True),
+        (["--ts-url=http://x", "--ts-url-model=m"], {}, False),
+        (["--ts-url=http://x", "--ts-url-model=m"], {"device": "unknown", "batch_size": 0}, True),
+        ([], {"device": "unknown", "batch_size": 0}, False),
+        ([], {"kind": "capacity", "load": None}, False),
+        (["-m", "capacity"], {"kind": "capacity", "load": None}, True),
+        (["--ts-batching=1/0"], {"kind": "init", "load": None}, True),
+        (["--ts-batch-sizes=1"], {"kind": "handle", "load": None}, False),
+    ],
+)
+def test_options_say_which_cells_are_wanted(pytester, args, change, wanted):
+    """A cell that an option leaves out is not missing; the classic pace is always of batches of 16 and 3 s."""
+    config = pytester.parseconfig(*args)
+    assert missing._wanted(config, WANTED | change) is wanted
+
+
+def test_a_failing_test_is_red_once(session):
+    """It has no entry, and is not missing besides."""
+    session([1, 4], "--benchmark-save=kept")
+    result = session([1, 4], "--benchmark-compare", action="assert size == 1")
+    result.assert_outcomes(passed=2, failed=2)
+    assert told(result) == []
+
+
+def test_a_skip_does_not_hide_a_cell(session):
+    """It was measured and is skipped now: green would say that all is as it was."""
+    session([1, 4], "--benchmark-save=kept")
+    result = session([1, 4], "--benchmark-compare", action="if size == 4: pytest.skip('for now')")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert len(told(result)) == 2
