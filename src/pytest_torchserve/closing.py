@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.measure import Run
 
 
-def lines(runs: Sequence[Run], *, width: int) -> list[str]:
+def lines(runs: Sequence[Run], *, width: int | None) -> list[str]:
     """Tables, then what has no column: waterfalls, capacity, accuracy, and every stamp that is not VALID."""
     # Of a load the figures of right answers stand, INVALID as they may be; of a stopwatch they do not.
     good = [run for run in runs if not run.wrong or run.traffic is not None]

@@ -127,7 +127,8 @@ class Endpoint:
             ArchiveError: the archive is corrupt. TorchServe would take it, and fail later with other words.
             ManagementError: the server refused the archive.
         """
-        archive.check(self.archive.path)
+        with self._ledger.span(Account.ARCHIVES):
+            archive.check(self.archive.path)
         with self._ledger.span(Account.WORKER_LOADS):
             self.server.management.register(
                 self.name,

@@ -47,23 +47,26 @@ def as_record(run: Run) -> dict[str, Any]:
         "load": run.cell.load.name if run.cell.load else None,
         "schedule": asdict(cast("Any", run.cell.load)) if run.cell.load else None,
         **beyond(run),
+        "paired": asdict(run.paired) if run.paired is not None else None,
     }
 
 
 def beyond(run: Run) -> dict[str, Any]:
     """What only some runs have: traffic, capacity, telemetry."""
-    parts = {"traffic": run.traffic, "capacity": run.capacity, "telemetry": run.telemetry, "paired": run.paired}
+    parts = {"traffic": run.traffic, "capacity": run.capacity, "telemetry": run.telemetry}
     return {name: asdict(part) if part is not None else None for name, part in parts.items()}
 
 
 class Journal:
-    """A file of JSON lines. The first line of a session says what it ran on."""
+    """A file of JSON lines, or none. The first line of a session says what it ran on."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self.path = path
 
     def write(self, kind: str, content: dict[str, Any]) -> None:
         """Append one line; it is on disk when this returns."""
+        if self.path is None:
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         line = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "line": kind, **content}
         with self.path.open("a", encoding="utf-8") as file:

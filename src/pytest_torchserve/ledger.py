@@ -14,10 +14,13 @@ if TYPE_CHECKING:
 class Account(StrEnum):
     """What the main thread was waiting for. What is booked nowhere is overhead."""
 
+    COLLECTING = "collecting"
     SERVER_START = "server start"
+    ARCHIVES = "archives"
     WORKER_LOADS = "worker loads"
     IN_FLIGHT = "requests in flight"
     GOLDEN = "golden answers"
+    RECORDS = "records"
 
 
 class Ledger:
@@ -40,6 +43,11 @@ class Ledger:
         finally:
             self._book()
             self._open.pop()
+
+    def book_start(self, account: Account) -> None:
+        """Book what has passed since the ledger was opened to `account`; call it before any span."""
+        self.seconds[account] += self.total_s
+        self._since = self._clock()
 
     def _book(self) -> None:
         now = self._clock()

@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from pytest_torchserve import environment, java, measure, sender, verdict
+from pytest_torchserve import conditions, environment, java, measure, sender, verdict
 from pytest_torchserve.attached import AttachedEndpoint, prepared_from
 from pytest_torchserve.baseline import NoBaselineError
 from pytest_torchserve.contest import Contest
@@ -84,6 +84,9 @@ class Session:
         self.server = server
         models = sum(model.network is not None for model in self._expected.models.values())
         self.notices.append(environment.worker_advice(len(environment.gpus()[0]), models))
+        late = conditions.set_since(self.config.conditions)
+        if late:
+            self.notices.append(f"changed after the session had begun, recorded as before: {', '.join(late)}")
         self.journal.write("session", self.config.machine_info())
         # Not one cell is measured before all of it is made: that would compete for the processor.
         self.supplies.lay_in(self._expected.archived.values(), self._expected.models.values())

@@ -57,7 +57,9 @@ class Supplies:
         """The deployment's archive."""
         model, device = deployment.model, deployment.device
         served = self.served(model)
-        return self._once(("archive", model.name, device), lambda: archive.build(served, device, self._config.store))
+        key, store = ("archive", model.name, device), self._config.store
+        with self._ledger.span(Account.ARCHIVES):
+            return self._once(key, lambda: archive.build(served, device, store))
 
     def served(self, model: Model) -> Served:
         """The model with its weights."""

@@ -6,11 +6,12 @@ import io
 import statistics
 from typing import TYPE_CHECKING
 
-from pytest_torchserve.phase import HANDLE_PHASES, INIT_PHASES, Phase
+from pytest_torchserve.phase import HANDLE_PHASES, INIT_PHASES, OPTIONAL_PHASES, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from rich.console import Console
     from rich.table import Table
 
     from pytest_torchserve.measure import Run
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 SHORT = {
     Phase.LOAD_MODEL: "load model",
     Phase.TO_DEVICE: "to device",
+    Phase.WARM_UP: "warm up",
     Phase.SPAWN_AND_IMPORT: "spawn import",
     Phase.FIRST_INFERENCE: "first request",
     Phase.PREPROCESS: "pre",
@@ -25,6 +27,11 @@ SHORT = {
     Phase.POSTPROCESS: "post",
 }
 """What a phase is called where a column must be narrow."""
+
+_KEYS = ("model", "on", "batch", "phase", "load")
+"""The columns that say what a row is about."""
+
+_UNLIMITED = 10_000
 
 
 def milliseconds(seconds: float) -> str:
@@ -38,6 +45,12 @@ def digits(value: float) -> str:
     return f"{value:.{places}f}"
 
 
+def present(phases: Sequence[Phase], found: Iterable[str]) -> list[Phase]:
+    """Return these phases, without the optional ones that are not among the found ones."""
+    seen = set(found)
+    return [phase for phase in phases if phase not in OPTIONAL_PHASES or phase in seen]
+
+
 def _median(run: Run, phase: Phase) -> str:
     values = run.pooled(phase)
     return milliseconds(statistics.median(values)) if values else "–"
@@ -47,20 +60,23 @@ def new_table(title: str, columns: Sequence[str]) -> Table:
     """An empty table in our style."""
     from rich.table import Table  # noqa: PLC0415 - not needed to collect tests
 
-    table = Table(title=title, title_justify="left", title_style="", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(
+        title=title or None, title_justify="left", title_style="", box=None, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     for column in columns:
-        table.add_column(column, justify="left" if column == "model" else "right", no_wrap=column == "model")
+        table.add_column(column, justify="left" if column == "model" else "right", overflow="fold")
     return table
 
 
 def init_table(runs: Sequence[Run]) -> Table:
     """A row for each model × device: medians over workers."""
-    names = [SHORT.get(phase, phase.value) for phase in INIT_PHASES]
+    shown = present(INIT_PHASES, (phase for run in runs for phase in run.seconds))
+    names = [SHORT.get(phase, phase.value) for phase in shown]
     table = new_table("init: ms, median over new workers", ["model", "on", *names, "RSS MiB", "n"])
     for run in runs:
         deployment = run.cell.deployment
         resident = f"{(run.worker_rss_bytes or 0) / 2**20:.0f}"
-        phases = [_median(run, phase) for phase in INIT_PHASES]
+        phases = [_median(run, phase) for phase in shown]
         n = str(len(run.pooled(Phase.TOTAL)))
         table.add_row(deployment.model.name, deployment.device, *phases, resident, n)
     return table
@@ -99,13 +115,55 @@ def accuracy_lines(runs: Iterable[Run]) -> list[str]:
     return list(lines.values())
 
 
-def render(tables: Sequence[Table], *, width: int) -> str:
-    """The tables as plain text of at most this many columns."""
+def render(tables: Sequence[Table], *, width: int | None) -> str:
+    """Return the tables as plain text, with every figure whole.
+
+    Args:
+        width: the columns of a terminal; None where nothing limits a line. A table that is too wide is continued
+            below itself, its first columns repeated.
+    """
     from rich.console import Console  # noqa: PLC0415 - not needed to collect tests
 
     file = io.StringIO()
-    console = Console(file=file, width=width, force_terminal=False, color_system=None)
+    console = Console(file=file, width=width or _UNLIMITED, force_terminal=False, color_system=None)
     for table in tables:
-        console.print(table)
+        for part in _parts(table, console):
+            console.print(part, soft_wrap=False)
         console.print()
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+
+
+def _parts(table: Table, console: Console) -> list[Table]:
+    """Return the table, or as many with fewer columns each as it takes to fit."""
+    if sum(_widths(table, console)) - 1 <= console.width:
+        return [table]
+    for column in table.columns:
+        column.header = str(column.header).replace(" ", "\n")
+    widths = _widths(table, console)
+    keys = next((n for n, column in enumerate(table.columns) if column.header not in _KEYS), 0)
+    room = console.width + 1 - sum(widths[:keys])
+    groups: list[list[int]] = [[]]
+    for index in range(keys, len(widths)):
+        if groups[-1] and sum(widths[i] for i in groups[-1]) + widths[index] > room:
+            groups.append([])
+        groups[-1].append(index)
+    return [_chosen(table, [*range(keys), *group], first=group is groups[0]) for group in groups]
+
+
+def _widths(table: Table, console: Console) -> list[int]:
+    """Return the width of each column, the blank behind it included."""
+    from rich.measure import Measurement  # noqa: PLC0415 - not needed to collect tests
+
+    return [
+        max(Measurement.get(console, console.options, cell).maximum for cell in [column.header, *column.cells]) + 1
+        for column in table.columns
+    ]
+
+
+def _chosen(table: Table, columns: Sequence[int], *, first: bool) -> Table:
+    """Return a table of these columns; only the first part has the title."""
+    part = new_table(str(table.title or "") if first else "", [str(table.columns[index].header) for index in columns])
+    cells = [list(table.columns[index].cells) for index in columns]
+    for row in zip(*cells, strict=True):
+        part.add_row(*row)
+    return part

@@ -147,5 +147,15 @@ def _curve(p99_s: float | None, slo_s: float) -> str:
 
 
 def stamp_lines(runs: Sequence[Run]) -> list[str]:
-    """Every run that is not VALID, and why."""
-    return [f"INVALID {run.cell.kind} {run.cell.id}: {'; '.join(run.invalid)}" for run in runs if run.invalid]
+    """Return every run that is not VALID, once for each cause: the cause, then the cells and their figures."""
+    causes: dict[str, list[str]] = {}
+    for run in runs:
+        for reason in run.invalid:
+            cause, _, figures = reason.partition(": ")
+            cell = f"{run.cell.kind} {run.cell.id}"
+            causes.setdefault(cause, []).append(f"  {cell}: {figures}" if figures else f"  {cell}")
+    count = sum(bool(run.invalid) for run in runs)
+    if not count:
+        return []
+    lines = [f"INVALID: {count} of {len(runs)} cells; their figures are stored, and compared with nothing"]
+    return lines + [line for cause, cells in causes.items() for line in (f" {cause}", *cells)]

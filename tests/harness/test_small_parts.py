@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fakes import FakeClock
 from pytest_torchserve import Model, tables
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.environment import worker_advice
@@ -13,32 +14,34 @@ from pytest_torchserve.phase import HANDLE_PHASES, INIT_PHASES, Phase
 from pytest_torchserve.progress import Progress
 
 
-class FakeClock:
-    """Seconds that the test sets."""
-
-    now = 0.0
-
-    def __call__(self):
-        """The fake time."""
-        return self.now
-
-
 def test_the_ledger_adds_up():
     """Nested spans are booked to the innermost; what is booked nowhere is overhead; nothing is booked twice."""
     clock = FakeClock()
     ledger = Ledger(clock)
-    clock.now = 1
+    clock.now_s = 1
     with ledger.span(Account.WORKER_LOADS):
-        clock.now = 4
+        clock.now_s = 4
         with ledger.span(Account.IN_FLIGHT):
-            clock.now = 9
-        clock.now = 10
-    clock.now = 12
+            clock.now_s = 9
+        clock.now_s = 10
+    clock.now_s = 12
     assert ledger.seconds[Account.WORKER_LOADS] == 4
     assert ledger.seconds[Account.IN_FLIGHT] == 5
     assert ledger.overhead_s == 3
     assert ledger.line().startswith("wall-clock 12.0 s: ")
     assert ledger.line().endswith("overhead 3.0 s (25%)")
+
+
+def test_what_has_passed_before_the_first_span_can_be_booked():
+    """Collecting is over when the ledger learns of it; it is overhead no more, and the next span begins after it."""
+    clock = FakeClock()
+    ledger = Ledger(clock)
+    clock.now_s = 3
+    ledger.book_start(Account.COLLECTING)
+    with ledger.span(Account.GOLDEN):
+        clock.now_s = 5
+    clock.now_s = 6
+    assert (ledger.seconds[Account.COLLECTING], ledger.seconds[Account.GOLDEN], ledger.overhead_s) == (3, 2, 1)
 
 
 def test_a_span_that_fails_is_booked_too():
@@ -47,7 +50,7 @@ def test_a_span_that_fails_is_booked_too():
     ledger = Ledger(clock)
 
     def fail():
-        clock.now = 2
+        clock.now_s = 2
         raise KeyError
 
     with pytest.raises(KeyError), ledger.span(Account.GOLDEN):
@@ -61,7 +64,7 @@ def test_progress_on_a_terminal():
     progress = Progress(written.append, width=40, total=3, clock=clock, column=lambda: 19)
     progress.start("handle resnet56-cpu-b16")
     for step in range(10):
-        clock.now = step / 10
+        clock.now_s = step / 10
         progress.update(f"{step} batches", step / 10)
     progress.finish()
     first, *lines, last = written
@@ -102,6 +105,16 @@ def test_tables_fit(width):
     assert max(map(len, text.splitlines())) <= width
     assert text.count("12.3") == len(INIT_PHASES) + len(HANDLE_PHASES)
     assert all(word in text for word in ("densenet161-stock", "1234", "3%", "954"))
+
+
+def test_a_column_for_a_warm_up_where_there_is_one():
+    """Of two models one has it: a dash for the other. None has it: no column."""
+    needed = [phase for phase in INIT_PHASES if phase is not Phase.WARM_UP]
+    with_it, without = make_run("a", "init", INIT_PHASES), make_run("b", "init", needed)
+    both = tables.render([tables.init_table([with_it, without])], width=200)
+    assert "warm up" in both
+    assert [line.split()[4] for line in both.splitlines()[2:4]] == ["12.3", "–"]
+    assert "warm up" not in tables.render([tables.init_table([without])], width=200)
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
-from types import SimpleNamespace
 
 import pytest
 
+from fakes import FakeClock, FakeWatch, silent
 from pytest_torchserve import closing, journal
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.load import ClosedLoop, ConstantRate, Poisson
@@ -18,10 +18,6 @@ from pytest_torchserve.measure.traffic import DRAIN_S, Collector, judged
 from pytest_torchserve.phase import Phase
 from pytest_torchserve.response import Failure
 from pytest_torchserve.telemetry import Telemetry
-
-
-def silent(what, share):
-    """No progress line."""
 
 
 def loaded(queue, cat, load):
@@ -55,24 +51,17 @@ def test_wrong_answers_are_counted_apart_from_errors(make_queue, cat):
     assert run.seconds == {}
     assert run.errors == {}
     assert len(run.wrong) == 50
-    assert "200 of 200 answers were wrong" in run.invalid
+    assert "answers were wrong: 200 of 200" in run.invalid
 
 
 def test_waiting_for_answers_ends(make_response):
     """30 s after the last departure nothing more is waited for; progress is told meanwhile."""
-
-    class Clock:
-        now = 1
-
-        def now_ns(self):
-            return self.now
-
-    clock, told = Clock(), []
+    clock, told = FakeClock(1.0), []
     collector = Collector(10.0, clock, lambda what, share: told.append(what))
     assert collector.more([])
-    clock.now = round((10 + DRAIN_S - 1) * 1e9)
+    clock.now_s += 10 + DRAIN_S - 1
     assert collector.more([make_response()])
-    clock.now = round((10 + DRAIN_S + 1) * 1e9)
+    clock.now_s += 2
     assert not collector.more([])
     assert told[-1] == "1 answered"
 
@@ -86,7 +75,7 @@ def test_failed_requests_do_not_make_a_load_disappear(make_queue, cat, make_resp
     run = loaded(queue, cat, ConstantRate(50, 2.0))
     assert run.wrong == ()
     assert len(run.failed) == 1
-    assert "1 of 101 requests failed: HTTP 503 × 1" in run.invalid
+    assert "requests failed: 1 of 101: HTTP 503 × 1" in run.invalid
     shown = "\n".join(closing.lines([run], width=80))
     assert "INVALID" in shown
     assert "where it went" in shown
@@ -101,7 +90,7 @@ def test_what_was_given_up_is_an_error_but_no_wrong_answer(make_queue, cat, make
     run = loaded(queue, cat, ConstantRate(50, 2.0))
     assert run.wrong == ()
     assert run.errors == {"unanswered at the end": 3}
-    assert "3 of 103 requests failed: unanswered at the end × 3" in run.invalid
+    assert "requests failed: 3 of 103: unanswered at the end × 3" in run.invalid
 
 
 @pytest.mark.parametrize("width", [80, 200])
@@ -115,9 +104,13 @@ def test_what_is_said_fits(make_queue, cat, width):
     runs.append(measure_capacity(queue, cat, cell, effort, silent, queue.watch))
     lines = closing.lines(runs, width=width)
     text = "\n".join(lines)
-    assert all(len(line) <= width for line in lines if not line.startswith("INVALID"))
+    said = next(index for index, line in enumerate(lines) if line.startswith("INVALID: "))
+    assert all(len(line) <= width for line in lines[:said])
     assert all(word in text for word in ("constant50", "poisson200", "closed4", "inference", "attributed:", "p99"))
-    assert "INVALID load cat-cpu-b1-d0-poisson200: " in text
+    assert lines[said].startswith("INVALID: 1 of 4 cells; ")
+    assert lines[said + 1] == " overload"
+    assert lines[said + 2].startswith("  load cat-cpu-b1-d0-poisson200: in the second half ")
+    assert len(lines) == said + 3
     assert "requests/s with p99 ≤ 100 ms" in text
     assert text.count("VALID") - text.count("INVALID") >= 2
 
@@ -171,7 +164,7 @@ def test_a_rate_that_was_not_reached(make_queue, cat):
 def test_too_few_answers_for_a_median(make_queue, cat):
     """Said, and nothing printed that the sample cannot support."""
     run = loaded(make_queue(0.01), cat, ConstantRate(1, 3.0))
-    assert any(reason.startswith("only 3 answers") for reason in run.invalid)
+    assert any(reason.startswith("too few answers: 3, ") for reason in run.invalid)
     assert run.traffic.latency == ()
 
 
@@ -179,9 +172,9 @@ def test_others_on_the_machine(make_queue, cat):
     """What a server of ours shares with strangers is INVALID; of another's machine we cannot say."""
     busy = Telemetry(window_s=1.0, processors=2, cores={}, rss_bytes={}, foreign_cpu=0.3, stolen_cpu=0.05)
     queue = make_queue(0.01)
-    queue.watch = SimpleNamespace(look_now=lambda: 0, since=lambda start_ns: busy)
+    queue.watch = FakeWatch(busy)
     run = loaded(queue, cat, ConstantRate(50, 20.0))
-    assert run.invalid == ("other processes used 30% of the CPU, 5% was taken by the hypervisor",)
+    assert run.invalid == ("others used the machine: 30% of the CPU by other processes, 5% by the hypervisor",)
     queue.owned = False
     assert loaded(queue, cat, ConstantRate(50, 20.0)).invalid == ()
 

@@ -1,0 +1,87 @@
+"""The tables at the session's end: whatever the width, no figure is cut."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_torchserve import tables, verdict_tables
+from pytest_torchserve.intervals import Interval
+from pytest_torchserve.phase import Phase
+from pytest_torchserve.verdict import Comparison, Rules, Verdict
+
+CELL = "densenet161-stock-cpu-b16"
+
+
+def comparison(phase):
+    """A comparison whose row is as long as rows get."""
+    interval = Interval(1.2345, 0.9876, 1.4567, 0.123, 8)
+    return Comparison(f"handle {CELL}", phase, 4.526, 5.587, interval, 99, 8, gating=True, verdict=Verdict.INCONCLUSIVE)
+
+
+@pytest.mark.parametrize("width", [60, 72, 80, 100, 120, 200, None])
+def test_every_figure_of_a_verdict_is_whole(width):
+    """In a narrow terminal the table goes on below itself, its first columns repeated; elsewhere a line is a row."""
+    phases = [Phase.PREPROCESS, Phase.LATENCY]
+    lines = verdict_tables.lines([comparison(phase) for phase in phases], {}, Rules(), "HEAD (714aa80fb9)", width=width)
+    rows = [line for line in lines if line.startswith(CELL)]
+    words = [word for row in rows for word in row.split()]
+    for word in ("4526", "5587", "1.234", "0.988–1.457", "12.3%", "inconclusive"):
+        assert words.count(word) == len(phases), lines
+    table = lines[: lines.index("")]
+    assert "…" not in "".join(table)
+    assert all(len(line) <= (width or 10_000) for line in table)
+    assert (len(rows) == len(phases)) is (width is None or width >= 100)
+    assert all(row.split()[1] in ("pre", "latency") for row in rows)
+
+
+def test_headings_break_before_figures_do():
+    """A heading of two words takes two lines where that is enough; the rows stay whole."""
+    table = tables.new_table("init: ms", ["model", "on", "load model", "spawn import", "first request", "n"])
+    table.add_row("resnet56", "cpu", "65.9", "4347", "80.5", "3")
+    wide, narrow = (tables.render([table], width=width).splitlines() for width in (60, 40))
+    assert wide[1].split() == ["model", "on", "load", "model", "spawn", "import", "first", "request", "n"]
+    assert narrow[1].split() == ["load", "spawn", "first"]
+    assert narrow[3].split() == wide[2].split() == ["resnet56", "cpu", "65.9", "4347", "80.5", "3"]
+
+
+def test_a_name_wider_than_the_terminal_is_folded():
+    """Its letters go on in the next line: all of them are there."""
+    name = "a-model-with-a-name-of-forty-characters!"
+    table = tables.new_table("", ["model", "n"])
+    table.add_row(name, "12")
+    lines = tables.render([table], width=20).splitlines()
+    heading = next(index for index, line in enumerate(lines) if "n" in line.split())
+    letters = "".join(word for line in lines[heading + 1 :] for word in line.split() if word not in ("12", "model"))
+    assert name in letters
+    assert "12" in "".join(lines)
+    assert all(len(line) <= 20 for line in lines)
+
+
+def test_a_log_has_no_width(pytester):
+    """Where the output is no terminal, as in CI, COLUMNS or pytest's 80 limit nothing."""
+    pytester.makeconftest(
+        """
+        import pytest
+        from pytest_torchserve import closing
+        from pytest_torchserve.tables import new_table, render
+        def lines(runs, *, width):
+            table = new_table("t", ["model", *(f"c{n}" for n in range(30))])
+            table.add_row("m", *(f"{n}.12345" for n in range(30)))
+            return render([table], width=width).splitlines()
+        closing.lines = lines
+        """
+    )
+    pytester.makepyfile(
+        """
+        from pytest_torchserve import Model
+        from pytest_torchserve.deployment import Batching, Deployment
+        from pytest_torchserve.measure import Cell, Run
+        from pytest_torchserve.phase import Phase
+        def test_it(ts_store):
+            cell = Cell("handle", Deployment(Model("m", "x", None, "cifar10"), "cpu", Batching(1)))
+            ts_store(Run(cell, {Phase.HANDLE: {1: (0.01,) * 40}}, 1), Phase.HANDLE)
+        """
+    )
+    result = pytester.runpytest_subprocess()
+    (row,) = [line for line in result.outlines if line.startswith("m ")]
+    assert row.split() == ["m", *(f"{n}.12345" for n in range(30))]
