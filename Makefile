@@ -7,10 +7,13 @@ STAMP := $(VENV)/.installed-$(shell (cat pyproject.toml constraints.txt; pwd) | 
 
 DEVICE ?= cpu
 
-.PHONY: bench bench-sender bench-verdict nightly test lint setup
+# Where ARGS chooses tests, it may choose none of one of a target's sessions.
+OR_NONE = $(if $(ARGS),|| test $$? -eq 5)
+
+.PHONY: bench bench-sender bench-verdict nightly test test-rest lint setup
 
 bench: setup
-	$(PY) -m pytest -m cpu --benchmark-autosave --ts-report=report $(ARGS)
+	$(PY) -m pytest -m cpu --ignore=tests/harness --benchmark-autosave --ts-report=report $(ARGS)
 
 bench-sender: setup
 	$(PY) benchmarks/sender.py $(ARGS)
@@ -22,7 +25,11 @@ nightly: setup
 	PYTHON=$(PY) ARGS='$(ARGS)' .ci/nightly $(DEVICE)
 
 test: setup
-	$(PY) -m pytest -m "harness or cpu" --ts-quick $(ARGS)
+	$(PY) -m pytest -m "harness and not server" -n 2 $(ARGS) $(OR_NONE)
+	$(PY) -m pytest -m smoke --ts-quick $(ARGS) $(OR_NONE)
+
+test-rest: setup
+	$(PY) -m pytest -m "server and not smoke and (harness or cpu)" --ts-quick $(ARGS)
 
 lint: setup
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && $(VENV)/bin/lint-imports

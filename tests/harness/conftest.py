@@ -10,20 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from fakes import FakeServer, FakeWatch
 from pytest_torchserve.inputs.prepared import Prepared, Served
 from pytest_torchserve.load import ClosedLoop, FullBatches
 from pytest_torchserve.model import Model, Sample
 from pytest_torchserve.response import Failure, Response
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
-
-
-def pytest_collection_modifyitems(items):
-    """Everything below this folder is a test of the harness."""
-    for item in items:
-        if item.path.is_relative_to(HERE):
-            item.add_marker(pytest.mark.harness)
+ROOT = Path(__file__).parent.parent.parent
 
 
 def _make_response(
@@ -85,24 +78,13 @@ def _make_sample(name="one", label="cat"):
     return Sample(name=name, body=b"x", answer={"cat": 0.9, "dog": 0.1}, label=label)
 
 
-class _NoWatch:
-    """A sampler that sees nothing."""
-
-    def look_now(self):
-        """Nothing."""
-        return 0
-
-    def since(self, start_ns):
-        """Nothing."""
-
-
 class _Queue:
     """A worker that takes `service_s` for each request, one after the other; a load is played at once."""
 
     batch_size = 1
     worker_count = 1
     probed = owned = same_host = True
-    watch = _NoWatch()
+    watch = FakeWatch()
 
     def __init__(self, make_response, service_s, wrong_above=float("inf"), refused_above=float("inf"), late_s=0.0):
         self._make_response = make_response
@@ -144,10 +126,31 @@ class _Queue:
         return {}
 
 
+@pytest.fixture(autouse=True)
+def _sessions_of_their_own(monkeypatch):
+    """Let a session that a test starts not take itself for a part of ours, where ours runs in several processes."""
+    for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def make_queue():
     """`make_queue(service_s, wrong_above=…, refused_above=…, late_s=…)`: a server that is played, not run."""
     return lambda service_s, **more: _Queue(_make_response, service_s, **more)
+
+
+@pytest.fixture
+def server():
+    """`server(answer, greeting=…, tls=…)` starts a fake one on loopback; all are closed after the test."""
+    started = []
+
+    def start(*args, **kwargs):
+        started.append(FakeServer(*args, **kwargs))
+        return started[-1]
+
+    yield start
+    for fake in started:
+        fake.close()
 
 
 @pytest.fixture

@@ -8,10 +8,19 @@ import numpy as np
 import pytest
 from scipy import optimize
 
+from fakes import FakeWatch, silent
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.load import Poisson
 from pytest_torchserve.measure import Cell, Effort, knee, measure_capacity
-from pytest_torchserve.measure.capacity import CLOSE_ENOUGH, Outcome, decidable_goal, decide, least_sample, search
+from pytest_torchserve.measure.capacity import (
+    CLOSE_ENOUGH,
+    MOST_STEPS,
+    Outcome,
+    decidable_goal,
+    decide,
+    least_sample,
+    search,
+)
 from pytest_torchserve.telemetry import Telemetry
 
 
@@ -48,9 +57,15 @@ def test_the_search_closes_in(capacity, guess):
 
     meets, misses = search(probe, guess)
     assert meets <= capacity < misses
-    if len(probed) < 12:
-        assert misses / meets <= CLOSE_ENOUGH
+    assert misses / meets <= CLOSE_ENOUGH
     assert len(set(probed)) == len(probed)
+
+
+def test_a_search_that_does_not_close_in_ends():
+    """A capacity out of reach of the guess: so many probes and no more, and no rate that misses is made up."""
+    probed = []
+    assert search(lambda rate: probed.append(rate) or Outcome.MEETS, 1.0) == (max(probed), None)
+    assert len(probed) == MOST_STEPS
 
 
 def test_nothing_meets():
@@ -66,7 +81,7 @@ def found(queue, cat, **effort):
     """What is measured on the queue."""
     cell = Cell("capacity", Deployment(cat.served.model, "cpu", Batching(1, 0)))
     told = {"slo_s": 0.1, "capacity_seconds": 60.0} | effort
-    return measure_capacity(queue, cat, cell, Effort(**told), lambda what, share: None, queue.watch)
+    return measure_capacity(queue, cat, cell, Effort(**told), silent, queue.watch)
 
 
 def true_capacity(service_s, slo_s, p):
@@ -103,6 +118,7 @@ def test_a_goal_below_the_service_time_has_no_capacity(make_queue, cat):
     """10 ms of work never meet 5 ms."""
     run = found(make_queue(0.01), cat, slo_s=0.005)
     assert run.capacity.rate_per_s is None
+    assert run.capacity.steps
     assert all(step.outcome is not Outcome.MEETS for step in run.capacity.steps)
 
 
@@ -126,7 +142,7 @@ def test_a_server_that_refuses_everything_has_no_capacity_to_tell(make_queue, ca
     """No rate met, and not for the latency: INVALID, with the kind and its count, and no samples."""
     run = found(make_queue(0.001, refused_above=0.0), cat)
     assert run.capacity.rate_per_s is None
-    assert any("requests failed: HTTP 503 × " in reason for reason in run.invalid)
+    assert any(": HTTP 503 × " in reason for reason in run.invalid)
     assert run.seconds == {}
 
 
@@ -154,9 +170,9 @@ def test_a_disturbed_probe_is_invalid(make_queue, cat, disturbed):
     queue = make_queue(0.01, late_s=0.005 if disturbed == "late" else 0.0)
     if disturbed == "strangers":
         busy = Telemetry(window_s=1.0, processors=2, cores={}, rss_bytes={}, foreign_cpu=0.4, stolen_cpu=0.0)
-        queue.watch = SimpleNamespace(look_now=lambda: 0, since=lambda start_ns: busy)
+        queue.watch = FakeWatch(busy)
     run = found(queue, cat)
-    words = {"late": "the sender was late", "strangers": "other processes used 40% of the CPU"}[disturbed]
+    words = {"late": "the sender was late", "strangers": "others used the machine: 40% of the CPU"}[disturbed]
     assert any(words in reason for reason in run.invalid)
 
 

@@ -23,6 +23,8 @@ ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 
 # TSPERF_ENDINGS=20 runs the full figure by hand; each ends one session.
 COUNT = int(os.environ.get("TSPERF_ENDINGS", "3"))
+# Other moments each time; every outcome names the seed, and the same one makes the same moments.
+SEED = os.environ.get("TSPERF_SEED") or str(time.time_ns())
 
 
 def ours(mark):
@@ -47,8 +49,9 @@ def short_tmp():
 @pytest.mark.parametrize("number", range(COUNT))
 def test_nothing_survives(number, short_tmp):
     """Between nothing and the middle of a measurement, by Ctrl-C, SIGTERM or SIGKILL: no process, no file, no port."""
-    rng = random.Random(f"{number}-{time.time_ns()}")
-    ending, after_s = ENDINGS[number % 3], rng.uniform(0.3, 14.0)
+    ending, after_s = ENDINGS[number % 3], random.Random(f"{SEED}-{number}").uniform(0.3, 14.0)
+    how = f"{ending.name} after {after_s:.1f} s, by TSPERF_SEED={SEED}"
+    print(how)
     mark = f"{os.getpid()}-{number}-{time.time_ns()}"
     env = {**os.environ, "TMPDIR": str(short_tmp), "TSPERF_MARK": mark}
     command = [sys.executable, "-m", "pytest", "-m", "cpu", "-q", "-p", "no:cacheprovider", "-k", "noop or batching"]
@@ -66,19 +69,18 @@ def test_nothing_survives(number, short_tmp):
     if session.poll() is None:
         session.send_signal(ending)
     else:
-        assert session.returncode == 0, "the session was to be ended in the middle, and failed by itself"
+        assert session.returncode == 0, f"the session failed by itself: {how}"
     session.wait(timeout=60)
     if not wait_until(lambda: not ours(mark), timeout_s=5):
-        left = [process.cmdline() for process in ours(mark)]
-        pytest.fail(f"{ending.name} after {after_s:.1f} s left {left}")
+        pytest.fail(f"{how}, left {[process.cmdline() for process in ours(mark)]}")
     for port in ports:
         with socket.socket() as free:
             free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             free.bind(("127.0.0.1", port))
-    print(f"{ending.name} after {after_s:.1f} s: {len(ports)} ports freed")
+    print(f"{len(ports)} ports freed")
     # A session that ended by a signal did not fail a test: its folder goes with it.
     left = [path.name for path in short_tmp.iterdir() if path.name.startswith("tsperf-")]
-    assert [name for name in left if not (short_tmp / name / "keep").exists()] == []
+    assert [name for name in left if not (short_tmp / name / "keep").exists()] == [], how
 
 
 def listening(processes):

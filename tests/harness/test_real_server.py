@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from fakes import silent
 from pytest_torchserve import Model, archive, java
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.endpoint import Endpoint
@@ -35,22 +36,18 @@ def plain(name):
     return Model(name=name, handler=SERVED / f"{name}.py", reference=SERVED / "nothing.py", dataset="cifar10")
 
 
-def silent(what, share):
-    """No progress line."""
-
-
-def test_the_probe_tells_the_truth(deploy, prepared, ask):
+def test_the_probe_tells_the_truth(ts_deploy, ts_prepared, ts_ask):
     """Phases of 3, 20 and 1 ms, timed through TorchServe, agree with the handler's own clock to 1% + 0.05 ms.
 
     Of 50 batches at least 45 must: one that loses the processor between two clocks is the machine's.
     """
     model = plain("sleeper")
-    endpoint = deploy(model)
-    sample = prepared(model).samples[:1]
-    ask(endpoint, sample)
+    endpoint = ts_deploy(model)
+    sample = ts_prepared(model).samples[:1]
+    ts_ask(endpoint, sample)
     off = {"preprocess": [], "inference": [], "postprocess": []}
     for _ in range(50):
-        (response,) = ask(endpoint, sample)
+        (response,) = ts_ask(endpoint, sample)
         timed, slept_ns = Trace.of(response).phases_s, json.loads(response.body)
         for phase, differences in off.items():
             slept_s = slept_ns[phase] / 1e9
@@ -61,12 +58,12 @@ def test_the_probe_tells_the_truth(deploy, prepared, ask):
         assert sum(difference <= 1 for difference in differences) >= 45, phase
 
 
-def test_the_delay_counts_from_the_first_job_taken(deploy, prepared, ask):
+def test_the_delay_counts_from_the_first_job_taken(ts_deploy, ts_prepared, ts_ask):
     """A request that waits behind a busy worker waits for max_batch_delay *again*, once the worker takes it."""
     model = plain("napper")
-    endpoint = deploy(model, batch_size=2, max_batch_delay_ms=600)
-    samples = prepared(model).samples[:3]
-    traces = sorted((Trace.of(response) for response in ask(endpoint, samples)), key=lambda trace: trace.batch)
+    endpoint = ts_deploy(model, batch_size=2, max_batch_delay_ms=600)
+    samples = ts_prepared(model).samples[:3]
+    traces = sorted((Trace.of(response) for response in ts_ask(endpoint, samples)), key=lambda trace: trace.batch)
     assert [trace.batch_size for trace in traces] == [2, 2, 1]
     waited_s = (traces[2].start_ns - traces[1].end_ns) / 1e9
     assert 1.0 <= waited_s / 0.6 <= 1.5
@@ -87,9 +84,9 @@ def measured(session, prepared, *, batch_size):
 
 
 @pytest.mark.parametrize("mode", ["seeded", "auto"])
-def test_swapped_answers_go_red(ts_session, served, mode):
+def test_swapped_answers_go_red(ts_session, ts_served, mode):
     """A handler that swaps two answers of a batch is found out, with seeded weights and with real ones."""
-    resnet = served["resnet56"]
+    resnet = ts_served["resnet56"]
     handlers = (resnet.handler, *resnet.extra_files)
     model = replace(resnet, name="swapping", handler=SERVED / "swapping.py", extra_files=handlers)
     preparations = Preparations(mode, ts_session.config.data)
@@ -111,18 +108,18 @@ def real_data():
 
 
 @pytest.mark.skipif(not (real_data() / "weights").is_dir(), reason="no real weights and images: TS_DATA names none")
-def test_real_weights_on_real_images(ts_server, served, ask):
+def test_real_weights_on_real_images(ts_server, ts_served, ts_ask):
     """resnet56's published weights on the first 700 test images: 655 right, answered by the server itself."""
     preparations = Preparations("pretrained", real_data())
-    resnet = preparations.result(served["resnet56"])
-    deployment = Deployment(replace(served["resnet56"], name="real"), "cpu", Batching(16, 1000))
+    resnet = preparations.result(ts_served["resnet56"])
+    deployment = Deployment(replace(ts_served["resnet56"], name="real"), "cpu", Batching(16, 1000))
     endpoint = Endpoint(ts_server, deployment, archive.build(resnet.served, "cpu", ts_server.store), Ledger())
     endpoint.register()
     endpoint.scale(1)
     right = 0
     for start in range(0, 700, 16):
         samples = resnet.samples[start : start + 16]
-        for response in ask(endpoint, samples):
+        for response in ts_ask(endpoint, samples):
             answer = json.loads(response.body)
             right += max(answer, key=answer.__getitem__) == samples[response.sample].label
     endpoint.close()
@@ -145,11 +142,11 @@ def test_a_stock_handler_is_timed_untouched(ts_session):
     assert run.checked == 2 * len(run.pooled(Phase.HANDLE))
 
 
-def test_a_model_that_cannot_be_prepared_is_the_only_one_that_fails(tmp_path, served):
+def test_a_model_that_cannot_be_prepared_is_the_only_one_that_fails(tmp_path, ts_served):
     """Its own traceback, and not the next model's; that one is prepared all the same."""
     broken = tmp_path / "broken_network.py"
     broken.write_text("raise RuntimeError('my own fault')\n")
-    bad = Model(name="bad", network=broken, handler="x", reference=served["resnet56"].reference, dataset="cifar10")
+    bad = Model(name="bad", network=broken, handler="x", reference=ts_served["resnet56"].reference, dataset="cifar10")
     preparations = Preparations("seeded", None)
     preparations.start([bad, plain("sleeper")])
     assert preparations.result(plain("sleeper")).samples
@@ -266,7 +263,7 @@ def another_server(tmp_path):
         server.stop()
 
 
-def test_a_missing_captum_is_named(another_server, served, tmp_path, ts_session):
+def test_a_missing_captum_is_named(another_server, ts_served, tmp_path, ts_session):
     """TorchServe's stock vision handlers import captum and do not declare it."""
     (tmp_path / "captum").mkdir()
     (tmp_path / "captum" / "__init__.py").write_text(
@@ -274,7 +271,7 @@ def test_a_missing_captum_is_named(another_server, served, tmp_path, ts_session)
     )
     server = another_server(ServerSettings(worker_env={"PYTHONPATH": str(tmp_path)}))
     # The handler is what fails; a network of resnet56's size is quicker to archive than densenet161's.
-    model = replace(served["resnet56"], name="stock", handler="image_classifier")
+    model = replace(ts_served["resnet56"], name="stock", handler="image_classifier")
     made = archive.build(ts_session.supplies.served(model), "cpu", server.store)
     endpoint = Endpoint(server, Deployment(model, "cpu", Batching()), made, Ledger())
     endpoint.register()

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
+import runpy
+import uuid
 from pathlib import Path
 
 import pytest
+
+from pytest_torchserve.phase import INIT_PHASES
+
+WARMING_SLEEP_S = runpy.run_path(str(Path(__file__).parent / "served" / "warming.py"))["SLEEP_S"]
+"""What the handler in `served/warming.py` sleeps."""
 
 ROOT = Path(__file__).parent.parent.parent
 SERVED = Path(__file__).parent / "served"
@@ -16,9 +24,19 @@ HANDLE = """
 import pytest
 from pytest_torchserve.phase import HANDLE_PHASES
 @pytest.mark.parametrize("phase", HANDLE_PHASES)
-def test_handle(handle_run, phase, store):
-    assert handle_run.wrong == ()
-    store(handle_run, phase)
+def test_handle(ts_handle_run, phase, ts_store):
+    assert ts_handle_run.wrong == ()
+    ts_store(ts_handle_run, phase)
+"""
+
+
+INIT = """
+import pytest
+from pytest_torchserve.phase import INIT_PHASES
+@pytest.mark.parametrize("phase", INIT_PHASES)
+def test_init(ts_init_run, phase, ts_store):
+    assert ts_init_run.wrong == ()
+    ts_store(ts_init_run, phase)
 """
 
 
@@ -50,6 +68,37 @@ def test_one_phase_measures_its_cell_only(suite, journal):
     assert saved(suite) == {"test_handle[noop-cpu-b4-inference]"}
     assert set(lines[1]["seconds"]) == {"preprocess", "inference", "postprocess", "handle", "latency"}
     result.stdout.fnmatch_lines(["*handle: ms a full batch*", "noop *cpu *4 *", "*wall-clock *overhead*"])
+
+
+def test_a_warm_up_is_stored_of_a_handler_that_has_one(suite, journal):
+    """A phase of its own, and no part of the load; of a handler without one its test is skipped, and nothing stored."""
+    suite.makeconftest(
+        f"""
+        from pathlib import Path
+        from models.catalogue import NOOP
+        from pytest_torchserve import Model
+        SERVED = Path({str(SERVED)!r})
+        WARMING = Model(
+            name="warming", handler=SERVED / "warming.py", reference=SERVED / "nothing.py", dataset="cifar10"
+        )
+        def pytest_torchserve_models(config):
+            return [WARMING, NOOP]
+        """
+    )
+    suite.makepyfile(test_suite=INIT)
+    result = run(suite, "-m", "cpu", "-rs")
+    result.assert_outcomes(passed=11, skipped=1, deselected=12)
+    result.stdout.fnmatch_lines(["SKIPPED*the handler has no method warm_up that its initialize calls*"])
+    cells = {line["cell"]: line["seconds"] for line in journal() if line["line"] == "run"}
+    assert set(cells["warming-cpu"]) == set(INIT_PHASES)
+    assert set(cells["noop-cpu"]) == set(INIT_PHASES) - {"warm_up"}
+    warming_s = {phase: next(iter(by_process.values()))[0] for phase, by_process in cells["warming-cpu"].items()}
+    assert warming_s["warm_up"] >= WARMING_SLEEP_S["warm_up"] + WARMING_SLEEP_S["to_device"]
+    assert warming_s["load_model"] >= WARMING_SLEEP_S["load"]
+    parts_s = sum(warming_s[phase] for phase in ("spawn_and_import", "load_model", "warm_up"))
+    assert parts_s <= warming_s["total"]
+    assert saved(suite) == {f"test_init[{cell}-{phase}]" for cell, phases in cells.items() for phase in phases}
+    result.stdout.fnmatch_lines(["*init: ms, median over new workers*", "*warm*", "warming *", "noop *"])
 
 
 def test_wrong_answers_fail_the_cell_and_are_never_saved(suite, journal):
@@ -95,6 +144,60 @@ def test_keep_and_settings(suite, journal, tmp_path):
     written = (kept / "config.properties").read_text()
     assert "number_of_netty_threads=2\n" in written
     assert "vmargs=-Xmx700m\n" in written
+
+
+TELLING = """
+import hashlib, os
+from swapping import Swapping
+class Telling(Swapping):
+    def initialize(self, context):
+        super().initialize(context)
+        told = os.environ["MY_TOKEN"] + os.environ["API_KEY"]
+        print("digest", hashlib.sha256(told.encode()).hexdigest(), flush=True)
+"""
+
+
+def test_no_secret_is_left(suite, monkeypatch, tmp_path):
+    """Workers have the user's secrets; a failed session that keeps everything leaves them in no file."""
+    exported, given, password, jvms = (uuid.uuid4().hex for _ in range(4))
+    monkeypatch.setenv("MY_TOKEN", exported)
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", f"-Dmine.password={jvms}")  # which every JVM prints when it starts
+    config, handler = tmp_path / "config.properties", tmp_path / "telling.py"
+    config.write_text(f"number_of_netty_threads=2\nkeystore_pass={password}\n")
+    handler.write_text(TELLING)
+    suite.makeconftest(
+        f"""
+        from dataclasses import replace
+        from pathlib import Path
+        from models.catalogue import RESNET56
+        TELLING = replace(
+            RESNET56, name="telling", handler=Path({str(handler)!r}),
+            extra_files=(Path({str(SERVED / "swapping.py")!r}), RESNET56.handler, *RESNET56.extra_files),
+        )
+        def pytest_torchserve_models(config):
+            return [TELLING]
+        """
+    )
+    suite.makepyfile(test_suite=HANDLE)
+    options = ("--ts-weights=seeded", "--ts-keep", f"--ts-config={config}", f"--ts-worker-env=API_KEY={given}")
+    result = run(suite, "-m", "cpu", "-k", "b4", *options)
+    result.assert_outcomes(failed=5, deselected=25)
+    kept = Path(re.search(r"temporary files are kept in (\S+)", result.stdout.str())[1])
+    digest = hashlib.sha256((exported + given).encode()).hexdigest()
+    assert f"digest {digest}" in (kept / "logs" / "model_log.log").read_text()
+    assert not (kept / "key_file.json").exists()
+    assert "Picked up JAVA_TOOL_OPTIONS: ***" in (kept / "console.log").read_text()
+    written = (kept / "config.properties").read_text()
+    assert "number_of_netty_threads=2\n" in written
+    assert "keystore_pass=***\n" in written
+    # What pytest printed lies beside the tests; the store, the journal and what was saved do too.
+    folders = (suite.path, Path(os.environ["TMPDIR"]))
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert {"journal", "stdout", "model_log.log"} <= {path.name for path in files}
+    assert any(path.suffix == ".mar" for path in files)
+    for path in files:
+        content = path.read_bytes()
+        assert [word for word in (exported, given, password, jvms) if word.encode() in content] == [], path
 
 
 def test_without_java_every_test_fails_with_one_message(suite, monkeypatch, tmp_path):

@@ -26,15 +26,15 @@ SLEPT_S = {Stage.PREPROCESS: 0.003, Stage.INFERENCE: 0.020, Stage.POSTPROCESS: 0
 
 LOAD = """
 from pytest_torchserve.phase import Phase
-def test_load(load_run, store):
-    assert load_run.wrong == ()
-    store(load_run, Phase.LATENCY)
+def test_load(ts_load_run, ts_store):
+    assert ts_load_run.wrong == ()
+    ts_store(ts_load_run, Phase.LATENCY)
 """
 
 
 CAPACITY = """
-def test_capacity(capacity_run, store):
-    store(capacity_run, Phase.LATENCY)
+def test_capacity(ts_capacity_run, ts_store):
+    ts_store(ts_capacity_run, Phase.LATENCY)
 """
 
 
@@ -60,11 +60,11 @@ def put(endpoint, load, samples):
     return pairs, tickets
 
 
-def test_the_waterfall_of_a_sleeper(deploy, prepared):
+def test_the_waterfall_of_a_sleeper(ts_deploy, ts_prepared):
     """Every request has its ticket; the stages are those that were slept, and next to nothing is unattributed."""
     model = plain("sleeper")
-    endpoint = deploy(model)
-    samples = prepared(model).samples
+    endpoint = ts_deploy(model)
+    samples = ts_prepared(model).samples
     put(endpoint, FullBatches(1), samples)
     pairs, tickets = put(endpoint, ConstantRate(20, 2.0), samples)
     assert len(pairs) == len(tickets) == 40
@@ -79,11 +79,11 @@ def test_the_waterfall_of_a_sleeper(deploy, prepared):
     assert all(value >= 0 for row in rows for stage, value in row.items() if stage is not Stage.UNATTRIBUTED)
 
 
-def test_a_queue_is_told_apart_from_a_batch_that_fills(deploy, prepared):
+def test_a_queue_is_told_apart_from_a_batch_that_fills(ts_deploy, ts_prepared):
     """Three requests at a batch of two, a second of work: two go at once, the third queues, then waits to fill."""
     model = plain("napper")
-    endpoint = deploy(model, batch_size=2, max_batch_delay_ms=600)
-    samples = prepared(model).samples[:3]
+    endpoint = ts_deploy(model, batch_size=2, max_batch_delay_ms=600)
+    samples = ts_prepared(model).samples[:3]
     pairs, tickets = put(endpoint, FullBatches(3), samples)
     third = max(pairs, key=lambda pair: pair[1].batch)
     row = stages(*third, tickets[third[1].request_id])
@@ -124,9 +124,9 @@ def keys_aside(monkeypatch):
 
 
 @pytest.mark.usefixtures("keys_aside")
-def test_someone_elses_server(suite, deploy, tmp_path):
+def test_someone_elses_server(suite, ts_deploy, tmp_path):
     """Traffic, phases and batch size of a model that is not ours; it is not scaled, registered, or stopped."""
-    endpoint = deploy(plain("sleeper"), batch_size=2, max_batch_delay_ms=50)
+    endpoint = ts_deploy(plain("sleeper"), batch_size=2, max_batch_delay_ms=50)
     before, models = endpoint.describe(), endpoint.server.management.models()
     result, runs = attached(suite, endpoint, tmp_path)
     result.assert_outcomes(passed=2)
@@ -141,12 +141,12 @@ def test_someone_elses_server(suite, deploy, tmp_path):
 
 
 @pytest.mark.usefixtures("keys_aside")
-def test_the_capacity_of_a_sleeper(suite, deploy, tmp_path):
+def test_the_capacity_of_a_sleeper(suite, ts_deploy, tmp_path):
     """24 ms of work one after the other: the search ends near 1/0.024 a second, and shows the curve.
 
     Within two seconds a queue that grows by half a request in a service time has not grown far: hence the half on top.
     """
-    endpoint = deploy(plain("sleeper"))
+    endpoint = ts_deploy(plain("sleeper"))
     search = ("-m", "capacity", "--ts-capacity-seconds=2", "--ts-slo-ms=100")
     result, runs = attached(suite, endpoint, tmp_path, *search, test=CAPACITY)
     result.assert_outcomes(passed=1, deselected=2)
@@ -163,9 +163,9 @@ def swarm_pids():
 
 
 @pytest.mark.usefixtures("keys_aside")
-def test_a_session_with_locust(suite, deploy, tmp_path):
+def test_a_session_with_locust(suite, ts_deploy, tmp_path):
     """The option alone changes who sends: same cells, same records, same checks, and nothing is left running."""
-    endpoint = deploy(plain("sleeper"), batch_size=2, max_batch_delay_ms=50)
+    endpoint = ts_deploy(plain("sleeper"), batch_size=2, max_batch_delay_ms=50)
     before = swarm_pids()
     locust = ("--ts-load-engine=locust", "--ts-load-workers=2")
     result, runs = attached(suite, endpoint, tmp_path, *locust)
@@ -177,20 +177,20 @@ def test_a_session_with_locust(suite, deploy, tmp_path):
 
 
 @pytest.mark.usefixtures("keys_aside")
-def test_wrong_key(suite, deploy, tmp_path):
+def test_wrong_key(suite, ts_deploy, tmp_path):
     """Every request is a counted HTTP 400; the run is INVALID and fails; nothing is stored."""
-    endpoint = deploy(plain("sleeper"), batch_size=2, max_batch_delay_ms=50)
+    endpoint = ts_deploy(plain("sleeper"), batch_size=2, max_batch_delay_ms=50)
     result, runs = attached(suite, endpoint, tmp_path, "--ts-loads=constant:20", key="nonsense", management=False)
     result.assert_outcomes(failed=1)
     assert runs[0]["errors"] == {"HTTP 400": 20}
     assert runs[0]["validity"] == "INVALID"
-    assert "20 of 20 requests failed: HTTP 400 × 20" in runs[0]["invalid"]
+    assert "requests failed: 20 of 20: HTTP 400 × 20" in runs[0]["invalid"]
 
 
 @pytest.mark.usefixtures("keys_aside")
-def test_an_archive_without_the_probe(suite, deploy, tmp_path):
+def test_an_archive_without_the_probe(suite, ts_deploy, tmp_path):
     """A stranger's archive, as torch-model-archiver makes it: latency only, and it says so."""
-    ours = deploy(plain("sleeper"), batch_size=2, max_batch_delay_ms=50)
+    ours = ts_deploy(plain("sleeper"), batch_size=2, max_batch_delay_ms=50)
     store, management = ours.server.store, ours.server.management
     archiver = [sys.executable, "-m", "model_archiver.model_packaging", "--model-name", "stranger", "--version", "1.0"]
     archiver += ["--handler", str(ROOT / "handlers" / "noop.py"), "--export-path", str(store), "--force"]
@@ -211,24 +211,24 @@ def test_an_archive_without_the_probe(suite, deploy, tmp_path):
 
 
 @pytest.mark.usefixtures("keys_aside")
-def test_a_model_that_is_not_there(suite, deploy, tmp_path):
+def test_a_model_that_is_not_there(suite, ts_deploy, tmp_path):
     """The management API does not know it: one message, no traffic."""
-    endpoint = deploy(plain("sleeper"), batch_size=2, max_batch_delay_ms=50)
+    endpoint = ts_deploy(plain("sleeper"), batch_size=2, max_batch_delay_ms=50)
     result, runs = attached(suite, endpoint, tmp_path, "--ts-url-model=nobody")
     result.assert_outcomes(errors=2)
     assert runs == []
     result.stdout.fnmatch_lines(["*wanted: describing nobody*"])
 
 
-def test_locust_and_the_built_in_sender_agree(deploy, prepared):
+def test_locust_and_the_built_in_sender_agree(ts_deploy, ts_prepared):
     """Two worker processes and one of ours, the same seeded load, in turn: same counts, same schedule, same latency.
 
     Medians of twice 50 requests to a handler that sleeps 24 ms differ by what Locust itself takes, which is under a
     quarter of that.
     """
     model = plain("sleeper")
-    endpoint = deploy(model)
-    samples = prepared(model).samples
+    endpoint = ts_deploy(model)
+    samples = ts_prepared(model).samples
     load, medians, schedules = Poisson(10, 5.0, seed=4), {"built in": [], "locust": []}, []
     put(endpoint, FullBatches(1), samples)
     with Swarm(2) as swarm:

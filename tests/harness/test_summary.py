@@ -75,9 +75,8 @@ def test_two_batches_are_no_median():
 
 
 def test_spread_of_one_process_is_unknown():
-    """One process says nothing about how far processes lie apart."""
-    assert summary.process_spread({1: [1.0, 2.0]}) is None
-    assert statistics.median([1.0, 2.0]) == 1.5
+    """One process says nothing about how far processes lie apart, however often it was asked."""
+    assert summary.process_spread({1: [1.0, 2.0] * 50}) is None
 
 
 def test_intervals_of_percentiles_cover():

@@ -10,115 +10,28 @@ import shlex
 import signal
 import socket
 import ssl
-import struct
 import subprocess
 import sys
 import threading
 import zlib
 from collections import Counter
+from dataclasses import replace
 
 import psutil
 import pytest
 import trustme
 
+from fakes import CLOSE, HANG, RESET, SAMPLES, echo, http
 from pytest_torchserve import sender
 from pytest_torchserve.address import Address
 from pytest_torchserve.clock import MonotonicClock
 from pytest_torchserve.load import ClosedLoop, ConstantRate, FullBatches, Poisson
-from pytest_torchserve.model import Sample
+from pytest_torchserve.measure.check import Checker
+from pytest_torchserve.measure.traffic import judged
 from pytest_torchserve.process import wait_until
 from pytest_torchserve.response import Failure
 from pytest_torchserve.swarm import Swarm, crew
 from pytest_torchserve.swarm.engine import SwarmError
-
-SAMPLES = [Sample(name=str(n), body=bytes([n]) * (n + 1), answer={}) for n in range(5)]
-
-
-def http(body, status="200 OK"):
-    """A whole answer."""
-    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nX-Name: Value\r\n\r\n{body}".encode()
-
-
-def echo(body):
-    """Length and checksum of the body."""
-    return http(json.dumps({"bytes": len(body), "crc32": zlib.crc32(body)}))
-
-
-def never(body):
-    """No answer, and no end of the connection."""
-    threading.Event().wait(60)
-
-
-class Server:
-    """Keeps its connections; it may greet who connects, as no HTTP server does.
-
-    Each request is answered by `answer(body)`: bytes, the connection's last ones where they are no whole answer,
-    or None for a reset.
-    """
-
-    def __init__(self, answer, greeting=b"", tls=None):
-        self._answer = answer
-        self._greeting = greeting
-        self._tls = tls
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self._lock = threading.Lock()
-        self.address = Address("127.0.0.1", self._listener.getsockname()[1], "secret")
-        self.heads = []
-        self.in_flight = self.most_in_flight = self.connections = 0
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            threading.Thread(target=self._serve, args=[connection], daemon=True).start()
-
-    def _serve(self, connection):
-        # A client that is killed leaves a reset behind.
-        if self._tls is not None:
-            connection = self._tls.wrap_socket(connection, server_side=True)
-        with contextlib.suppress(ConnectionError), connection, connection.makefile("rb") as file:
-            connection.sendall(self._greeting)
-            while line := file.readline():
-                head = [line]
-                while (line := file.readline()) not in (b"\r\n", b""):
-                    head.append(line)
-                lengths = [line.split(b":")[1] for line in head if line.lower().startswith(b"content-length")]
-                body = file.read(int(lengths[0])) if lengths else b""
-                with self._lock:
-                    self.heads.append(b"".join(head))
-                    self.in_flight += 1
-                    self.most_in_flight = max(self.most_in_flight, self.in_flight)
-                answer = self._answer(body)
-                with self._lock:
-                    self.in_flight -= 1
-                if answer is None:
-                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                    return
-                connection.sendall(answer)
-                if not answer.startswith(b"HTTP/1.1 ") or len(answer) < 50:
-                    return
-
-    def close(self):
-        """Accept nothing more."""
-        self._listener.close()
-
-
-@pytest.fixture
-def server():
-    """`server(answer)` starts one; all are closed after the test."""
-    made = []
-
-    def start(answer, greeting=b"", tls=None):
-        made.append(Server(answer, greeting, tls))
-        return made[-1]
-
-    yield start
-    for one in made:
-        one.close()
 
 
 @pytest.fixture(scope="module")
@@ -183,9 +96,9 @@ def test_no_departure_waits_for_an_answer(swarm, server):
     """With nobody answering, an open loop sends on, a connection for each."""
     all_here = threading.Barrier(40)
 
-    def together(body):
+    def together(request):
         all_here.wait(20)
-        return echo(body)
+        return echo(request)
 
     held = server(together)
     responses = drive(swarm, held.address, ConstantRate(200, 0.2))
@@ -208,15 +121,15 @@ def test_closed_loop(swarm, server):
     """Five users over two workers: five in flight, never more; each sends again when it is answered."""
     together = threading.Barrier(5)
 
-    def answer(body):
+    def answer(request):
         with contextlib.suppress(threading.BrokenBarrierError):
             together.wait(0.5)  # at the end some users have left, and it breaks
-        return echo(body)
+        return echo(request)
 
     busy = server(answer)
     responses = drive(swarm, busy.address, ClosedLoop(5, 0.3))
     assert busy.most_in_flight == busy.connections == 5
-    assert len(responses) == len(busy.heads) > 5
+    assert len(responses) == len(busy.requests) > 5
     assert kinds(responses) == {None: len(responses)}
     counts = Counter(response.sample for response in responses)
     assert set(counts) == set(range(5))
@@ -226,19 +139,36 @@ def test_fewer_users_than_workers(swarm, server):
     """A worker without a share is no reason to wait."""
     assert len(drive(swarm, server(echo).address, ConstantRate(10, 0.1))) == 1
     lonely = server(echo)
-    assert kinds(drive(swarm, lonely.address, ClosedLoop(1, 0.1))) == {None: len(lonely.heads)}
+    assert kinds(drive(swarm, lonely.address, ClosedLoop(1, 0.1))) == {None: len(lonely.requests)}
 
 
-def test_the_same_as_the_built_in_sender(swarm, server):
+def has_ipv6():
+    """Whether this machine's loopback has an IPv6 address."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+IPV6 = pytest.param("::1", marks=pytest.mark.skipif(not has_ipv6(), reason="no IPv6 on loopback"))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", IPV6])
+def test_the_same_as_the_built_in_sender(swarm, server, host):
     """The same load gives the same schedule, requests, counts, and answers to the last header."""
     load, by_both = Poisson(150, 0.3, seed=3), []
     for engine in (swarm, sender.send):
-        good = server(echo)
-        port = str(good.address.port).encode()
+        good = server(echo, host=host)
+        port = str(good.port).encode()
         responses = drive(engine, good.address, load)
         answers = [(r.sample, r.status, r.head, r.body, r.headers, r.error) for r in responses]
-        by_both.append((gaps_ns(responses), answers, sorted(head.replace(port, b"PORT") for head in good.heads)))
+        by_both.append(
+            (gaps_ns(responses), answers, sorted(request.head.replace(port, b"PORT") for request in good.requests))
+        )
     assert by_both[0] == by_both[1]
+    named = b"Host: [::1]:PORT\r\n" if host == "::1" else b"Host: 127.0.0.1:PORT\r\n"
+    assert all(named in head for head in by_both[0][2])
 
 
 def test_full_batches_leave_from_here(server):
@@ -252,13 +182,18 @@ def test_full_batches_leave_from_here(server):
 @pytest.mark.parametrize(
     ("answer", "failure"),
     [
-        (never, Failure.TIMEOUT),
-        (lambda body: http("busy" * 5, "503 Service Unavailable"), Failure.HTTP),
-        (lambda body: b"", Failure.RESET),
-        (lambda body: None, Failure.RESET),
-        (lambda body: b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n123", Failure.TRUNCATED),
-        (lambda body: b"HTTP/1.1 200 O", Failure.TRUNCATED),
-        (lambda body: b"garbage\r\n\r\n", Failure.MALFORMED),
+        (lambda request: HANG, Failure.TIMEOUT),
+        (lambda request: http("busy" * 5, "503 Service Unavailable"), Failure.HTTP),
+        (lambda request: http("moved", "302 Found", "Location: https://login.example/\r\n"), Failure.HTTP),
+        (lambda request: http("moved", "308 Permanent Redirect", "location: /predictions/x\r\n"), Failure.HTTP),
+        (lambda request: http("choose", "300 Multiple Choices"), Failure.HTTP),
+        (lambda request: b"HTTP/1.1 304 Not Modified\r\nLast-Modified: a while ago\r\n\r\n", Failure.HTTP),
+        (lambda request: http("what is this", "999 Of its own"), Failure.HTTP),
+        (lambda request: b"", Failure.RESET),
+        (lambda request: RESET, Failure.RESET),
+        (lambda request: b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n123" + CLOSE, Failure.TRUNCATED),
+        (lambda request: b"HTTP/1.1 200 O" + CLOSE, Failure.TRUNCATED),
+        (lambda request: b"garbage\r\n\r\n" + CLOSE, Failure.MALFORMED),
     ],
 )
 def test_a_bad_server_is_data(swarm, server, answer, failure):
@@ -274,6 +209,54 @@ def test_a_bad_server_is_data(swarm, server, answer, failure):
     assert [r.status for r in responses] == [r.status for r in built_in]
     assert {r.body for r in responses if r.status} == {r.body for r in built_in if r.status}
     assert all(r.error for r in responses)
+    if failure is Failure.HTTP:
+        assert {r.error for r in responses} == {r.error for r in built_in}
+        assert len(bad.requests) == 16  # nobody went where a redirect leads
+
+
+@pytest.mark.parametrize(
+    ("status", "place", "words"),
+    [
+        ("302 Found", "https://login.example/?next=1", "HTTP 302 to https://login.example/?next=1"),
+        ("307 Temporary Redirect", "/predictions/x", "HTTP 307 to /predictions/x"),
+        ("301 Moved Permanently", "", "HTTP 301"),
+        ("303 See Other", "/" + "a" * 5000, f"HTTP 303 to /{'a' * 199}"),
+        ("503 Service Unavailable", "/elsewhere", "HTTP 503"),
+    ],
+)
+def test_a_redirect_says_where_to(swarm, server, status, place, words):
+    """With either engine; it is counted by its status alone, and no answer of it is right."""
+    moved = server(lambda request: http("{}", status, f"Location: {place}\r\n"))
+    for engine in (swarm, sender.send):
+        responses = drive(engine, moved.address, ConstantRate(50, 0.08))
+        assert {(r.error, r.kind, r.body) for r in responses} == {(words, words.partition(" to ")[0], b"{}")}
+        checker = Checker(SAMPLES, "cpu", has_network=False, probed=False)
+        assert judged(responses, checker) == []
+        assert checker.errors == {words.partition(" to ")[0]: 4}
+
+
+LOGIN_PAGE = "<!doctype html><title>Log in</title><p>Who are you?"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        http(LOGIN_PAGE, extra="Content-Type: text/html\r\n"),
+        b"HTTP/1.1 204 No Content\r\nX-Name: Value\r\nX-Other: Value\r\n\r\n",
+        http('{"bytes": 1', "206 Partial Content"),
+        http("", "202 Accepted", "Location: /queue/1\r\n"),
+    ],
+    ids=["a page", "nothing", "a part", "later"],
+)
+def test_a_good_status_does_not_make_an_answer_right(swarm, server, answer):
+    """Where the golden answers are known, with either engine: it is an answer, and a wrong one."""
+    known = [replace(sample, answer={"bytes": 1.0}) for sample in SAMPLES]
+    for engine in (swarm, sender.send):
+        responses = drive(engine, server(lambda request: answer).address, ConstantRate(50, 0.08))
+        checker = Checker(known, "cpu", has_network=False, probed=False)
+        assert judged(responses, checker) == []
+        assert (checker.wrong_answers, checker.errors) == (4, {})
+        assert all("not JSON" in words for words in checker.wrong)
 
 
 @pytest.mark.parametrize(
@@ -287,7 +270,7 @@ def test_a_bad_server_is_data(swarm, server, answer, failure):
 def test_no_connection(swarm, server, change, failure):
     """What keeps a connection from being opened has its kind too."""
     good = server(echo, greeting=b"this is no TLS\r\n" if "tls" in change else b"")
-    where = {"host": "127.0.0.1", "port": good.address.port} | change
+    where = {"host": "127.0.0.1", "port": good.port} | change
     responses = drive(swarm, Address(**where), ConstantRate(50, 0.08))
     assert kinds(responses) == {failure: 4}
     assert all(r.status == r.first_byte_ns == 0 and r.error.startswith(failure) for r in responses)
@@ -302,10 +285,10 @@ def test_tls(server, tmp_path, monkeypatch):
     secure = server(echo, tls=context)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     with Swarm(1) as swarm:
-        responses = drive(swarm, Address("localhost", secure.address.port, "secret", tls=True), ConstantRate(50, 0.4))
+        responses = drive(swarm, Address("localhost", secure.port, "secret", tls=True), ConstantRate(50, 0.4))
     assert kinds(responses) == {None: 20}
     assert [json.loads(r.body)["crc32"] for r in responses] == [zlib.crc32(SAMPLES[r.sample].body) for r in responses]
-    assert all(b"Bearer secret" in head for head in secure.heads)
+    assert all(request.headers["authorization"] == "Bearer secret" for request in secure.requests)
     assert all(r.scheduled_ns <= r.begun_ns <= r.sent_ns < r.first_byte_ns <= r.done_ns for r in responses)
 
 
@@ -313,18 +296,19 @@ def test_tls(server, tmp_path, monkeypatch):
 def test_more_says_no(swarm, server, load):
     """The load ends at once; what was in flight is told of, once, and as what it is."""
     begun = itertools.count()
-    partly = server(lambda body: echo(body) if next(begun) < 20 else never(body))
-    responses = drive(swarm, partly.address, load, enough=lambda responses: len(partly.heads) >= 22)
+    partly = server(lambda request: echo(request) if next(begun) < 20 else HANG)
+    responses = drive(swarm, partly.address, load, enough=lambda responses: len(partly.requests) >= 22)
     assert kinds(responses)[None] == 20
     assert kinds(responses)[Failure.UNANSWERED] == len(responses) - 20 >= 2
     # One that was still to be written when the end came has never reached the server.
     written = sum(response.sent_ns < response.done_ns for response in responses)
-    assert wait_until(lambda: len(partly.heads) == written, timeout_s=5)
+    assert wait_until(lambda: len(partly.requests) == written, timeout_s=5)
 
 
 def test_locust_knows_of_every_request(server):
     """Its request event is fired as for any Locust user, with our judgement of the answer."""
-    answers = itertools.cycle([echo(b""), http("busy" * 5, "503 Service Unavailable")])
+    answer = http("{}")
+    answers = itertools.cycle([answer, http("busy" * 5, "503 Service Unavailable")])
     script = """if True:
         import sys
         from locust.env import Environment
@@ -341,9 +325,9 @@ def test_locust_knows_of_every_request(server):
             target.ask(index, 0, lambda response: None)
         print(environment.stats.total.num_requests, environment.stats.total.num_failures)
         """
-    port = server(lambda body: next(answers)).address.port
+    port = server(lambda request: next(answers)).port
     told = subprocess.run([sys.executable, "-c", script, str(port)], capture_output=True, text=True, check=True).stdout
-    length = len(echo(b"").partition(b"\r\n\r\n")[2])
+    length = len(answer.partition(b"\r\n\r\n")[2])
     both = [f"POST /predictions/x {length} None", "POST /predictions/x 20 HTTP 503"]
     assert told.splitlines() == [*both, *both, "4 2"]
 
@@ -377,7 +361,7 @@ def test_workers_elsewhere(server):
         good, clock = server(echo), MonotonicClock()
         before_ns = clock.now_ns()
         responses = drive(swarm, good.address, ClosedLoop(2, 0.2))
-        assert kinds(responses) == {None: len(good.heads)}
+        assert kinds(responses) == {None: len(good.requests)}
         assert all(before_ns < r.scheduled_ns < r.sent_ns < r.done_ns < clock.now_ns() for r in responses)
     assert [process.wait(20) for process in by_hand] == [0, 0]
 
@@ -389,6 +373,12 @@ def test_too_few_workers():
         Swarm(2, master=place, join_timeout_s=0.1).start()
     assert "0 of 2" in caught.value.found
     assert f"python -m pytest_torchserve.swarm.worker {place}" in caught.value.do
+
+
+@pytest.mark.parametrize("place", ["127.0.0.1:5557", "[::1]:5557", "swarm.example:5557"])
+def test_the_command_names_the_place_as_it_was_given(place):
+    """What is printed can be typed: an IPv6 address keeps its brackets."""
+    assert Swarm(2, master=place).command.endswith(f" {place}")
 
 
 def test_port_taken():
@@ -443,9 +433,10 @@ def test_nothing_outlives_a_killed_owner():
     assert gone(map(int, started))
 
 
-def test_close(two):
-    """The last one: nothing is left of the workers that all these tests used."""
-    started = pids(two)
-    assert len(started) == 3
-    two.close()
+def test_close():
+    """After the end of its context nothing is left of the master and the worker."""
+    with Swarm(1) as swarm:
+        started = pids(swarm)
+        assert len(started) == 2
+        assert all(map(psutil.pid_exists, started))
     assert gone(started)
