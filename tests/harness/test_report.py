@@ -6,9 +6,9 @@ import csv
 import json
 import os
 import random
-import statistics
 import re
 import shutil
+import statistics
 from dataclasses import asdict
 from xml.etree import ElementTree as ET
 
