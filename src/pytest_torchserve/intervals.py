@@ -35,7 +35,7 @@ BIAS = 0.005
 """What processes of a network differ by, as a standard deviation of log-ratios. Of its phases that are timed in
 milliseconds, sixteen recorded processes gave 0.003 and 0.004."""
 
-FEWEST_PAIRS = 8
+FEWEST_DEGREES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +80,12 @@ def pair_variance(by_process: Sequence[Sequence[float]]) -> tuple[float, int]:
 
     The pairs' deviation is taken from the quartiles of what is left of them without their process's median (a normal
     sample has 1.349 deviations between them); the median of n has 1.571 of their variance ÷ n. 0 degrees where there
-    are fewer than `FEWEST_PAIRS` pairs besides one for each process: too few for quartiles.
+    are fewer than `FEWEST_DEGREES` pairs besides one for each process: too few for quartiles.
     """
     medians = [statistics.median(ratios) for ratios in by_process]
     left = [ratio - middle for ratios, middle in zip(by_process, medians, strict=True) for ratio in ratios]
     freedom = len(left) - len(by_process)
-    if freedom < FEWEST_PAIRS:
+    if freedom < FEWEST_DEGREES:
         return 0.0, 0
     low, _, high = statistics.quantiles(left, n=4)
     variance = ((high - low) / 1.349) ** 2 * len(left) / freedom

@@ -109,11 +109,11 @@ def pytest_benchmark_compare_machine_info(config: pytest.Config, compared_benchm
     pytest-benchmark asks before anything is collected. Our fields are taken out of what it looks at: this session has
     none yet, and pytest-benchmark would warn of that as of a difference.
     """
-    theirs = compared_benchmark["machine_info"]
-    if not {"torchserve", "cpu_model"} <= theirs.keys():
-        return
-    from pytest_torchserve import history  # noqa: PLC0415 - only for a file of ours
+    from pytest_torchserve import history  # noqa: PLC0415 - only where saved runs are compared
 
+    theirs = compared_benchmark["machine_info"]
+    if not history.is_ours(theirs):
+        return
     told = {"datetime": compared_benchmark.get("datetime", "then"), **theirs}
     config.stash.setdefault(COMPARED_KEY, []).append(told)
     for name in history.KEYS & theirs.keys():

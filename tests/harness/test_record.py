@@ -6,8 +6,9 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 
-from pytest_torchserve import record
+from pytest_torchserve import history, record
 
 PROMISED = (
     *("model", "device", "kind", "phase", "batch_size", "max_batch_delay_ms", "workers", "n"),
@@ -58,6 +59,9 @@ def test_an_entry(pytester):
     assert {"torchserve", "torch", "torchvision", "cpu_model", "gpu_models", "server_settings"} <= set(
         content["machine_info"]
     )
+    # What is taken out before pytest-benchmark compares is all that was put in.
+    theirs = pytest_benchmark_generate_machine_info()
+    assert content["machine_info"].keys() - theirs.keys() == history.KEYS
 
 
 @pytest.mark.parametrize("wrong", ["run(wrong=('oops',))", "run()"])
