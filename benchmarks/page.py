@@ -12,17 +12,18 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from pytest_torchserve import report
 from pytest_torchserve.deployment import Batching, Deployment
-from pytest_torchserve.journal import as_record
 from pytest_torchserve.measure import Cell, Run
 from pytest_torchserve.model import Model
 from pytest_torchserve.phase import HANDLE_PHASES
+from pytest_torchserve.report import reader
+from pytest_torchserve.report.html.page import write as write_page
+from pytest_torchserve.session.journal import as_record
 
 CELLS, PROCESSES, BATCHES, OPENED = 200, 3, 100, 10
 
 
-def document() -> report.Document:
+def document() -> reader.Document:
     """Two hundred handle cells: fifty models at four batch sizes."""
     rng = random.Random(1)  # noqa: S311 - figures to draw
     runs = []
@@ -34,7 +35,7 @@ def document() -> report.Document:
         }
         cell = Cell("handle", Deployment(model, "cpu", Batching(2 ** (index % 4))))
         runs.append(as_record(Run(cell, seconds, PROCESSES)))
-    return report.Document(sources=["made"], environment={"cpu_model": "any"}, runs=runs)
+    return reader.Document(sources=["made"], environment={"cpu_model": "any"}, runs=runs)
 
 
 def main() -> None:
@@ -42,7 +43,7 @@ def main() -> None:
     browser_path = shutil.which("chromium") or shutil.which("google-chrome") or sys.exit("no chromium on PATH")
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
-        page_file = report.write(document(), Path(folder))
+        page_file = write_page(document(), Path(folder))
         print(f"{CELLS} cells: written in {time.perf_counter() - begun:.1f} s, {page_file.stat().st_size / 1e6:.2f} MB")
         opened_ms = []
         with sync_playwright() as playwright:

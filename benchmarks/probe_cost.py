@@ -15,7 +15,7 @@ from pathlib import Path
 from ts.context import Context, RequestProcessor
 from ts.protocol.otf_message_handler import create_predict_response
 
-from pytest_torchserve.worker import ts_probe
+from pytest_torchserve.torchserve.payload import ts_probe
 
 HANDLER = """
 class Nothing:

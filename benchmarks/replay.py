@@ -11,13 +11,13 @@ import random
 import statistics
 from pathlib import Path
 
+from pytest_torchserve.compare.intervals import interval
+from pytest_torchserve.compare.verdict import CONFIDENCE, Rules, Verdict, compare, judge
 from pytest_torchserve.deployment import Batching, Deployment
-from pytest_torchserve.intervals import interval
 from pytest_torchserve.measure import Cell, Run
 from pytest_torchserve.measure.run import Paired
 from pytest_torchserve.model import Model
 from pytest_torchserve.phase import HANDLER_PHASES, Phase
-from pytest_torchserve.verdict import CONFIDENCE, Rules, Verdict, compare, judge
 
 PHASES = (*HANDLER_PHASES, Phase.HANDLE)
 PLANTS = {

@@ -23,8 +23,9 @@ from clients import ROOT, memory, others, ours, report, rounds, service
 from clients.rounds import CONNECTIONS, OURS
 
 from models.catalogue import NOOP, RESNET56
-from pytest_torchserve import environment, java
+from pytest_torchserve import environment
 from pytest_torchserve.errors import SuiteError
+from pytest_torchserve.torchserve import java
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

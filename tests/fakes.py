@@ -10,7 +10,7 @@ import threading
 import zlib
 from typing import NamedTuple
 
-from pytest_torchserve.address import Address
+from pytest_torchserve.loadgen.address import Address
 from pytest_torchserve.model import Sample
 
 SAMPLES = [Sample(name=str(n), body=bytes([n]) * (n + 1), answer={}) for n in range(5)]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pytest_torchserve.loadgen.trace import Trace
 from pytest_torchserve.model import why_wrong
-from pytest_torchserve.trace import Trace
 
 DELAY_MS = 1000
 BATCH = 4

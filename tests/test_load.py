@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_torchserve.load import ClosedLoop
+from pytest_torchserve.loadgen.load import ClosedLoop
 from pytest_torchserve.phase import Phase
 
 

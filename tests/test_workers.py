@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 
 from pytest_torchserve import environment
+from pytest_torchserve.loadgen.trace import Trace
 from pytest_torchserve.model import why_wrong
-from pytest_torchserve.trace import Trace
 
 IMAGES = {"batch_size": 4, "max_batch_delay_ms": 500}
 

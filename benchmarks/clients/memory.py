@@ -13,10 +13,10 @@ import psutil
 
 from clients import stub
 from clients.ours import cpu_s
-from pytest_torchserve import sender
-from pytest_torchserve.clock import MonotonicClock
 from pytest_torchserve.errors import MeasurementError
-from pytest_torchserve.load import ClosedLoop, FullBatches
+from pytest_torchserve.loadgen import sender
+from pytest_torchserve.loadgen.clock import MonotonicClock
+from pytest_torchserve.loadgen.load import ClosedLoop, FullBatches
 from pytest_torchserve.measure import traffic
 from pytest_torchserve.measure.check import Checker
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from clients.service import Deployed
-    from pytest_torchserve.address import Address
     from pytest_torchserve.deployment import Deployment
+    from pytest_torchserve.loadgen.address import Address
+    from pytest_torchserve.loadgen.response import Response
     from pytest_torchserve.model import Sample
-    from pytest_torchserve.response import Response
 
 SIZES = (1_000, 3_000, 10_000, 30_000, 100_000)
 _CONNECTIONS = 16

@@ -21,7 +21,7 @@ from pytest_torchserve.errors import MeasurementError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_torchserve.address import Address
+    from pytest_torchserve.loadgen.address import Address
     from pytest_torchserve.model import Sample
 
 _HERE = Path(__file__).parent

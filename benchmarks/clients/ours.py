@@ -6,10 +6,11 @@ import resource
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_torchserve import sender, summary, surroundings
-from pytest_torchserve.clock import MonotonicClock
+from pytest_torchserve import stats
 from pytest_torchserve.errors import MeasurementError
-from pytest_torchserve.load import ClosedLoop, ConstantRate
+from pytest_torchserve.loadgen import sender, surroundings
+from pytest_torchserve.loadgen.clock import MonotonicClock
+from pytest_torchserve.loadgen.load import ClosedLoop, ConstantRate
 from pytest_torchserve.measure import traffic
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.run import Cell
@@ -17,8 +18,8 @@ from pytest_torchserve.measure.waterfall import waterfall
 
 if TYPE_CHECKING:
     from clients.service import Deployed
-    from pytest_torchserve.load import TimedLoad
-    from pytest_torchserve.response import Response
+    from pytest_torchserve.loadgen.load import TimedLoad
+    from pytest_torchserve.loadgen.response import Response
 
 WINDOW_S = 2.0
 WINDOWS_WITHOUT_GAIN = 4
@@ -124,7 +125,7 @@ def bare_lateness(rate_per_s: float, duration_s: float) -> dict[str, float]:
 def _told(late_ms: list[float]) -> dict[str, float]:
     """What is told of so many latenesses, in ms."""
     late_ms = sorted(late_ms)
-    tail_ms = summary.percentile(late_ms, 0.99)
+    tail_ms = stats.percentile(late_ms, 0.99)
     if tail_ms is None:
         raise MeasurementError(
             wanted="a 99th percentile", found=f"{len(late_ms)} requests", do="send more: a higher rate, or for longer"

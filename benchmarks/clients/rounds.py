@@ -10,7 +10,7 @@ import math
 import statistics
 from typing import TYPE_CHECKING, Any
 
-from pytest_torchserve import intervals
+from pytest_torchserve.compare import intervals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

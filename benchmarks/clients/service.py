@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.catalogue import NOOP, RESNET56
-from pytest_torchserve import archive, java
+from pytest_torchserve._util.ledger import Ledger
 from pytest_torchserve.deployment import Batching, Deployment
-from pytest_torchserve.endpoint import Endpoint
 from pytest_torchserve.inputs.golden import Preparations
-from pytest_torchserve.ledger import Ledger
-from pytest_torchserve.server import Server
-from pytest_torchserve.settings import ServerSettings
+from pytest_torchserve.torchserve import archive, java
+from pytest_torchserve.torchserve.endpoint import Endpoint
+from pytest_torchserve.torchserve.server import Server
+from pytest_torchserve.torchserve.settings import ServerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_torchserve import doctor, history, report
+from pytest_torchserve import doctor
 from pytest_torchserve.errors import SuiteError
+from pytest_torchserve.report import history, reader
+from pytest_torchserve.report.html.page import write as write_page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,10 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(runs: Sequence[Path], folder: Path) -> int:
     """One page of all these; the trend over those of one environment."""
-    document = report.read(runs)
+    document = reader.read(runs)
     saved = [path for path in runs if path.suffix == ".json"]
     document.history = history.load(saved, document.environment, document.runs)
-    sys.stdout.write(f"{report.write(document, folder)}\n")
+    sys.stdout.write(f"{write_page(document, folder)}\n")
     return 0
 
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_torchserve import mask
+from pytest_torchserve._util import mask
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

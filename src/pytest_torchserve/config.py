@@ -6,22 +6,23 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pytest_torchserve import environment, java
+from pytest_torchserve import environment
+from pytest_torchserve.compare.verdict import Rules
 from pytest_torchserve.errors import SuiteError
-from pytest_torchserve.verdict import Rules
+from pytest_torchserve.torchserve import java
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from pytest_torchserve.address import Address
-    from pytest_torchserve.baseline import Baseline
+    from pytest_torchserve.compare.baseline import Baseline
     from pytest_torchserve.deployment import Batching, Deployment, Device
     from pytest_torchserve.inputs import weights
-    from pytest_torchserve.load import TimedLoad
+    from pytest_torchserve.loadgen.address import Address
+    from pytest_torchserve.loadgen.load import TimedLoad
     from pytest_torchserve.measure import Effort
     from pytest_torchserve.model import Model
-    from pytest_torchserve.settings import ServerSettings
+    from pytest_torchserve.torchserve.settings import ServerSettings
 
 
 PACE_PER_S = 10.0

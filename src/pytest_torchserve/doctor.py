@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_torchserve import conditions, environment, java
+from pytest_torchserve import conditions, environment
 from pytest_torchserve.errors import SuiteError
 from pytest_torchserve.inputs import cache, samples, weights
-from pytest_torchserve.telemetry import Watch
+from pytest_torchserve.telemetry.monitor import Watch
+from pytest_torchserve.torchserve import java
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_torchserve.telemetry import Telemetry
+    from pytest_torchserve.telemetry.monitor import Telemetry
 
 _FREE_DISK = 5 * 2**30
 _FREE_MEMORY = 4 * 2**30
@@ -140,7 +141,7 @@ def _processor() -> list[Finding]:
 
 def _load() -> list[Finding]:
     """Two seconds of what others do here."""
-    from pytest_torchserve.process import wait_until  # noqa: PLC0415
+    from pytest_torchserve._util.wait import wait_until  # noqa: PLC0415
 
     watch = Watch()
     try:

@@ -12,9 +12,9 @@ import pytest
 
 from fakes import FakeServer, FakeWatch
 from pytest_torchserve.inputs.prepared import Prepared, Served
-from pytest_torchserve.load import ClosedLoop, FullBatches
+from pytest_torchserve.loadgen.load import ClosedLoop, FullBatches
+from pytest_torchserve.loadgen.response import Failure, Response
 from pytest_torchserve.model import Model, Sample
-from pytest_torchserve.response import Failure, Response
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from pytest_torchserve import archive, baseline
+from pytest_torchserve.compare import baseline
 from pytest_torchserve.errors import InputError, OptionError
+from pytest_torchserve.torchserve import archive
 
 CONFTEST = """
 import sys

@@ -10,7 +10,7 @@ from scipy import optimize
 
 from fakes import FakeWatch, silent
 from pytest_torchserve.deployment import Batching, Deployment
-from pytest_torchserve.load import Poisson
+from pytest_torchserve.loadgen.load import Poisson
 from pytest_torchserve.measure import Cell, Effort, knee, measure_capacity
 from pytest_torchserve.measure.capacity import (
     CLOSE_ENOUGH,
@@ -21,7 +21,7 @@ from pytest_torchserve.measure.capacity import (
     least_sample,
     search,
 )
-from pytest_torchserve.telemetry import Telemetry
+from pytest_torchserve.telemetry.monitor import Telemetry
 
 
 @pytest.mark.parametrize(("p", "least"), [(0.99, 459), (0.95, 90), (0.9, 44), (0.5, 7)])

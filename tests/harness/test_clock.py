@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 
-from pytest_torchserve.clock import MonotonicClock
-from pytest_torchserve.surroundings import loop_factory
+from pytest_torchserve.loadgen.clock import MonotonicClock
+from pytest_torchserve.loadgen.surroundings import loop_factory
 
 
 def test_it_never_wakes_early():

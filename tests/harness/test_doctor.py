@@ -10,7 +10,7 @@ import pytest
 from pytest_torchserve import cli, doctor
 from pytest_torchserve.inputs import weights
 from pytest_torchserve.model import Weights
-from pytest_torchserve.telemetry import Telemetry
+from pytest_torchserve.telemetry.monitor import Telemetry
 
 
 def test_it_looks_at_everything(capsys, monkeypatch):

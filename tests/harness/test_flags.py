@@ -12,10 +12,10 @@ import pytest
 CONFTEST = """
 from pathlib import Path
 from models.catalogue import NOOP
-from pytest_torchserve.journal import as_record
+from pytest_torchserve.session.journal import as_record
 from pytest_torchserve.measure import Run
 from pytest_torchserve.phase import HANDLE_PHASES, INIT_PHASES, Phase
-from pytest_torchserve.session import Session
+from pytest_torchserve.session.session import Session
 
 PHASES = {"init": INIT_PHASES, "handle": HANDLE_PHASES}
 

@@ -130,7 +130,7 @@ def test_what_a_foreign_session_saves_has_no_key_of_ours(foreign, pytester):
     assert "test_it (NOW)" in printed
     assert "test_it (0002_with)" in printed
     assert not [line for line in printed.splitlines() if "missing" in line or "machine_info is different" in line]
-    assert "pytest_torchserve.session" not in modules
+    assert "pytest_torchserve.session.session" not in modules
 
 
 def test_their_own_table_stays(foreign):

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pytest_torchserve import history
+from pytest_torchserve.report import history
 
 TEST = """
 import pytest

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from pytest_torchserve import java
 from pytest_torchserve.errors import JavaError
+from pytest_torchserve.torchserve import java
 
 
 def fake_java(folder, version, code=0, home=None):

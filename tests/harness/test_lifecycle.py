@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pytest_torchserve.process import wait_until
+from pytest_torchserve._util.wait import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)

@@ -9,8 +9,8 @@ import statistics
 import pytest
 
 from pytest_torchserve.errors import OptionError
-from pytest_torchserve.load import ClosedLoop, ConstantRate, FullBatches, Poisson
-from pytest_torchserve.option_values import loads as parse
+from pytest_torchserve.loadgen.load import ClosedLoop, ConstantRate, FullBatches, Poisson
+from pytest_torchserve.plugin.option_values import loads as parse
 
 
 class World:

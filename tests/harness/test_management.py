@@ -7,7 +7,7 @@ import pytest
 from fakes import http
 from pytest_torchserve.deployment import Batching
 from pytest_torchserve.errors import ManagementError
-from pytest_torchserve.management import Management
+from pytest_torchserve.torchserve.management import Management
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_torchserve import mask
+from pytest_torchserve._util import mask
 
 SECRET = """
 API_KEY apiKey apikey MYAPIKEY x-api-key KEY key1 HF_TOKEN GITHUB_TOKEN_2 authToken AUTHTOKEN TOKEN tokens API_TOKENS

@@ -11,12 +11,12 @@ import pytest
 from fakes import FakeClock, silent
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.errors import MeasurementError
+from pytest_torchserve.loadgen.response import Failure
 from pytest_torchserve.measure import measure_handle
 from pytest_torchserve.measure.check import ENOUGH_WRONG, Checker
 from pytest_torchserve.measure.handle import MIN_BATCHES, HandleMeter
 from pytest_torchserve.measure.run import Effort
 from pytest_torchserve.phase import Phase
-from pytest_torchserve.response import Failure
 
 
 @pytest.fixture

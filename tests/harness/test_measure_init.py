@@ -8,9 +8,9 @@ import pytest
 
 from fakes import silent
 from pytest_torchserve.deployment import Batching, Deployment
+from pytest_torchserve.loadgen.response import Failure
 from pytest_torchserve.measure import Effort, measure_init
 from pytest_torchserve.phase import INIT_PHASES, OPTIONAL_PHASES, Phase
-from pytest_torchserve.response import Failure
 
 NEEDED = [phase for phase in INIT_PHASES if phase not in OPTIONAL_PHASES]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_torchserve import missing
+from pytest_torchserve.plugin import missing
 
 CELLS = """
 import pytest

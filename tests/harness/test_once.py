@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_torchserve._util.once import Once
 from pytest_torchserve.errors import InputError
-from pytest_torchserve.once import Once
 
 
 def test_made_once_for_each_key():

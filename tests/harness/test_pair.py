@@ -11,9 +11,9 @@ from collections import Counter
 
 import pytest
 
-from pytest_torchserve import pair_archive
 from pytest_torchserve.errors import ArchiveError
-from pytest_torchserve.worker import ts_probe
+from pytest_torchserve.torchserve import pair_archive
+from pytest_torchserve.torchserve.payload import ts_probe
 
 HANDLER = """
 import gc

@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 
 from fakes import FakeClock, FakeWatch, silent
+from pytest_torchserve.compare.apart import measure_apart, measure_restarts
+from pytest_torchserve.compare.paired import measure_pairs
+from pytest_torchserve.compare.sides import ProcessWideError, Told, twice
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.errors import MeasurementError
-from pytest_torchserve.measure import Effort, ProcessWideError, Told, measure_apart, measure_pairs, measure_restarts
+from pytest_torchserve.loadgen.response import Failure
+from pytest_torchserve.measure import Effort
 from pytest_torchserve.measure.answers import Agreement, why_different
-from pytest_torchserve.measure.sides import twice
 from pytest_torchserve.phase import Phase
-from pytest_torchserve.response import Failure
 
 RIGHT = {"cat": 0.9}
 SIDES = ("baseline", "candidate")

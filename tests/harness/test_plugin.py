@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from pytest_torchserve.option_table import TABLE
+from pytest_torchserve.plugin.option_table import TABLE
 
 SUITE = """
 import pytest

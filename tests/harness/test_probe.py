@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_torchserve.response import Response
-from pytest_torchserve.trace import BATCH_HEADER, INIT_HEADER, TIMING_HEADER, Trace
-from pytest_torchserve.worker import ts_probe
+from pytest_torchserve.loadgen.response import Response
+from pytest_torchserve.loadgen.trace import BATCH_HEADER, INIT_HEADER, TIMING_HEADER, Trace
+from pytest_torchserve.torchserve.payload import ts_probe
 
 CLASS_HANDLER = """
 import time

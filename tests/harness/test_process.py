@@ -16,9 +16,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pytest_torchserve import mask, process
+from pytest_torchserve._util import mask
+from pytest_torchserve._util.wait import wait_until
 from pytest_torchserve.errors import ServerError
-from pytest_torchserve.process import GuardedProcess, remove_stale_folders, wait_until
+from pytest_torchserve.torchserve import process
+from pytest_torchserve.torchserve.process import GuardedProcess, remove_stale_folders
 
 # A server with a worker of its own that ignores SIGTERM, and a grandchild in a session of its own.
 STUBBORN = """
@@ -30,7 +32,8 @@ time.sleep(600)
 """
 OWNER = """
 import sys, time
-from pytest_torchserve.process import GuardedProcess, wait_until
+from pytest_torchserve._util.wait import wait_until
+from pytest_torchserve.torchserve.process import GuardedProcess
 guarded = GuardedProcess()
 guarded.start([sys.executable, "-c", sys.argv[1]], {})
 assert wait_until((guarded.folder / "ready").exists, timeout_s=30)
@@ -107,7 +110,7 @@ def test_the_owners_death_ends_everything(tmp_path, signal_number):
 
 def test_an_owner_that_is_killed_before_it_starts_anything(tmp_path):
     """Its folder goes as well: nobody but the guardian has ever owned it."""
-    code = "import sys, time; from pytest_torchserve.process import GuardedProcess\n"
+    code = "import sys, time; from pytest_torchserve.torchserve.process import GuardedProcess\n"
     code += "guarded = GuardedProcess(); print(guarded.folder, flush=True); time.sleep(600)"
     env = {**os.environ, "TMPDIR": str(tmp_path)}
     owner = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=env)
@@ -149,7 +152,7 @@ def test_an_owner_that_is_killed_while_it_writes(tmp_path):
     """A child that the owner has forked holds the pipe's other end as well: its end alone would not tell."""
     code = """
 import json, os, sys, time
-from pytest_torchserve.process import GuardedProcess
+from pytest_torchserve.torchserve.process import GuardedProcess
 guarded = GuardedProcess()
 child = os.fork()
 if not child:

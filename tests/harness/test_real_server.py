@@ -15,17 +15,18 @@ import psutil
 import pytest
 
 from fakes import silent
-from pytest_torchserve import Model, archive, java
+from pytest_torchserve import Model
+from pytest_torchserve._util.ledger import Ledger
 from pytest_torchserve.deployment import Batching, Deployment
-from pytest_torchserve.endpoint import Endpoint
 from pytest_torchserve.errors import ArchiveError, InputError, ManagementError, ServerError, WorkerError
 from pytest_torchserve.inputs.golden import Preparations
-from pytest_torchserve.ledger import Ledger
+from pytest_torchserve.loadgen.trace import Trace
 from pytest_torchserve.measure import Effort, measure_handle
 from pytest_torchserve.phase import HANDLE_PHASES, Phase
-from pytest_torchserve.server import Server
-from pytest_torchserve.settings import ServerSettings
-from pytest_torchserve.trace import Trace
+from pytest_torchserve.torchserve import archive, java
+from pytest_torchserve.torchserve.endpoint import Endpoint
+from pytest_torchserve.torchserve.server import Server
+from pytest_torchserve.torchserve.settings import ServerSettings
 
 SERVED = Path(__file__).parent / "served"
 ROOT = Path(__file__).parent.parent.parent

@@ -12,13 +12,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pytest_torchserve import Model, sender
-from pytest_torchserve.clock import MonotonicClock
-from pytest_torchserve.load import ConstantRate, FullBatches, Poisson
+from pytest_torchserve import Model
+from pytest_torchserve.loadgen import sender
+from pytest_torchserve.loadgen.clock import MonotonicClock
+from pytest_torchserve.loadgen.load import ConstantRate, FullBatches, Poisson
+from pytest_torchserve.loadgen.locust import Swarm
+from pytest_torchserve.loadgen.trace import Trace
 from pytest_torchserve.measure.batches import batches
 from pytest_torchserve.measure.waterfall import Stage, stages, waterfall
-from pytest_torchserve.swarm import Swarm
-from pytest_torchserve.trace import Trace
 
 SERVED = Path(__file__).parent / "served"
 ROOT = Path(__file__).parent.parent.parent
@@ -159,7 +160,11 @@ def test_the_capacity_of_a_sleeper(suite, ts_deploy, tmp_path):
 def swarm_pids():
     """Locust processes of ours that run now, whosoever started them."""
     found = psutil.process_iter(["pid", "cmdline"])
-    return {p.info["pid"] for p in found if any("pytest_torchserve.swarm" in word for word in p.info["cmdline"] or ())}
+    return {
+        p.info["pid"]
+        for p in found
+        if any("pytest_torchserve.loadgen.locust" in word for word in p.info["cmdline"] or ())
+    }
 
 
 @pytest.mark.usefixtures("keys_aside")

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 
-from pytest_torchserve import history, record
+from pytest_torchserve.plugin import record
+from pytest_torchserve.report import history
 
 PROMISED = (
     *("model", "device", "kind", "phase", "batch_size", "max_batch_delay_ms", "workers", "n"),

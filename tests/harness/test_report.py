@@ -14,12 +14,11 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from pytest_torchserve import cli, report
+from pytest_torchserve import cli
+from pytest_torchserve.compare.verdict import Rules, compare
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.errors import InputError
-from pytest_torchserve.history import Saved
-from pytest_torchserve.journal import as_record
-from pytest_torchserve.load import Poisson
+from pytest_torchserve.loadgen.load import Poisson
 from pytest_torchserve.measure import Cell, Run
 from pytest_torchserve.measure.batches import Batches
 from pytest_torchserve.measure.capacity import Capacity, Outcome, Step
@@ -27,7 +26,10 @@ from pytest_torchserve.measure.run import Paired, Traffic
 from pytest_torchserve.measure.waterfall import Waterfall
 from pytest_torchserve.model import Model
 from pytest_torchserve.phase import HANDLE_PHASES, INIT_PHASES, Phase
-from pytest_torchserve.verdict import Rules, compare
+from pytest_torchserve.report import reader
+from pytest_torchserve.report.history import Saved
+from pytest_torchserve.report.html.page import write as write_page
+from pytest_torchserve.session.journal import as_record
 
 MACHINE = {"cpu_model": "A <b>CPU</b>", "cpu_count": 2, "torch": "2", "torchserve": "0.12.0", "java": "17"}
 CHARTS = {"verdicts", "init", "handle", "spread", "waterfall", "batches", "capacity", "trend"}
@@ -94,12 +96,12 @@ def made(tmp_path):
     """`made(cells)` writes a report of runs of every kind; returns its folder."""
 
     def made_(cells=1):
-        document = report.read([journal_of(tmp_path / "j.jsonl", every_kind(cells))])
+        document = reader.read([journal_of(tmp_path / "j.jsonl", every_kind(cells))])
         tests = ("test_handle[model0-cpu-b1-handle]", "test_handle[model1-cpu-b1-handle]")
         document.history = [
             Saved(f"000{n}_x.json", f"2026-01-0{n}", MACHINE, dict.fromkeys(tests, 0.01 * n)) for n in (1, 2, 3)
         ]
-        report.write(document, tmp_path / "report")
+        write_page(document, tmp_path / "report")
         return tmp_path / "report"
 
     return made_
@@ -164,7 +166,7 @@ def test_what_it_says(made):
     assert "the &lt;i&gt;sender&lt;/i&gt; was late" in text
     assert "A &lt;b&gt;CPU&lt;/b&gt;" in text
     assert "Against" not in text
-    assert report.read([made().parent / "j.jsonl"]).min_effect == 0.03
+    assert reader.read([made().parent / "j.jsonl"]).min_effect == 0.03
     summary = (made() / "summary.md").read_text()
     assert "Against HEAD (abc): **1 regressed**" in summary
     assert "| handle model99-cpu-b16 | handle |" in summary
@@ -180,8 +182,8 @@ def test_a_warm_up_is_shown_where_there_is_one(tmp_path, warm):
     """In the page, its picture, the summary and the samples; nowhere, not even as a dash, where no run has one."""
     phases = [phase for phase in INIT_PHASES if warm or phase is not Phase.WARM_UP]
     run = Run(Cell("init", deployment()), samples(random.Random(1), phases, n=3), 1)
-    document = report.read([journal_of(tmp_path / "j.jsonl", [run])])
-    folder = report.write(document, tmp_path / "report").parent
+    document = reader.read([journal_of(tmp_path / "j.jsonl", [run])])
+    folder = write_page(document, tmp_path / "report").parent
     summary = (folder / "summary.md").read_text()
     title = "init: load model + to device" + " + warm up" * warm
     assert f">{title}<" in (folder / "index.html").read_text()
@@ -231,7 +233,7 @@ def test_it(ts_store):
     )
     pytester.runpytest_subprocess("--benchmark-save=kept", "--benchmark-save-data").assert_outcomes(passed=1)
     (saved,) = pytester.path.rglob("*_kept.json")
-    (run,) = report.read([saved]).runs
+    (run,) = reader.read([saved]).runs
     assert run["cell"] == "resnet56-cpu-b16"
     assert {process: len(values) for process, values in run["seconds"]["handle"].items()} == {"11": 30, "12": 10}
     content = json.loads(saved.read_text())
@@ -239,10 +241,10 @@ def test_it(ts_store):
     older, thin = pytester.path / "older.json", pytester.path / "thin.json"
     del entry["extra_info"]["process_samples"]
     older.write_text(json.dumps(content))
-    assert len(report.read([older]).runs[0]["seconds"]["handle"]["all"]) == 40
+    assert len(reader.read([older]).runs[0]["seconds"]["handle"]["all"]) == 40
     del entry["stats"]["data"]
     thin.write_text(json.dumps(content))
-    assert report.read([thin]).runs[0]["seconds"] == {"handle": {"all": [0.5]}}
+    assert reader.read([thin]).runs[0]["seconds"] == {"handle": {"all": [0.5]}}
     assert cli.main(["report", str(saved), "-o", str(pytester.path / "page")]) == 0
     assert "resnet56-cpu-b16" in (pytester.path / "page" / "index.html").read_text()
 
@@ -252,9 +254,9 @@ def test_runs_of_two_machines_are_told_apart(tmp_path):
     first = journal_of(tmp_path / "a.jsonl", every_kind())
     other = tmp_path / "b.jsonl"
     other.write_text(first.read_text().replace('"java": "17"', '"java": "25"'))
-    document = report.read([first, other])
+    document = reader.read([first, other])
     assert document.others == ["b.jsonl: java was 25, not 17"]
-    report.write(document, tmp_path / "out")
+    write_page(document, tmp_path / "out")
     assert "b.jsonl: java was 25, not 17" in (tmp_path / "out" / "index.html").read_text()
 
 
@@ -265,6 +267,6 @@ def test_other_files_are_refused(tmp_path, capsys, content, suffix):
     path = tmp_path / f"x.{suffix}"
     path.write_text(content)
     with pytest.raises(InputError, match="wanted: "):
-        report.read([path])
+        reader.read([path])
     assert cli.main(["report", str(path)]) == 2
     assert "what to do: name" in capsys.readouterr().err

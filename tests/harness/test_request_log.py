@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pytest_torchserve import request_log
-from pytest_torchserve.request_log import Ticket
+from pytest_torchserve.torchserve import request_log
+from pytest_torchserve.torchserve.request_log import Ticket
 
 LINES = """\
 1000000 W-9000-a get first job: one

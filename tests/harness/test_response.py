@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_torchserve.response import Failure, Response
-from pytest_torchserve.trace import Trace, parse_server_timing
+from pytest_torchserve.loadgen.response import Failure, Response
+from pytest_torchserve.loadgen.trace import Trace, parse_server_timing
 
 HEADERS = {
     "server-timing": "preprocess;dur=1.5, inference;dur=20, postprocess;dur=0.25, handle;dur=22",

@@ -17,13 +17,13 @@ import pytest
 import trustme
 
 from fakes import CLOSE, HANG, SAMPLES, echo, http
-from pytest_torchserve.address import Address
-from pytest_torchserve.clock import MonotonicClock
-from pytest_torchserve.connection import Connection
-from pytest_torchserve.load import ClosedLoop, ConstantRate, FullBatches
+from pytest_torchserve.loadgen.address import Address
+from pytest_torchserve.loadgen.clock import MonotonicClock
+from pytest_torchserve.loadgen.connection import Connection
+from pytest_torchserve.loadgen.load import ClosedLoop, ConstantRate, FullBatches
+from pytest_torchserve.loadgen.response import Failure
+from pytest_torchserve.loadgen.sender import Sender
 from pytest_torchserve.model import Sample
-from pytest_torchserve.response import Failure
-from pytest_torchserve.sender import Sender
 
 
 def send(server, count, *, batch=1, timeout_s=5.0, samples=SAMPLES, key="secret"):

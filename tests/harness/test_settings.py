@@ -6,12 +6,12 @@ import socket
 
 import pytest
 
-from pytest_torchserve import process, settings
+from pytest_torchserve._util.wait import wait_until
 from pytest_torchserve.errors import OptionError, PortTakenError
-from pytest_torchserve.java import Java
-from pytest_torchserve.process import wait_until
-from pytest_torchserve.server import Server
-from pytest_torchserve.settings import ServerSettings
+from pytest_torchserve.torchserve import process, settings
+from pytest_torchserve.torchserve.java import Java
+from pytest_torchserve.torchserve.server import Server
+from pytest_torchserve.torchserve.settings import ServerSettings
 
 PORTS = {
     "inference_address": 1,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from fakes import FakeClock
-from pytest_torchserve import Model, tables
+from pytest_torchserve import Model
+from pytest_torchserve._util.ledger import Account, Ledger
+from pytest_torchserve._util.progress import Progress
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.environment import worker_advice
-from pytest_torchserve.ledger import Account, Ledger
 from pytest_torchserve.measure import Cell, Run
 from pytest_torchserve.phase import HANDLE_PHASES, INIT_PHASES, Phase
-from pytest_torchserve.progress import Progress
+from pytest_torchserve.report.terminal import tables
 
 
 def test_the_ledger_adds_up():

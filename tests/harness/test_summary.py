@@ -9,33 +9,33 @@ from collections import Counter
 
 import pytest
 
-from pytest_torchserve import summary
+from pytest_torchserve import stats
 
 
 @pytest.mark.parametrize(("p", "least"), [(0.5, 6), (0.9, 36), (0.99, 368), (0.999, 3688)])
 def test_a_percentile_needs_its_sample(p, least):
     """With one value fewer than the rule asks for there is no figure; with that many there is."""
-    assert summary.percentile(range(least - 1), p) is None
-    assert summary.percentile(range(least), p) is not None
+    assert stats.percentile(range(least - 1), p) is None
+    assert stats.percentile(range(least), p) is not None
 
 
 def test_percentile_interpolates():
     """Between the two nearest order statistics, as numpy's default does."""
     values = [float(value) for value in range(101)]
     random.Random(1).shuffle(values)
-    assert summary.percentile(values, 0.9) == pytest.approx(90.0)
-    assert summary.percentile([*values, 101.0], 0.5) == pytest.approx(50.5)
+    assert stats.percentile(values, 0.9) == pytest.approx(90.0)
+    assert stats.percentile([*values, 101.0], 0.5) == pytest.approx(50.5)
 
 
 def test_percentile_of_nothing():
     """No sample, no figure."""
-    assert summary.percentile([], 0.5) is None
+    assert stats.percentile([], 0.5) is None
 
 
 def test_median_interval_is_exact_for_six():
     """Six values enclose the median with 1 - 2/64 > 95%, five do not."""
-    assert summary.median_interval([3, 1, 2, 5, 4, 6]) == (1, 6)
-    assert summary.median_interval([1, 2, 3, 4, 5]) is None
+    assert stats.median_interval([3, 1, 2, 5, 4, 6]) == (1, 6)
+    assert stats.median_interval([1, 2, 3, 4, 5]) is None
 
 
 @pytest.mark.parametrize("n", [20, 50, 51, 200])
@@ -44,7 +44,7 @@ def test_median_interval_covers(n):
     rng = random.Random(n)
     hits = 0
     for _ in range(2000):
-        low, high = summary.median_interval([rng.expovariate(1) for _ in range(n)])
+        low, high = stats.median_interval([rng.expovariate(1) for _ in range(n)])
         hits += low <= 0.6931471805599453 <= high
     assert 0.93 < hits / 2000 < 0.995
 
@@ -53,30 +53,30 @@ def test_precision_ignores_the_spread_between_processes():
     """Two tight processes that differ by half are precise; their difference is a figure of its own."""
     rng = random.Random(2)
     by_process = {1: [1 + rng.gauss(0, 0.01) for _ in range(50)], 2: [1.5 + rng.gauss(0, 0.01) for _ in range(50)]}
-    assert summary.precision(by_process) < 0.01
-    assert summary.process_spread(by_process) == pytest.approx(0.4, rel=0.1)
+    assert stats.precision(by_process) < 0.01
+    assert stats.process_spread(by_process) == pytest.approx(0.4, rel=0.1)
 
 
 def test_precision_is_that_of_the_worst_process():
     """A tight process does not make up for a wide one; one with too few values leaves it unknown."""
     rng = random.Random(3)
     wide = [rng.uniform(1, 3) for _ in range(20)]
-    low, high = summary.median_interval(wide)
+    low, high = stats.median_interval(wide)
     middle = statistics.median(wide)
-    assert summary.precision({1: [1.0] * 500, 2: wide}) == pytest.approx(max(high / middle - 1, 1 - low / middle))
-    assert summary.precision({1: [1.0] * 500, 2: [1.0] * 5}) is None
-    assert summary.precision({}) is None
+    assert stats.precision({1: [1.0] * 500, 2: wide}) == pytest.approx(max(high / middle - 1, 1 - low / middle))
+    assert stats.precision({1: [1.0] * 500, 2: [1.0] * 5}) is None
+    assert stats.precision({}) is None
 
 
 def test_two_batches_are_no_median():
     """The spread between processes needs a median of each that is not luck."""
-    assert summary.process_spread({1: [1.0] * 5, 2: [2.0] * 4}) is None
-    assert summary.process_spread({1: [1.0] * 5, 2: [2.0] * 5}) == pytest.approx(2 / 3)
+    assert stats.process_spread({1: [1.0] * 5, 2: [2.0] * 4}) is None
+    assert stats.process_spread({1: [1.0] * 5, 2: [2.0] * 5}) == pytest.approx(2 / 3)
 
 
 def test_spread_of_one_process_is_unknown():
     """One process says nothing about how far processes lie apart, however often it was asked."""
-    assert summary.process_spread({1: [1.0, 2.0] * 50}) is None
+    assert stats.process_spread({1: [1.0, 2.0] * 50}) is None
 
 
 def test_intervals_of_percentiles_cover():
@@ -84,7 +84,7 @@ def test_intervals_of_percentiles_cover():
     rng = random.Random(3)
     trials, hits = 200, Counter()
     for _ in range(trials):
-        for found in summary.quantiles([rng.expovariate(1) for _ in range(1000)]):
+        for found in stats.quantiles([rng.expovariate(1) for _ in range(1000)]):
             hits[found.name] += found.low <= -math.log(1 - found.p) <= found.high
     assert set(hits) == {"p50", "p90", "p99"}
     assert all(0.92 < count / trials < 1.0 for count in hits.values())

@@ -22,16 +22,16 @@ import pytest
 import trustme
 
 from fakes import CLOSE, HANG, RESET, SAMPLES, echo, http
-from pytest_torchserve import sender
-from pytest_torchserve.address import Address
-from pytest_torchserve.clock import MonotonicClock
-from pytest_torchserve.load import ClosedLoop, ConstantRate, FullBatches, Poisson
+from pytest_torchserve._util.wait import wait_until
+from pytest_torchserve.loadgen import sender
+from pytest_torchserve.loadgen.address import Address
+from pytest_torchserve.loadgen.clock import MonotonicClock
+from pytest_torchserve.loadgen.load import ClosedLoop, ConstantRate, FullBatches, Poisson
+from pytest_torchserve.loadgen.locust import Swarm, crew
+from pytest_torchserve.loadgen.locust.engine import SwarmError
+from pytest_torchserve.loadgen.response import Failure
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.traffic import judged
-from pytest_torchserve.process import wait_until
-from pytest_torchserve.response import Failure
-from pytest_torchserve.swarm import Swarm, crew
-from pytest_torchserve.swarm.engine import SwarmError
 
 
 @pytest.fixture(scope="module")
@@ -312,7 +312,7 @@ def test_locust_knows_of_every_request(server):
     script = """if True:
         import sys
         from locust.env import Environment
-        from pytest_torchserve.address import Address
+        from pytest_torchserve.loadgen.address import Address
         from pytest_torchserve.swarm.exchange import Target
         environment = Environment()
         environment.create_local_runner()
@@ -372,7 +372,7 @@ def test_too_few_workers():
     with pytest.raises(SwarmError) as caught:
         Swarm(2, master=place, join_timeout_s=0.1).start()
     assert "0 of 2" in caught.value.found
-    assert f"python -m pytest_torchserve.swarm.worker {place}" in caught.value.do
+    assert f"python -m pytest_torchserve.loadgen.locust.worker {place}" in caught.value.do
 
 
 @pytest.mark.parametrize("place", ["127.0.0.1:5557", "[::1]:5557", "swarm.example:5557"])

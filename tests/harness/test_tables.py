@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_torchserve import tables, verdict_tables
-from pytest_torchserve.intervals import Interval
+from pytest_torchserve.compare.intervals import Interval
+from pytest_torchserve.compare.verdict import Comparison, Rules, Verdict
 from pytest_torchserve.phase import Phase
-from pytest_torchserve.verdict import Comparison, Rules, Verdict
+from pytest_torchserve.report.terminal import tables, verdict_tables
 
 CELL = "densenet161-stock-cpu-b16"
 
@@ -62,8 +62,8 @@ def test_a_log_has_no_width(pytester):
     pytester.makeconftest(
         """
         import pytest
-        from pytest_torchserve import closing
-        from pytest_torchserve.tables import new_table, render
+        from pytest_torchserve.report.terminal import closing
+        from pytest_torchserve.report.terminal.tables import new_table, render
         def lines(runs, *, width):
             table = new_table("t", ["model", *(f"c{n}" for n in range(30))])
             table.add_row("m", *(f"{n}.12345" for n in range(30)))

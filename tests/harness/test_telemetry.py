@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from pytest_torchserve import sampler
-from pytest_torchserve.process import wait_until
-from pytest_torchserve.telemetry import Watch, aggregate
+from pytest_torchserve._util.wait import wait_until
+from pytest_torchserve.telemetry import sampler
+from pytest_torchserve.telemetry.monitor import Watch, aggregate
 
 BURN = "while True: pass"
 
@@ -109,7 +109,7 @@ def test_the_sampler_ends_with_its_session():
     assert not psutil.pid_exists(pid)
     script = (
         "import os, signal\n"
-        "from pytest_torchserve.telemetry import Watch\n"
+        "from pytest_torchserve.telemetry.monitor import Watch\n"
         "watch = Watch(); watch.look_now(); print(watch._process.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )

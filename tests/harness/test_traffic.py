@@ -9,15 +9,16 @@ import json
 import pytest
 
 from fakes import FakeClock, FakeWatch, silent
-from pytest_torchserve import closing, journal
 from pytest_torchserve.deployment import Batching, Deployment
-from pytest_torchserve.load import ClosedLoop, ConstantRate, Poisson
+from pytest_torchserve.loadgen.load import ClosedLoop, ConstantRate, Poisson
+from pytest_torchserve.loadgen.response import Failure
 from pytest_torchserve.measure import Cell, Effort, measure_capacity, measure_load
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.traffic import DRAIN_S, Collector, judged
 from pytest_torchserve.phase import Phase
-from pytest_torchserve.response import Failure
-from pytest_torchserve.telemetry import Telemetry
+from pytest_torchserve.report.terminal import closing
+from pytest_torchserve.session.session import journal
+from pytest_torchserve.telemetry.monitor import Telemetry
 
 
 def loaded(queue, cat, load):

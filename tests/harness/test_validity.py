@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_torchserve.load import ConstantRate, Poisson
+from pytest_torchserve.loadgen.load import ConstantRate, Poisson
 from pytest_torchserve.measure import validity
 from pytest_torchserve.measure.batches import Batches
-from pytest_torchserve.telemetry import Telemetry
+from pytest_torchserve.telemetry.monitor import Telemetry
 
 
 @pytest.fixture

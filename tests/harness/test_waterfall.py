@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_torchserve.loadgen.trace import Trace
 from pytest_torchserve.measure.batches import batches
 from pytest_torchserve.measure.waterfall import Stage, stages, waterfall
-from pytest_torchserve.request_log import Ticket
-from pytest_torchserve.trace import Trace
+from pytest_torchserve.torchserve.request_log import Ticket
 
 MS = 1_000_000
 

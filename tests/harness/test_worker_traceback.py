@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_torchserve.worker_log import worker_traceback
+from pytest_torchserve.torchserve.worker_log import worker_traceback
 
 
 def line(worker, text):

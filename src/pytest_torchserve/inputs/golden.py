@@ -14,12 +14,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_torchserve._util.wait import wait_until
 from pytest_torchserve.environment import version
 from pytest_torchserve.errors import InputError
 from pytest_torchserve.inputs import cache, samples, weights
 from pytest_torchserve.inputs.prepared import Prepared, Request, Served
 from pytest_torchserve.model import TOLERANCE, Model, Sample
-from pytest_torchserve.process import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,26 +1,18 @@
 """One deployment under one load, and what was measured there: `Cell` → `Run`."""
 
-from pytest_torchserve.measure.apart import measure_apart, measure_restarts
 from pytest_torchserve.measure.handle import measure_handle
 from pytest_torchserve.measure.init import measure_init
 from pytest_torchserve.measure.knee import measure_capacity
-from pytest_torchserve.measure.paired import measure_pairs
 from pytest_torchserve.measure.run import Cell, Effort, Kind, Run
-from pytest_torchserve.measure.sides import ProcessWideError, Told
 from pytest_torchserve.measure.traffic import measure_load
 
 __all__ = [
     "Cell",
     "Effort",
     "Kind",
-    "ProcessWideError",
     "Run",
-    "Told",
-    "measure_apart",
     "measure_capacity",
     "measure_handle",
     "measure_init",
     "measure_load",
-    "measure_pairs",
-    "measure_restarts",
 ]

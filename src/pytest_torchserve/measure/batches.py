@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_torchserve.request_log import Ticket
-    from pytest_torchserve.trace import Trace
+    from pytest_torchserve.loadgen.trace import Trace
+    from pytest_torchserve.torchserve.request_log import Ticket
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
+from pytest_torchserve.loadgen.trace import Trace
 from pytest_torchserve.model import TOLERANCE, Sample, why_wrong
-from pytest_torchserve.trace import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_torchserve.deployment import Deployment, Device
-    from pytest_torchserve.response import Response
+    from pytest_torchserve.loadgen.response import Response
 
 ENOUGH_WRONG = 50
 """A cell with this many wrong answers is not measured further."""

@@ -8,21 +8,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pytest_torchserve import summary
-from pytest_torchserve.clock import Clock, MonotonicClock
+from pytest_torchserve import stats
 from pytest_torchserve.errors import MeasurementError
-from pytest_torchserve.load import FullBatches
+from pytest_torchserve.loadgen.clock import Clock, MonotonicClock
+from pytest_torchserve.loadgen.load import FullBatches
 from pytest_torchserve.measure import validity
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.run import Cell, Effort, Run
 from pytest_torchserve.phase import HANDLE_PHASES, HANDLER_PHASES, Phase
 
 if TYPE_CHECKING:
-    from pytest_torchserve.endpoint import Endpoint
     from pytest_torchserve.inputs.prepared import Prepared
-    from pytest_torchserve.response import Response
-    from pytest_torchserve.telemetry import Telemetry, Watch
-    from pytest_torchserve.trace import Trace
+    from pytest_torchserve.loadgen.response import Response
+    from pytest_torchserve.loadgen.trace import Trace
+    from pytest_torchserve.telemetry.monitor import Telemetry, Watch
+    from pytest_torchserve.torchserve.endpoint import Endpoint
 
 MIN_BATCHES = 36
 """Of each process, before a cell may end early: enough for a p90."""
@@ -138,7 +138,7 @@ class HandleMeter:
         by_process = self.seconds[phase]
         if len(by_process) < self.effort.processes or min(map(len, by_process.values())) < MIN_BATCHES:
             return False
-        reached = summary.precision(by_process)
+        reached = stats.precision(by_process)
         return reached is not None and reached <= self.effort.precision
 
 
@@ -169,8 +169,8 @@ def measure_handle(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell:
         throughput=meter.checked / meter.in_flight_s if meter.in_flight_s else None,
         worker_rss_bytes=resident_bytes(pids),
         gpu_bytes=meter.gpu_bytes,
-        process_spread={phase: summary.process_spread(values) for phase, values in meter.seconds.items()},
-        precision={phase: summary.precision(values) for phase, values in meter.seconds.items()},
+        process_spread={phase: stats.process_spread(values) for phase, values in meter.seconds.items()},
+        precision={phase: stats.precision(values) for phase, values in meter.seconds.items()},
         accuracy=checker.accuracy(prepared.served.weights_kind),
         devices=tuple(sorted(checker.devices)),
         weights=prepared.served.weights_kind,

@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_torchserve.clock import MonotonicClock
 from pytest_torchserve.errors import MeasurementError
-from pytest_torchserve.load import FullBatches
+from pytest_torchserve.loadgen.clock import MonotonicClock
+from pytest_torchserve.loadgen.load import FullBatches
 from pytest_torchserve.measure import validity
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.handle import Tell, resident_bytes
@@ -18,12 +18,12 @@ from pytest_torchserve.phase import INIT_PHASES, Phase
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pytest_torchserve.endpoint import Endpoint
     from pytest_torchserve.inputs.prepared import Prepared
+    from pytest_torchserve.loadgen.response import Response
+    from pytest_torchserve.loadgen.trace import Trace
     from pytest_torchserve.model import Sample
-    from pytest_torchserve.response import Response
-    from pytest_torchserve.telemetry import Watch
-    from pytest_torchserve.trace import Trace
+    from pytest_torchserve.telemetry.monitor import Watch
+    from pytest_torchserve.torchserve.endpoint import Endpoint
 
 _PROBED = (Phase.LOAD_MODEL, Phase.TO_DEVICE, Phase.WARM_UP)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from pytest_torchserve import summary
-from pytest_torchserve.load import ClosedLoop, Poisson
+from pytest_torchserve import stats
+from pytest_torchserve.loadgen.load import ClosedLoop, Poisson
 from pytest_torchserve.measure import traffic, validity
 from pytest_torchserve.measure.batches import batches
 from pytest_torchserve.measure.capacity import (
@@ -27,13 +27,13 @@ from pytest_torchserve.phase import Phase
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_torchserve.endpoint import Target
     from pytest_torchserve.inputs.prepared import Prepared
+    from pytest_torchserve.loadgen.response import Response
     from pytest_torchserve.measure.handle import Tell
     from pytest_torchserve.measure.run import Cell, Effort
     from pytest_torchserve.measure.traffic import Sent
-    from pytest_torchserve.response import Response
-    from pytest_torchserve.telemetry import Telemetry, Watch
+    from pytest_torchserve.telemetry.monitor import Telemetry, Watch
+    from pytest_torchserve.torchserve.endpoint import Target
 
 _GUESS_S = 3.0
 _GUESS_SHARE = 0.5
@@ -99,8 +99,8 @@ class Knee:
             requests=len(sent.responses),
             over=over,
             outcome=outcome,
-            p50_s=summary.percentile(latencies, 0.5),
-            p99_s=summary.percentile(latencies, 0.99),
+            p50_s=stats.percentile(latencies, 0.5),
+            p99_s=stats.percentile(latencies, 0.99),
             mean_batch=batches(sent.traces, {}, self._target.batch_size).mean_size,
             invalid=invalid,
         )

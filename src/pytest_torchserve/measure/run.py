@@ -11,13 +11,13 @@ from pytest_torchserve.measure.batches import mean_size
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_torchserve.load import TimedLoad
+    from pytest_torchserve.loadgen.load import TimedLoad
     from pytest_torchserve.measure.batches import Batches
     from pytest_torchserve.measure.capacity import Capacity
     from pytest_torchserve.measure.waterfall import Waterfall
     from pytest_torchserve.phase import Phase
-    from pytest_torchserve.summary import Quantile
-    from pytest_torchserve.telemetry import Telemetry
+    from pytest_torchserve.stats import Quantile
+    from pytest_torchserve.telemetry.monitor import Telemetry
 
 FEWEST_SAMPLES = 3
 """Processes, or rounds of them, that a comparison needs. The interval of two would be twelve times their distance."""

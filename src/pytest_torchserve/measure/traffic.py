@@ -6,9 +6,10 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pytest_torchserve import summary
-from pytest_torchserve.clock import MonotonicClock
-from pytest_torchserve.load import ClosedLoop, FullBatches, OpenLoop
+from pytest_torchserve import stats
+from pytest_torchserve.loadgen.clock import MonotonicClock
+from pytest_torchserve.loadgen.load import ClosedLoop, FullBatches, OpenLoop
+from pytest_torchserve.loadgen.surroundings import without_collecting
 from pytest_torchserve.measure import validity
 from pytest_torchserve.measure.batches import batches
 from pytest_torchserve.measure.check import Checker
@@ -16,20 +17,19 @@ from pytest_torchserve.measure.handle import WARM_UP_BATCHES, WARM_UP_S
 from pytest_torchserve.measure.run import Cell, Run, Traffic
 from pytest_torchserve.measure.waterfall import waterfall
 from pytest_torchserve.phase import Phase
-from pytest_torchserve.surroundings import without_collecting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pytest_torchserve.clock import Clock
-    from pytest_torchserve.endpoint import Target
     from pytest_torchserve.inputs.prepared import Prepared
-    from pytest_torchserve.load import TimedLoad
+    from pytest_torchserve.loadgen.clock import Clock
+    from pytest_torchserve.loadgen.load import TimedLoad
+    from pytest_torchserve.loadgen.response import Response
+    from pytest_torchserve.loadgen.trace import Trace
     from pytest_torchserve.measure.batches import Batches
     from pytest_torchserve.measure.handle import Tell
-    from pytest_torchserve.response import Response
-    from pytest_torchserve.telemetry import Telemetry, Watch
-    from pytest_torchserve.trace import Trace
+    from pytest_torchserve.telemetry.monitor import Telemetry, Watch
+    from pytest_torchserve.torchserve.endpoint import Target
 
 DRAIN_S = 30.0
 """So long after the last departure answers are waited for; what is missing then counts as unanswered."""
@@ -176,7 +176,7 @@ def measure_load(target: Target, prepared: Prepared, cell: Cell, tell: Tell, wat
         throughput=throughput(sent),
         worker_rss_bytes=telemetry.rss_bytes.get("worker") if telemetry else None,
         gpu_bytes=max((trace.gpu_bytes for trace in sent.traces), default=0),
-        process_spread={Phase.LATENCY: summary.process_spread(seconds)},
+        process_spread={Phase.LATENCY: stats.process_spread(seconds)},
         accuracy=sent.checker.accuracy(prepared.served.weights_kind),
         devices=tuple(sorted(sent.checker.devices)),
         weights=prepared.served.weights_kind,
@@ -185,8 +185,8 @@ def measure_load(target: Target, prepared: Prepared, cell: Cell, tell: Tell, wat
         traffic=Traffic(
             asked=len(sent.responses),
             offered_per_s=cell.load.rate_per_s if isinstance(cell.load, OpenLoop) else None,
-            lateness=summary.quantiles([(r.sent_ns - r.scheduled_ns) / 1e9 for r in sent.responses]),
-            latency=summary.quantiles([r.latency_s for r, _ in sent.timed]),
+            lateness=stats.quantiles([(r.sent_ns - r.scheduled_ns) / 1e9 for r in sent.responses]),
+            latency=stats.quantiles([r.latency_s for r, _ in sent.timed]),
             waterfall=waterfall(sent.timed, tickets, same_host=target.same_host),
             batches=gathered,
         ),

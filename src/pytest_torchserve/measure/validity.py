@@ -10,15 +10,15 @@ import statistics
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from pytest_torchserve import summary
+from pytest_torchserve import stats
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_torchserve.load import OpenLoop
+    from pytest_torchserve.loadgen.load import OpenLoop
+    from pytest_torchserve.loadgen.response import Response
     from pytest_torchserve.measure.batches import Batches
-    from pytest_torchserve.response import Response
-    from pytest_torchserve.telemetry import Telemetry
+    from pytest_torchserve.telemetry.monitor import Telemetry
 
 LATE_SHARE = 0.05
 """p99 lateness over this share of the median latency."""
@@ -153,4 +153,4 @@ def strangers(telemetry: Telemetry | None) -> str | None:
 
 def too_few(latencies: int) -> str | None:
     """A median needs its sample."""
-    return None if summary.supports(latencies, 0.5) else f"too few answers: {latencies}, not even enough for a median"
+    return None if stats.supports(latencies, 0.5) else f"too few answers: {latencies}, not even enough for a median"

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from pytest_torchserve import summary
+from pytest_torchserve import stats
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_torchserve.request_log import Ticket
-    from pytest_torchserve.response import Response
-    from pytest_torchserve.trace import Trace
+    from pytest_torchserve.loadgen.response import Response
+    from pytest_torchserve.loadgen.trace import Trace
+    from pytest_torchserve.torchserve.request_log import Ticket
 
 
 class Stage(StrEnum):
@@ -143,8 +143,8 @@ def waterfall(
         for response, trace in timed
     ]
     rows.sort(key=lambda row: sum(row.values()))
-    slow_share = 0.01 if summary.supports(len(rows), 0.99) else 0.1
-    slowest = rows[-round(len(rows) * slow_share) :] if summary.supports(len(rows), 1 - slow_share) else []
+    slow_share = 0.01 if stats.supports(len(rows), 0.99) else 0.1
+    slowest = rows[-round(len(rows) * slow_share) :] if stats.supports(len(rows), 1 - slow_share) else []
     return Waterfall(
         requests=len(rows),
         mean_s=_means(rows),

@@ -1,0 +1,25 @@
+"""Waiting for a condition."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def wait_until(
+    condition: Callable[[], bool],
+    *,
+    timeout_s: float,
+    every_s: float = 0.05,
+    clock: Callable[[], float] = time.monotonic,
+) -> bool:
+    """Poll until the condition holds; False when the deadline passed first. The only place that sleeps."""
+    deadline = clock() + timeout_s
+    while not condition():
+        if clock() >= deadline:
+            return False
+        time.sleep(every_s)
+    return True

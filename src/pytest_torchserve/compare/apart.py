@@ -1,0 +1,150 @@
+"""Two sides in processes of their own: rounds of two fresh workers, and restarts for the phases of a start."""
+
+from __future__ import annotations
+
+import functools
+import random
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pytest_torchserve.compare.sides import (
+    FEWEST_PAIRS,
+    STRETCH,
+    WANTED_ROUNDS,
+    WARM_UP_PAIRS,
+    Sides,
+    Told,
+    batch_times,
+)
+from pytest_torchserve.loadgen.clock import MonotonicClock
+from pytest_torchserve.loadgen.load import FullBatches
+from pytest_torchserve.measure.handle import resident_bytes
+from pytest_torchserve.measure.init import start_worker
+from pytest_torchserve.measure.run import FEWEST_SAMPLES, Cell, Paired, Run
+from pytest_torchserve.phase import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_torchserve.inputs.prepared import Prepared
+    from pytest_torchserve.loadgen.clock import Clock
+    from pytest_torchserve.loadgen.response import Response
+    from pytest_torchserve.model import Sample
+    from pytest_torchserve.torchserve.endpoint import Endpoint
+
+BATCHING_SHARE = 0.4
+"""Of a round's time goes into batches; the rest went into starting its two workers."""
+
+Endpoints = dict[str, "Endpoint"]
+"""By side: where `baseline` and `candidate` are registered."""
+
+
+@dataclass(slots=True)
+class _Rounds:
+    """Both sides, round after round. `at` is the sample that the next batch begins with."""
+
+    endpoints: Endpoints
+    sides: Sides
+    batch_size: int
+    order: random.Random
+    clock: Clock
+    at: int = 0
+
+    def play(self, number: int) -> None:
+        """One round: two fresh workers, and batches for a share of the time that starting them took."""
+        begun_ns = self.clock.now_ns()
+        for side in _shuffled(self.endpoints, self.order):
+            self.endpoints[side].scale(0)
+            self.endpoints[side].scale(1)
+        started_ns = self.clock.now_ns()
+        until_ns = started_ns + round((started_ns - begun_ns) * BATCHING_SHARE / (1 - BATCHING_SHARE))
+        pairs = 0
+        while (self.clock.now_ns() < until_ns or pairs < WARM_UP_PAIRS + FEWEST_PAIRS) and not self.sides.wrong:
+            times = {side: self._batch(side, number) for side in _shuffled(self.endpoints, self.order)}
+            pairs, self.at = pairs + 1, self.at + self.batch_size
+            if pairs > WARM_UP_PAIRS and all(times.values()) and not self.sides.wrong:
+                self.sides.add(number, times["baseline"], times["candidate"])
+
+    def _batch(self, side: str, number: int) -> dict[Phase, float]:
+        """One full batch of one side: its phases in seconds; nothing where it was split or wrong."""
+        checker = self.sides.candidate if side == "candidate" else self.sides.baseline
+        indices = [index % len(checker.samples) for index in range(self.at, self.at + self.batch_size)]
+        samples: list[Sample] = [checker.samples[index] for index in indices]
+        answers: list[Response] = []
+
+        def more(responses: Sequence[Response]) -> bool:
+            answers.extend(responses)
+            return False
+
+        self.endpoints[side].send(FullBatches(len(samples)), samples, more, self.clock)
+        traces = [self.sides.check(one._replace(sample=indices[one.sample]), side, number) for one in answers]
+        whole = [trace for trace in traces if trace is not None]
+        if len(whole) < len(samples) or len({trace.batch for trace in whole}) > 1:
+            return {}
+        return batch_times(answers, whole[0])
+
+
+def measure_apart(endpoints: Endpoints, prepared: Prepared, told: Told) -> Run:
+    """`handle`: in each round one fresh worker a side, their batches interleaved; a round is one sample."""
+    clock, batch_size = MonotonicClock(), told.deployment.batching.batch_size
+    sides = Sides.of(told.deployment, prepared.samples)
+    order = random.Random(told.effort.seed)  # noqa: S311 - an order, no secret
+    rounds, played = _Rounds(endpoints, sides, batch_size, order, clock), 0
+    begun_ns, budget_s = clock.now_ns(), told.effort.baseline_seconds
+    look_ns = told.watch.look_now()
+    while _goes_on(elapsed_s := (clock.now_ns() - begun_ns) / 1e9, budget_s, played) and not sides.wrong:
+        told.tell(f"round {played + 1}", elapsed_s / budget_s)
+        rounds.play(played)
+        played += 1
+    resident = resident_bytes([worker.pid for worker in endpoints["candidate"].workers()])
+    for endpoint in endpoints.values():
+        endpoint.scale(0)
+    paired = Paired(told.baseline, sides.whole_pairs(), by_process=True, differs=told.differs, floor_s=sides.floor_s)
+    run = sides.run(Cell("handle", told.deployment), prepared, paired, workers=1)
+    full = len(paired.pairs.get(Phase.HANDLE, {}))
+    return replace(
+        run,
+        batch_sizes={batch_size: full} if full else {},
+        telemetry=told.watch.since(look_ns),
+        worker_rss_bytes=resident,
+    )
+
+
+def _goes_on(elapsed_s: float, budget_s: float, rounds: int) -> bool:
+    """Until the budget is spent; up to twice as long where there are too few rounds for an interval."""
+    return (
+        elapsed_s < budget_s or rounds < FEWEST_SAMPLES or (rounds < WANTED_ROUNDS and elapsed_s < STRETCH * budget_s)
+    )
+
+
+def _shuffled(endpoints: Endpoints, order: random.Random) -> list[str]:
+    return order.sample(sorted(endpoints), len(endpoints))
+
+
+def measure_restarts(endpoints: Endpoints, prepared: Prepared, told: Told) -> Run:
+    """init: both sides' workers started in turn, in an order drawn anew; a pair of starts is one sample."""
+    clock = MonotonicClock()
+    order = random.Random(told.effort.seed)  # noqa: S311 - an order, no secret
+    sides = Sides.of(told.deployment, prepared.samples)
+    begun_ns, rounds, resident = clock.now_ns(), 0, 0
+    budget_s = told.effort.baseline_seconds
+    look_ns = told.watch.look_now()
+    while _goes_on(elapsed_s := (clock.now_ns() - begun_ns) / 1e9, budget_s, rounds):
+        told.tell(f"round {rounds + 1}", elapsed_s / budget_s)
+        times: dict[str, Mapping[Phase, float]] = {}
+        for side in _shuffled(endpoints, order):
+            endpoint = endpoints[side]
+            start = start_worker(endpoint, prepared.samples, functools.partial(sides.check, side=side, process=rounds))
+            if start is None:
+                break
+            times[side] = start.seconds
+            resident = max(resident, resident_bytes([start.trace.pid]) or 0)
+            endpoint.scale(0)
+        if sides.wrong:
+            break
+        sides.add(rounds, times["baseline"], times["candidate"])
+        rounds += 1
+    paired = Paired(told.baseline, sides.whole_pairs(), by_process=True, differs=told.differs)
+    run = sides.run(Cell("init", told.deployment), prepared, paired, workers=1)
+    checked = len(sides.pairs[Phase.TOTAL])
+    return replace(run, checked=checked, telemetry=told.watch.since(look_ns), worker_rss_bytes=resident or None)

@@ -1,0 +1,193 @@
+"""What a candidate is held against: saved archives, a git revision of the repository, or another environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pytest_torchserve.errors import InputError, OptionError
+from pytest_torchserve.inputs import cache
+from pytest_torchserve.model import Model, Weights
+from pytest_torchserve.torchserve import archive
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_TIMEOUT_S = 120
+
+
+class NoBaselineError(InputError):
+    """The baseline does not know this model: there is nothing to compare it with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What `--ts-baseline` names.
+
+    Attributes:
+        words: as the user wrote it, a revision with its commit.
+        kind: whose archives, or whose Python, is the other side.
+        path: the folder of archives, the folder that the revision's files were written to, or the other Python.
+    """
+
+    words: str
+    kind: Literal["archives", "revision", "python"]
+    path: Path
+
+
+def parse(text: str, root: Path) -> Baseline:
+    """Find out what is meant: `python:VENV`, a folder with archives, else a git revision of the repository at `root`.
+
+    Raises:
+        OptionError: it is none of these; the message says why not.
+    """
+    if text.startswith("python:"):
+        return Baseline(text, "python", _python(Path(text.removeprefix("python:")).expanduser()))
+    folder = Path(text).expanduser()
+    if folder.is_dir():
+        if not list(folder.glob("*.mar")):
+            raise OptionError(
+                wanted=f"archives in {folder} (--ts-baseline)",
+                found="no .mar file",
+                do="name a saved model store, such as a copy of model_store/",
+            )
+        return Baseline(text, "archives", folder.resolve())
+    commit = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{text}^{{commit}}", text=text)
+    return Baseline(f"{text} ({commit[:10]})", "revision", _checked_out(root, commit, text))
+
+
+def _python(place: Path) -> Path:
+    """The interpreter of a virtual environment that has TorchServe."""
+    # Not resolved: the link's own place is what makes it that environment's.
+    python = (place / "bin" / "python" if place.is_dir() else place).absolute()
+    asked = [str(python), "-c", "import importlib.metadata as m; print(m.version('torchserve'))"]
+    try:
+        answer = subprocess.run(asked, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        found = answer.stderr.strip().splitlines()[-1:] if answer.returncode else []
+    except (OSError, subprocess.TimeoutExpired) as error:
+        found = [str(error)]
+    if found:
+        raise OptionError(
+            wanted=f"a Python with TorchServe at {place} (--ts-baseline=python:…)",
+            found=found[0],
+            do="name a virtual environment into which torchserve and what its workers import are installed",
+        )
+    return python
+
+
+def _git(root: Path, *arguments: str, text: str) -> str:
+    return _git_bytes(root, *arguments, text=text).decode().strip()
+
+
+def _git_bytes(root: Path, *arguments: str, text: str) -> bytes:
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(root), *arguments],  # noqa: S607 - the user's own git
+            capture_output=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        words = str(error)
+    else:
+        if answer.returncode == 0:
+            return answer.stdout
+        words = answer.stderr.decode(errors="replace").strip() or f"git knows no revision {text!r}"
+    raise OptionError(
+        wanted="--ts-baseline as a folder of .mar files, a git revision, or python:/path/to/venv",
+        found=f"{text!r}: no such folder, and {words}",
+        do="write for example --ts-baseline=HEAD, --ts-baseline=main~3 or --ts-baseline=saved_store",
+    )
+
+
+def _checked_out(root: Path, commit: str, text: str) -> Path:
+    """The revision's files, in a folder of the cache that bears its name; the repository itself is not touched."""
+    tree = _git(root, "rev-parse", f"{commit}:./", text=text)
+    place = cache.folder() / "revisions" / tree
+    if not place.is_dir():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        top = Path(_git(root, "rev-parse", "--show-toplevel", text=text))
+        packed = _git_bytes(top, "archive", "--format=tar", tree, text=text)
+        with tempfile.TemporaryDirectory(dir=place.parent) as folder:
+            whole = Path(folder) / "files"
+            with tarfile.open(fileobj=BytesIO(packed)) as file:
+                file.extractall(whole, filter="data")
+            try:
+                whole.rename(place)
+            except OSError:
+                if not place.is_dir():
+                    raise  # else another session was faster, with the same files
+    return place
+
+
+def models(folder: Path) -> dict[str, Model]:
+    """What the conftest.py of these files says is served, read in a process of its own.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    with tempfile.NamedTemporaryFile() as written:  # not its output: a catalogue may print
+        command = [sys.executable, "-m", "pytest_torchserve.compare.catalogue_of", str(folder), written.name]
+        try:
+            subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=_TIMEOUT_S, check=True)
+            return {entry["name"]: _model(entry) for entry in json.loads(Path(written.name).read_bytes())}
+        except subprocess.CalledProcessError as error:
+            words = error.stderr.strip() or f"exit code {error.returncode}"
+        except (subprocess.TimeoutExpired, ValueError, KeyError, TypeError) as error:
+            words = f"{type(error).__name__}: {error}"
+    raise InputError(
+        wanted=f"the models that {folder / 'conftest.py'} serves",
+        found=words,
+        do="name a revision whose conftest.py has pytest_torchserve_models",
+    )
+
+
+def _model(entry: Mapping[str, Any]) -> Model:
+    """A model as `catalogue_of` writes it."""
+    handler = entry["handler"]
+    return Model(
+        name=entry["name"],
+        handler=Path(handler) if os.sep in handler else handler,
+        reference=Path(entry["reference"]),
+        dataset=entry["dataset"],
+        network=Path(entry["network"]) if entry["network"] else None,
+        weights=Weights(**entry["weights"]) if entry["weights"] else None,
+        extra_files=tuple(map(Path, entry["extra_files"])),
+        extra=entry["extra"],
+        config=entry["config"],
+    )
+
+
+def saved_archive(folder: Path, name: str, device: str) -> Path:
+    """The archive of this model and device that a saved store last used; `NAME.mar` where it has no device in its name.
+
+    Raises:
+        NoBaselineError: there is none.
+        InputError: there are several, and nothing says which.
+    """
+    told = archive.current(folder, name, device)
+    if told.is_file() and (folder / told.read_text(encoding="utf-8")).is_file():
+        return folder / told.read_text(encoding="utf-8")
+    found = [*folder.glob(f"{name}-{device}-*.mar")] or [*folder.glob(f"{name}.mar")]
+    found = [path for path in found if not path.name.startswith(f"{name}-{device}-pair-")]
+    if not found:
+        raise NoBaselineError(
+            wanted=f"an archive of {name} for {device} in {folder}",
+            found=", ".join(sorted(path.name for path in folder.glob("*.mar"))),
+            do="save the model store once more, with this model in it",
+        )
+    if len(found) > 1:
+        raise InputError(
+            wanted=f"one archive of {name} for {device} in {folder}, or {told.name} that names one",
+            found=", ".join(sorted(path.name for path in found)),
+            do="delete those that are not meant; a whole model store, copied by `cp -r`, says itself which is",
+        )
+    return found[0]

@@ -1,0 +1,169 @@
+"""Full batches of an archive that holds two sides: one worker process after the other, pair after pair."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from pytest_torchserve.compare.sides import (
+    FEWEST_PAIRS,
+    STRETCH,
+    WANTED_PAIRS,
+    WARM_UP_PAIRS,
+    ProcessWideError,
+    Sides,
+    Told,
+    batch_times,
+    twice,
+)
+from pytest_torchserve.errors import MeasurementError
+from pytest_torchserve.loadgen.clock import Clock, MonotonicClock
+from pytest_torchserve.loadgen.load import FullBatches
+from pytest_torchserve.loadgen.trace import Trace
+from pytest_torchserve.measure.handle import WARM_UP_S, Tell, resident_bytes
+from pytest_torchserve.measure.run import FEWEST_SAMPLES, Cell, Paired, Run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_torchserve.inputs.prepared import Prepared
+    from pytest_torchserve.loadgen.response import Response
+    from pytest_torchserve.measure.run import Effort
+    from pytest_torchserve.phase import Phase
+    from pytest_torchserve.torchserve.endpoint import Endpoint
+
+LOAD_SHARE = 0.4
+"""Of the budget may be spent on starting processes; where one takes longer there are fewer."""
+
+
+@dataclass(slots=True)
+class PairMeter:
+    """Takes in the batches of one worker process, for `seconds`. Its clock may be a fake.
+
+    It goes on for `at_most_s` until it has the `wanted` number of pairs. A process is warm after three pairs, or
+    after one where batches are slow.
+
+    Attributes:
+        batch_sizes: achieved size → number of batches.
+        split: whether a batch came apart, which ends this process's part.
+    """
+
+    sides: Sides
+    batch_size: int
+    seconds: float
+    at_most_s: float
+    wanted: int
+    clock: Clock
+    tell: Tell
+    batch_sizes: Counter[int] = field(default_factory=Counter)
+    split: bool = False
+    _open: dict[int, dict[str, dict[Phase, float]]] = field(default_factory=dict)
+    _pid: int = 0
+    _warm: bool = False
+    _started_ns: int = 0
+    _done: int = 0
+
+    def more(self, responses: Sequence[Response]) -> bool:
+        """Take in one batch; whether to send another."""
+        self._started_ns = self._started_ns or self.clock.now_ns()
+        told = [Trace.of(response) for response in responses]
+        traces = [
+            trace
+            for response, seen in zip(responses, told, strict=True)
+            if (trace := self.sides.check(response, seen.side if seen else "", seen.pid if seen else 0)) is not None
+        ]
+        if len(traces) == len(responses):
+            self._take(responses, traces)
+        elapsed_s = (self.clock.now_ns() - self._started_ns) / 1e9
+        self.tell(f"{self._done} pairs", elapsed_s / self.seconds)
+        checkers = (self.sides.candidate, self.sides.baseline, self.sides.either)
+        least = max(FEWEST_PAIRS, self.wanted) if elapsed_s < self.at_most_s else 1
+        enough = elapsed_s >= self.seconds and (self._done >= least or any(c.rejected for c in checkers))
+        return not (enough or self.split or any(checker.hopeless for checker in checkers))
+
+    def _take(self, responses: Sequence[Response], traces: Sequence[Trace]) -> None:
+        first = traces[0]
+        if first.differs:
+            raise ProcessWideError(
+                wanted="two sides that can share one worker process",
+                found=f"they leave it with different settings: {first.differs}",
+                do="nothing: they are measured in processes of their own",
+            )
+        if self._pid not in (0, first.pid):
+            raise MeasurementError(
+                wanted=f"batches of worker process {self._pid}",
+                found=f"one came from process {first.pid}, which is new: a worker died and was replaced",
+                do="look into the server's log for why it died",
+            )
+        self._pid = first.pid
+        sizes = {(trace.side, trace.batch): trace.batch_size for trace in traces}
+        self.batch_sizes.update(sizes.values())
+        if len(sizes) > 1:
+            # It took both turns: from here on the sides would get different samples.
+            self.split = True
+        elif first.batch_size == self.batch_size:
+            self._pair_up(responses, first)
+
+    def _pair_up(self, responses: Sequence[Response], first: Trace) -> None:
+        """Keep a whole batch until its pair is whole. Pairs of the warm-up do not count."""
+        both = self._open.setdefault(first.pair, {})
+        both[first.side] = batch_times(responses, first)
+        if len(both) < 2:  # noqa: PLR2004 - both sides
+            return
+        del self._open[first.pair]
+        if self._warm:
+            self._done += 1
+            self.sides.add(first.pid, both["baseline"], both["candidate"])
+        warm_s = (self.clock.now_ns() - self._started_ns) / 1e9
+        self._warm = self._warm or first.pair >= WARM_UP_PAIRS or warm_s >= WARM_UP_S
+
+
+def measure_pairs(endpoint: Endpoint, prepared: Prepared, told: Told) -> Run:
+    """Time both sides of a pair archive, in several worker processes one after the other.
+
+    Raises:
+        ProcessWideError: the sides cannot share a process.
+    """
+    clock, deployment, effort = MonotonicClock(), told.deployment, told.effort
+    samples = twice(prepared.samples, deployment.batching.batch_size)
+    sides = Sides.of(deployment, samples)
+    begun_ns = clock.now_ns()
+    look_ns = told.watch.look_now()
+    left, pids, sizes = 1, list[int](), Counter[int]()
+    while left > 0 and not sides.wrong:
+        loaded_ns = clock.now_ns()
+        if endpoint.workers():
+            endpoint.scale(0)
+        endpoint.scale(1)
+        loading_s = (clock.now_ns() - loaded_ns) / 1e9
+        left = left if pids else processes_within(effort, loading_s)
+        spent_s = (clock.now_ns() - begun_ns) / 1e9
+        meter = PairMeter(
+            sides,
+            deployment.batching.batch_size,
+            max(share_s(effort.baseline_seconds, spent_s, left, loading_s), 1.0),
+            share_s(STRETCH * effort.baseline_seconds, spent_s, left, loading_s),
+            max(FEWEST_PAIRS, -(-(WANTED_PAIRS - sides.count) // left)),
+            clock,
+            told.tell,
+        )
+        endpoint.send(FullBatches(deployment.batching.batch_size), samples, meter.more, clock)
+        pids += [worker.pid for worker in endpoint.workers()]
+        sizes.update(meter.batch_sizes)
+        left -= 1
+    resident = resident_bytes(pids[-1:])
+    paired = Paired(told.baseline, sides.whole_pairs(), floor_s=sides.floor_s)
+    run = sides.run(Cell("handle", deployment), prepared, paired, workers=1)
+    return replace(run, batch_sizes=dict(sizes), telemetry=told.watch.since(look_ns), worker_rss_bytes=resident)
+
+
+def processes_within(effort: Effort, loading_s: float) -> int:
+    """Return how many worker processes a cell samples, where starting one takes so long."""
+    affordable = int(LOAD_SHARE * effort.baseline_seconds / loading_s)
+    return max(FEWEST_SAMPLES, min(effort.baseline_processes, affordable))
+
+
+def share_s(budget_s: float, spent_s: float, left: int, loading_s: float) -> float:
+    """Return the seconds of batches for each of the processes left, the starts of all but the first still to come."""
+    return (budget_s - spent_s - loading_s * (left - 1)) / left

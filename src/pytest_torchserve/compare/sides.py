@@ -1,0 +1,194 @@
+"""What both kinds of comparison share: two sides' answers, their times pair by pair, and what is told."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from pytest_torchserve.errors import MeasurementError
+from pytest_torchserve.measure import validity
+from pytest_torchserve.measure.answers import Agreement
+from pytest_torchserve.measure.check import Checker
+from pytest_torchserve.measure.run import Cell, Effort, Paired, Run
+from pytest_torchserve.model import TOLERANCE
+from pytest_torchserve.phase import HANDLE_PHASES, HANDLER_PHASES, INIT_PHASES, Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_torchserve.deployment import Deployment
+    from pytest_torchserve.inputs.prepared import Prepared
+    from pytest_torchserve.loadgen.response import Response
+    from pytest_torchserve.loadgen.trace import Trace
+    from pytest_torchserve.measure.handle import Tell
+    from pytest_torchserve.model import Sample
+    from pytest_torchserve.telemetry.monitor import Watch
+
+WARM_UP_PAIRS = 3
+FEWEST_PAIRS = 2
+
+WANTED_PAIRS = 20
+"""A cell may take twice its budget to have so many, over all of its processes."""
+
+WANTED_ROUNDS = 5
+"""Of processes, likewise."""
+
+STRETCH = 2.0
+
+
+class ProcessWideError(MeasurementError):
+    """The two sides disagree about what belongs to the whole process: one process cannot hold both."""
+
+
+def batch_times(responses: Sequence[Response], trace: Trace) -> dict[Phase, float]:
+    """Seconds of one whole batch: the phases that its probe saw, and its senders' latency."""
+    found = {phase: trace.phases_s[phase] for phase in (*HANDLER_PHASES, Phase.HANDLE) if phase in trace.phases_s}
+    found[Phase.LATENCY] = (max(r.done_ns for r in responses) - min(r.sent_ns for r in responses)) / 1e9
+    return found
+
+
+def twice(samples: Sequence[Sample], batch_size: int) -> list[Sample]:
+    """The samples in an order in which every batch comes twice: once for each side of a pair."""
+    batches = -(-len(samples) // batch_size)
+    found: list[Sample] = []
+    for first in range(0, batches * batch_size, batch_size):
+        batch = [samples[index % len(samples)] for index in range(first, first + batch_size)]
+        found += batch * 2
+    return found
+
+
+@dataclass(slots=True)
+class Sides:
+    """What came of both sides so far: times of whole pairs, answers, what was wrong.
+
+    Attributes:
+        either: what was wrong with answers that do not tell whose they are: a batch that failed has no headers.
+        pairs: phase → process → (baseline, candidate).
+        costs: by process and side, what its probe told of its start, its own cost with it.
+        own: the phases that the candidate has.
+    """
+
+    candidate: Checker
+    baseline: Checker
+    either: Checker
+    agreement: Agreement
+    pairs: dict[Phase, dict[int, list[tuple[float, float]]]] = field(
+        default_factory=lambda: {phase: defaultdict(list) for phase in (*INIT_PHASES, *HANDLE_PHASES)}
+    )
+    costs: dict[tuple[int, str], Mapping[str, float]] = field(default_factory=dict)
+    own: set[Phase] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, deployment: Deployment, samples: Sequence[Sample]) -> Sides:
+        """Nothing yet. The baseline's answers have no golden ones: they are compared with the candidate's."""
+        unknown = [replace(sample, answer=None, label=None) for sample in samples]
+        return cls(
+            Checker.for_cell(deployment, samples),
+            Checker.for_cell(deployment, unknown),
+            Checker.for_cell(deployment, unknown),
+            Agreement(TOLERANCE[deployment.device]),
+        )
+
+    def check(self, response: Response, side: str, process: int) -> Trace | None:
+        """One response's trace where its answer can be taken.
+
+        Args:
+            side: whose it is; '' where nobody knows.
+            process: what counts as one process of both.
+        """
+        checker = {"candidate": self.candidate, "baseline": self.baseline}.get(side, self.either)
+        trace = checker.check(response)
+        if trace is not None and trace.init_s:
+            self.costs[trace.pid, trace.side] = trace.init_s
+        if trace is not None and side:
+            self.agreement.take(side, process, checker.samples[response.sample].name, response.body)
+        return trace
+
+    @property
+    def floor_s(self) -> dict[Phase, float]:
+        """By phase, what the probe itself takes of it: the median over the processes, one of which may be disturbed.
+
+        Nothing where the probe is of an earlier release and does not say.
+        """
+        clock_s, handle_s = (
+            statistics.median(told) if (told := [cost[name] for cost in self.costs.values() if name in cost]) else 0.0
+            for name in ("probe_clock", "probe_handle")
+        )
+        return {**dict.fromkeys(HANDLER_PHASES, clock_s), Phase.HANDLE: handle_s} if handle_s else {}
+
+    def add(self, process: int, baseline: Mapping[Phase, float], candidate: Mapping[Phase, float]) -> None:
+        """One whole pair."""
+        self.own |= candidate.keys()
+        for phase in baseline.keys() | candidate.keys():
+            # A phase that only one of them has takes the other no time.
+            self.pairs[phase][process].append((baseline.get(phase, 0.0), candidate.get(phase, 0.0)))
+
+    @property
+    def count(self) -> int:
+        """How many whole pairs there are."""
+        return sum(map(len, self.pairs[Phase.HANDLE].values()))
+
+    @property
+    def wrong(self) -> tuple[str, ...]:
+        """Why the candidate cannot be taken, and why the baseline cannot be held against it."""
+        return (
+            *self.candidate.rejected,
+            *(f"differs from the baseline: {words}" for words in self.agreement.different),
+            *(f"baseline: {words}" for words in self.baseline.rejected),
+            *(f"one of the two sides: {words}" for words in self.either.rejected),
+        )
+
+    def run(self, cell: Cell, prepared: Prepared, paired: Paired, workers: int) -> Run:
+        """What was measured. Others on the machine met both sides alike: only what was answered makes it INVALID."""
+        checker = self.candidate
+        # Numerator and denominator count the requests to both sides: a failed batch belongs to neither.
+        checkers = (checker, self.baseline, self.either)
+        judged = sum(one.judged for one in checkers)
+        wrong = sum(one.wrong_answers for one in checkers) + self.agreement.differing
+        errors = sum((one.errors for one in checkers), Counter[str]())
+        invalid = validity.found(validity.errors(errors, judged), validity.wrong(wrong, judged))
+        return Run(
+            cell=cell,
+            workers=workers,
+            seconds={
+                phase: {process: tuple(new for _, new in pairs) for process, pairs in by_process.items()}
+                for phase, by_process in paired.pairs.items()
+                if phase in self.own
+            },
+            checked=checker.checked,
+            wrong=self.wrong,
+            errors=dict(errors),
+            invalid=invalid,
+            devices=tuple(sorted(checker.devices)),
+            weights=prepared.served.weights_kind,
+            samples=prepared.samples_source,
+            paired=paired,
+        )
+
+    def whole_pairs(self) -> dict[Phase, dict[int, tuple[tuple[float, float], ...]]]:
+        """The pairs of every phase that has any."""
+        return {
+            phase: {process: tuple(pairs) for process, pairs in by_process.items()}
+            for phase, by_process in self.pairs.items()
+            if by_process
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a comparison is told.
+
+    Attributes:
+        deployment: what is compared.
+        baseline: what the candidate is held against, in the user's words.
+        differs: which settings of the process made one process impossible; '' for other reasons.
+    """
+
+    deployment: Deployment
+    baseline: str
+    effort: Effort
+    tell: Tell
+    watch: Watch
+    differs: str = ""

@@ -1,0 +1,183 @@
+"""Regressed, improved, unchanged or inconclusive: what pairs of times say about a candidate and its baseline."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from pytest_torchserve.compare.intervals import Interval, interval
+from pytest_torchserve.measure.run import FEWEST_SAMPLES
+from pytest_torchserve.phase import HANDLER_PHASES, START_PARTS, Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pytest_torchserve.measure import Run
+    from pytest_torchserve.measure.run import Paired
+
+CONFIDENCE = 0.95
+GATING_SHARE = 0.02
+"""A phase that takes less of `handle` (or of a worker's whole start) is shown and does not judge."""
+
+FLOOR_TOLD = 0.01
+"""What the probe takes of a phase is named from this share on."""
+
+Pair = tuple[float, float]
+"""(baseline, candidate), in seconds."""
+
+
+class Verdict(StrEnum):
+    """What can be said."""
+
+    REGRESSED = "regressed"
+    IMPROVED = "improved"
+    UNCHANGED = "unchanged"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What decides.
+
+    Attributes:
+        min_effect: a smaller change is none, as a fraction.
+        max_regression: a regression whose estimate is beyond this fails the session.
+        strict: whether an inconclusive one fails it too.
+    """
+
+    min_effect: float = 0.02
+    max_regression: float = 0.02
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One phase of one cell: candidate against baseline.
+
+    Attributes:
+        baseline_s, candidate_s: medians.
+        interval: of the ratio; all those of a run hold together with 95% (Bonferroni over the gating ones).
+        pairs, processes: what it rests on.
+        gating: whether it judges, or is only shown.
+        floor: what the probe itself takes of the phase, as a fraction of the baseline's time. Smaller changes are
+            ignored: they cannot be told from the cost of measuring.
+        why: why it is inconclusive, where that is not for the interval.
+    """
+
+    cell: str
+    phase: Phase
+    baseline_s: float
+    candidate_s: float
+    interval: Interval
+    pairs: int
+    processes: int
+    gating: bool
+    verdict: Verdict = Verdict.INCONCLUSIVE
+    why: str = ""
+    floor: float = 0.0
+
+    def line(self) -> str:
+        """In words: the cell, the phase, and the figures."""
+        interval = self.interval
+        times = f": × {interval.ratio:.3f}" if interval.ratio else ""
+        between = f" [{interval.low:.3f}, {interval.high:.3f}]" if interval.low and interval.high else ""
+        seen = f"; a change of {interval.visible:.1%} could have been seen" if interval.visible else ""
+        seen += f"; the probe itself takes {self.floor:.1%} of it" if self.floor >= FLOOR_TOLD else ""
+        because = f": {self.why}" if self.why else ""
+        return (
+            f"{self.verdict.value} {self.cell} {self.phase.value}{because}: {self.candidate_s * 1e3:.4g} ms, was "
+            f"{self.baseline_s * 1e3:.4g} ms{times}{between}{seen}"
+        )
+
+
+def judge(found: Interval, min_effect: float) -> Verdict:
+    """The rule: beyond doubt and large enough, or beyond doubt small enough, or nothing."""
+    if found.low is None or found.high is None or found.ratio is None:
+        return Verdict.INCONCLUSIVE
+    if found.low > 1 and found.ratio >= 1 + min_effect:
+        return Verdict.REGRESSED
+    if found.high < 1 and found.ratio <= 1 / (1 + min_effect):
+        return Verdict.IMPROVED
+    if found.low >= 1 / (1 + min_effect) and found.high <= 1 + min_effect:
+        return Verdict.UNCHANGED
+    return Verdict.INCONCLUSIVE
+
+
+def compare(runs: Iterable[Run], rules: Rules) -> list[Comparison]:
+    """Every phase of every run that has two sides; how sure one must be depends on how many judge."""
+    drafts = [(run, paired, phase) for run in runs if (paired := run.paired) for phase in paired.pairs]
+    gating = sum(_gates(paired, phase) for _, paired, phase in drafts)
+    confidence = 1 - (1 - CONFIDENCE) / max(1, gating)
+    return [
+        one
+        for run, paired, phase in drafts
+        if (one := _compared(run, paired, phase, rules.min_effect, confidence)) is not None
+    ]
+
+
+def _compared(run: Run, paired: Paired, phase: Phase, min_effect: float, confidence: float) -> Comparison | None:
+    """One phase of one run; None where it takes no time on either side."""
+    baseline_s, candidate_s = _medians(paired, phase)
+    if not baseline_s and not candidate_s:
+        return None
+    floor = paired.floor_s.get(phase, 0.0) / baseline_s if baseline_s else 0.0
+    min_effect = max(min_effect, floor)
+    found = interval(paired, phase, confidence, min_effect)
+    pairs = sum(map(len, paired.pairs[phase].values()))
+    why, verdict = "", Verdict.INCONCLUSIVE
+    if run.invalid:
+        why = f"INVALID: {'; '.join(run.invalid)}"
+    elif not baseline_s or not candidate_s:
+        why = f"the {'baseline' if candidate_s else 'candidate'} takes no time for it, or has no such phase"
+    elif found.low is None:
+        unit = "rounds of processes" if paired.by_process else "processes"
+        why = f"{found.processes} {unit}, {FEWEST_SAMPLES} are needed: --ts-baseline-seconds"
+    else:
+        verdict = judge(found, min_effect)
+    return Comparison(
+        cell=f"{run.cell.kind} {run.cell.id}",
+        phase=phase,
+        baseline_s=baseline_s,
+        candidate_s=candidate_s,
+        interval=found,
+        pairs=pairs,
+        processes=len(paired.pairs[phase]),
+        gating=_gates(paired, phase),
+        verdict=verdict,
+        why=why,
+        floor=floor,
+    )
+
+
+def _gates(paired: Paired, phase: Phase) -> bool:
+    """`handle` and its parts from 2% of it on; of a worker's start the whole and its parts likewise.
+
+    On either side: a part that was nothing and has become much must not pass for having been nothing.
+    """
+    whole = Phase.HANDLE if Phase.HANDLE in paired.pairs else Phase.TOTAL
+    if phase is whole:
+        return True
+    parts = HANDLER_PHASES if whole is Phase.HANDLE else START_PARTS
+    shares = zip(_medians(paired, phase), _medians(paired, whole), strict=True)
+    return phase in parts and any(part >= GATING_SHARE * all_of_it for part, all_of_it in shares)
+
+
+def _medians(paired: Paired, phase: Phase) -> tuple[float, float]:
+    """(baseline, candidate)."""
+    pairs = [pair for of_process in paired.pairs.get(phase, {}).values() for pair in of_process] or [(0.0, 0.0)]
+    return statistics.median(old for old, _ in pairs), statistics.median(new for _, new in pairs)
+
+
+def failing(comparisons: Iterable[Comparison], rules: Rules) -> list[Comparison]:
+    """Those that fail the session."""
+    return [
+        one
+        for one in comparisons
+        if one.gating
+        and (
+            (one.verdict is Verdict.REGRESSED and (one.interval.ratio or 0) - 1 >= max(rules.max_regression, one.floor))
+            or (rules.strict and one.verdict is Verdict.INCONCLUSIVE)
+        )
+    ]

@@ -1,0 +1,1 @@
+"""When requests leave, how they are sent, and what came back."""

@@ -1,0 +1,22 @@
+"""A load sent by many processes, on this machine or on others, through Locust.
+
+`Swarm` is loaded when it is asked for: the master and the workers import this package too, and Locust must
+replace the standard library's sockets before anything else has loaded them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_torchserve.loadgen.locust.engine import Swarm
+
+__all__ = ["Swarm"]
+
+
+def __getattr__(name: str) -> type[Swarm]:
+    if name != "Swarm":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from pytest_torchserve.loadgen.locust.engine import Swarm  # noqa: PLC0415 - see above
+
+    return Swarm

@@ -1,0 +1,132 @@
+"""A process of a swarm as pytest's process sees it: started, listened to, ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from typing import IO
+
+from pytest_torchserve.loadgen.locust import wire
+
+_READ_BYTES = 1 << 20
+_TAIL_BYTES = 4000
+_END_S = 5.0
+_WRITE_S = 60.0
+
+
+class Child:
+    """One process; it ends when its standard input does, and so with us, however we end.
+
+    Args:
+        name: for messages.
+        module: which of this package.
+        arguments: its own.
+        piped: whether its standard output is a pipe to us; else it goes where its errors go.
+    """
+
+    def __init__(self, name: str, module: str, *arguments: str, piped: bool = False) -> None:
+        self.name = name
+        # Appended to, so that reading does not move the place where it writes.
+        self._words: IO[bytes] = tempfile.TemporaryFile("a+b", buffering=0)  # noqa: SIM115 - closed by `end`
+        self.process = subprocess.Popen(
+            # -P: what lies in the current folder is not Locust, whatever its name.
+            [sys.executable, "-P", "-m", f"pytest_torchserve.loadgen.locust.{module}", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE if piped else self._words,
+            stderr=self._words,
+            bufsize=0,
+            start_new_session=True,  # Ctrl-C is for us, who end it
+        )
+
+    def say(self, words: str) -> None:
+        """Write to its standard input; whether it is gone is seen elsewhere."""
+        assert self.process.stdin is not None  # noqa: S101 - says to the type checker what PIPE means
+        with contextlib.suppress(OSError):
+            self.process.stdin.write(words.encode())
+
+    def why_ended(self, wait_s: float = 0.0) -> str | None:
+        """How it ended, in words, with its last ones; None while it runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = self.process.wait(wait_s)
+            return f"{self.name} ended with exit code {code}; its last words:\n{self.tail()}"
+        return None
+
+    def tail(self) -> str:
+        """The end of what it wrote to standard error."""
+        size = os.fstat(self._words.fileno()).st_size
+        start = max(0, size - _TAIL_BYTES)
+        return os.pread(self._words.fileno(), _TAIL_BYTES, start).decode(errors="replace").strip() or "(none)"
+
+    def release(self) -> None:
+        """Close its standard input."""
+        if self.process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self.process.stdin.close()
+
+    def end(self) -> None:
+        """Wait until it is gone, and see to it."""
+        self.release()
+        try:
+            self.process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        self._words.close()
+
+
+class Line:
+    """Messages to and from the master, with a limit to every wait: it may hang.
+
+    Attributes:
+        heard_s: when the last message came, monotonic.
+        ended: nothing will come any more.
+    """
+
+    def __init__(self, master: Child) -> None:
+        assert master.process.stdin is not None  # noqa: S101 - as above
+        assert master.process.stdout is not None  # noqa: S101
+        self._write = master.process.stdin.fileno()
+        self._read = master.process.stdout.fileno()
+        os.set_blocking(self._write, False)
+        os.set_blocking(self._read, False)
+        self._frames = wire.Frames()
+        self.heard_s = time.monotonic()
+        self.ended = False
+
+    def send(self, message: wire.Message) -> None:
+        """Write one message; where the master is gone or does not read, `ended` says so."""
+        left = memoryview(wire.frame(message))
+        deadline_s = time.monotonic() + _WRITE_S
+        while left and not self.ended:
+            if not _ready(self._write, select.POLLOUT, deadline_s - time.monotonic()):
+                self.ended = True
+                return
+            try:
+                left = left[os.write(self._write, left) :]
+            except BlockingIOError:
+                continue
+            except OSError:
+                self.ended = True
+
+    def receive(self, timeout_s: float) -> list[wire.Message]:
+        """What came, as soon as something has; nothing at the end of the time, or of the pipe."""
+        if not _ready(self._read, select.POLLIN, timeout_s):
+            return []
+        data = os.read(self._read, _READ_BYTES)
+        self.ended = self.ended or not data
+        self.heard_s = time.monotonic()
+        return self._frames.feed(data)
+
+
+def _ready(descriptor: int, event: int, timeout_s: float) -> bool:
+    """poll(2): select(2) knows descriptors below 1024 only."""
+    asked = select.poll()
+    asked.register(descriptor, event)
+    return bool(asked.poll(max(0.0, timeout_s) * 1e3))

@@ -1,0 +1,175 @@
+"""Locust's FastHttp client, made to send what `sender.encode` sends, and to tell when the bytes went and came.
+
+Locust fires its events and geventhttpclient speaks HTTP as in any Locust user. What differs: no redirects, no
+retries, no cookies, no headers of its own, certificates verified, and as many connections as are needed at once.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gevent.socket
+import gevent.ssl
+from gevent.monkey import get_original
+from geventhttpclient.client import HTTPClient, HTTPClientPool
+from geventhttpclient.connectionpool import ConnectionPool
+from geventhttpclient.header import Headers
+from locust.contrib.fasthttp import FastHttpSession, LocustUserAgent
+
+if TYPE_CHECKING:
+    from geventhttpclient.url import URL
+    from geventhttpclient.useragent import CompatRequest, CompatResponse
+    from locust.event import EventHook
+
+    from pytest_torchserve.loadgen.address import Address
+
+_AT_ONCE = 1 << 20
+"""Connections: more than the system lets us open; an open loop must never wait for a free one."""
+
+_BLOCK_BYTES = 16 * 1024
+_poll = get_original("select", "poll")
+_POLLIN = 1
+
+
+@dataclass(slots=True)
+class Stamps:
+    """What the socket saw of one request, where the built-in sender's connection sees it too.
+
+    Each is noted right after the system call returned, some microseconds late. Between the taking up of a request
+    and `sent_ns` lies Locust's own work for it, a quarter of a millisecond or so, and where the connection is a new
+    one the name's look-up and the handshakes.
+
+    Attributes:
+        connected: it had a connection, a new one or a kept one.
+        sent_ns: when the kernel had taken all its bytes; 0 where it did not.
+        first_byte_ns: when the first bytes of the answer were read; 0 where none were.
+        ended: the server closed the connection, or reset it.
+    """
+
+    connected: bool = False
+    sent_ns: int = 0
+    first_byte_ns: int = 0
+    ended: bool = False
+
+
+STAMPS: ContextVar[Stamps] = ContextVar("stamps")
+"""Those of the request that this greenlet is about; each greenlet has a context of its own."""
+
+
+class _Stamping:
+    """Notes when bytes go and come. geventhttpclient writes a request by one `sendall`."""
+
+    def sendall(self, data: bytes, flags: int = 0) -> None:
+        super().sendall(data, flags)  # type: ignore[misc]
+        STAMPS.get().sent_ns = time.monotonic_ns()
+
+    def recv(self, *args: int) -> bytes:
+        stamps = STAMPS.get()
+        try:
+            data: bytes = super().recv(*args)  # type: ignore[misc]
+        except ConnectionError:
+            stamps.ended = True
+            raise
+        if not data:
+            stamps.ended = True
+        elif not stamps.first_byte_ns:
+            stamps.first_byte_ns = time.monotonic_ns()
+        return data
+
+
+class _Plain(_Stamping, gevent.socket.socket):
+    pass
+
+
+class _Tls(_Stamping, gevent.ssl.SSLSocket):
+    pass
+
+
+class Connections(ConnectionPool):
+    """Keep-alive connections to one server, the last used first; a new one where none is idle."""
+
+    def __init__(self, address: Address, timeout_s: float) -> None:
+        host, port = address.host, address.port
+        super().__init__(host, port, host, port, size=_AT_ONCE, connection_timeout=timeout_s, network_timeout=timeout_s)
+        self._tls = gevent.ssl.create_default_context() if address.tls else None
+        if self._tls is not None:
+            self._tls.sslsocket_class = _Tls
+
+    def get_socket(self) -> Any:
+        """An open connection."""
+        connection = super().get_socket()
+        STAMPS.get().connected = True
+        return connection
+
+    def after_connect(self, sock: Any) -> None:
+        """Send the end of a long body at once, as asyncio's connections do."""
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def _create_tcp_socket(self, family: int, socktype: int, protocol: int) -> Any:
+        return _Plain(family, socktype, protocol)
+
+    def _connect_socket(self, sock: Any, address: Any) -> Any:
+        connection = super()._connect_socket(sock, address)
+        if self._tls is None:
+            return connection
+        return self._tls.wrap_socket(connection, server_hostname=self._request_host)
+
+    def _is_socket_alive(self, sock: Any) -> bool:
+        """Whether nothing can be read: an idle connection has nothing to say but that it is closed.
+
+        The original asks select(2), which knows descriptors below 1024 only.
+        """
+        if sock.fileno() < 0:
+            return False
+        asked = _poll()
+        asked.register(sock.fileno(), _POLLIN)
+        return not asked.poll(0)
+
+
+class _Clients(HTTPClientPool):
+    """One client: a load has one address."""
+
+    def __init__(self, address: Address, timeout_s: float) -> None:
+        super().__init__()
+        # TLS is the connections' affair; the client must not make contexts that nobody uses.
+        self._client = HTTPClient(address.host, address.port, block_size=_BLOCK_BYTES)
+        self._client.default_headers = Headers()
+        self._client._connection_pool = Connections(address, timeout_s)  # noqa: SLF001 - it cannot be handed over
+
+    def get_client(self, url: str | URL) -> HTTPClient:  # noqa: ARG002 - the pool's signature
+        return self._client
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class _Agent(LocustUserAgent):
+    """Takes every status for an answer: with 400 and above the body would be read before it can be timed.
+
+    A redirect is an answer, too: what lies there is no prediction, and the token is not for it.
+    """
+
+    valid_response_codes = frozenset(range(100, 1000))
+    redirect_response_codes = frozenset[int]()
+
+    def _urlopen(self, request: CompatRequest) -> CompatResponse:
+        request.headers.discard("Accept-Encoding")  # Locust's: the body shall come as it is
+        opened: CompatResponse = super()._urlopen(request)
+        return opened
+
+
+class Session(FastHttpSession):
+    """A Locust client for one address. Its connections are shared by all users of this process."""
+
+    def __init__(self, address: Address, request_event: EventHook, timeout_s: float) -> None:
+        super().__init__(address.url, request_event, user=None, insecure=False)
+        self.client = _Agent(client_pool=_Clients(address, timeout_s), max_redirects=0, max_retries=0)
+        self.client.default_headers = Headers()
+
+    def close(self) -> None:
+        """Close the idle connections; the others close with their requests."""
+        self.client.close()

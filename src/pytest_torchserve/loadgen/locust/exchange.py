@@ -1,0 +1,163 @@
+"""One request and what became of it: a `Response` as the built-in sender would have made it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import gevent
+from geventhttpclient.response import HTTPParseError
+from locust.contrib.fasthttp import FAILURE_EXCEPTIONS
+
+from pytest_torchserve.loadgen.connection import why_unconnected
+from pytest_torchserve.loadgen.locust.client import STAMPS, Session, Stamps
+from pytest_torchserve.loadgen.response import Failure, Response, why_refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from locust.contrib.fasthttp import ResponseContextManager
+    from locust.event import EventHook
+
+    from pytest_torchserve.loadgen.address import Address
+
+_UNANSWERED = "the load was over before it was answered"
+
+
+class _Request(NamedTuple):
+    headers: dict[str, str]
+    body: bytes
+
+
+class _Times(NamedTuple):
+    sample: int
+    scheduled_ns: int
+    begun_ns: int
+
+    def response(
+        self, stamps: Stamps, status: int, head: bytes, body: bytes, words: str | None, failure: Failure | None
+    ) -> Response:
+        """It ends now. What was never written counts as sent at its end, as with the built-in sender."""
+        done_ns = time.monotonic_ns()
+        sent_ns = stamps.sent_ns or done_ns
+        return Response(*self, sent_ns, stamps.first_byte_ns, done_ns, status, head, body, words, failure)
+
+
+class Target:
+    """Where to send what.
+
+    Args:
+        address: host, port, token, TLS or not.
+        path: what to POST to.
+        samples: content type and body of each.
+        timeout_s: after which a request is given up, counted from when it was taken up.
+        request_event: Locust's.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        path: str,
+        samples: Sequence[tuple[str, bytes]],
+        timeout_s: float,
+        request_event: EventHook,
+    ) -> None:
+        self._path = path
+        self._timeout_s = timeout_s
+        self._requests = [_encode(address, content_type, body) for content_type, body in samples]
+        self._session = Session(address, request_event, timeout_s)
+
+    @property
+    def session(self) -> Session:
+        """Locust's client."""
+        return self._session
+
+    def ask(self, index: int, scheduled_ns: int, report: Callable[[Response], None]) -> None:
+        """Send the load's request number `index` and report its response, also when this greenlet is killed."""
+        times = _Times(index % len(self._requests), scheduled_ns, time.monotonic_ns())
+        stamps = Stamps()
+        STAMPS.set(stamps)
+        try:
+            response = self._exchange(times, stamps)
+        except gevent.GreenletExit:
+            report(times.response(stamps, 0, b"", b"", _UNANSWERED, Failure.UNANSWERED))
+            raise
+        report(response)
+
+    def _exchange(self, times: _Times, stamps: Stamps) -> Response:
+        request = self._requests[times.sample]
+        with (
+            gevent.Timeout(self._timeout_s),
+            self._session.request(
+                "POST",
+                self._path,
+                data=request.body,  # type: ignore[arg-type]  # it takes bytes too
+                headers=request.headers,
+                stream=True,
+                catch_response=True,
+            ) as answer,
+        ):
+            body, error = _read(answer)
+            status, head = 0 if error else answer.status_code, _head(answer)
+            failure, words = self._judge(error, why_refused(status, head), stamps)
+            response = times.response(stamps, status, head, body, words, failure)
+            # Locust took the time at the headers and knows no status that is wrong.
+            answer.request_meta["response_time"] = (response.done_ns - response.begun_ns) / 1e6
+            answer.request_meta["response_length"] = len(body)
+            if words is not None:
+                answer.failure(words)
+        return response
+
+    def _judge(
+        self, error: BaseException | None, refused: str | None, stamps: Stamps
+    ) -> tuple[Failure, str] | tuple[None, None]:
+        """The kind of failure and the words for it, as `connection.Connection` has them."""
+        if error is None:
+            return (None, None) if refused is None else (Failure.HTTP, refused)
+        if isinstance(error, gevent.Timeout | TimeoutError):
+            what = "no answer" if stamps.connected else f"{Failure.TIMEOUT}: no connection"
+            return Failure.TIMEOUT, f"{what} within {self._timeout_s:g} s"
+        if isinstance(error, HTTPParseError) and not stamps.ended:
+            return Failure.MALFORMED, f"{Failure.MALFORMED}: {error!r}"
+        if not stamps.connected:
+            failure = why_unconnected(error) if isinstance(error, Exception) else Failure.NO_CONNECTION
+        else:
+            failure = Failure.TRUNCATED if stamps.first_byte_ns else Failure.RESET
+        return failure, f"{failure}: {error}"
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._session.close()
+
+
+def _encode(address: Address, content_type: str, body: bytes) -> _Request:
+    """The headers of `sender.encode`, in its order."""
+    headers = {
+        "Host": address.authority,
+        "Content-Type": content_type,
+        "Content-Length": str(len(body)),
+    }
+    if address.key:
+        headers["Authorization"] = f"Bearer {address.key}"
+    return _Request(headers, body)
+
+
+def _read(answer: ResponseContextManager) -> tuple[bytes, BaseException | None]:
+    """The body as it came, and what went wrong before or meanwhile. geventhttpclient wraps time-outs."""
+    error: BaseException | None = getattr(answer, "error", None)
+    if error is not None:
+        return b"", getattr(error, "original", None) or error
+    try:
+        return answer.read(), None
+    except FAILURE_EXCEPTIONS as broken:
+        return b"", broken
+
+
+def _head(answer: ResponseContextManager) -> bytes:
+    """Status line and headers, put together again; headers of one name stand together."""
+    if not answer.status_code:
+        return b""
+    parsed = answer.stream
+    lines = [f"{parsed.version} {parsed.status_code} {parsed.status_message or ''}"]
+    lines += [f"{name}: {value}" for name, value in parsed.items()]
+    return "\r\n".join(lines).encode("latin-1")

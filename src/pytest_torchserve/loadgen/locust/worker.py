@@ -1,0 +1,207 @@
+"""A worker: `python -m pytest_torchserve.loadgen.locust.worker HOST:PORT`, where the master listens.
+
+It sends its share of each load that comes, and ends when the master does (at the latest 15 s after it fell
+silent). What it is told includes the server's token, which Locust's connection does not encrypt.
+
+`Swarm` starts it without an argument: it then reads one from standard input, as the master chooses its port while
+this process still loads Locust, and ends when standard input does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import os
+import resource
+import select
+import sys
+import time
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import gevent
+import locust  # noqa: F401 - replaces the sockets of what is imported below
+
+from pytest_torchserve import __version__
+from pytest_torchserve.loadgen.address import Address
+from pytest_torchserve.loadgen.locust import wire
+from pytest_torchserve.loadgen.locust.exchange import Target
+from pytest_torchserve.loadgen.locust.share import Share
+from pytest_torchserve.loadgen.locust.users import ClosedUser, OpenUser, WorkerEnvironment
+from pytest_torchserve.loadgen.locust.wire import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from locust.rpc import Message
+    from locust.runners import WorkerRunner
+
+REPORT_EVERY_S = 0.25
+MASTER_SILENT_S = 15.0
+_LOOK_EVERY_S = 1.0
+_GOODBYE_S = 0.2
+
+
+class Hand:
+    """Does what the master says."""
+
+    def __init__(self, environment: WorkerEnvironment, runner: WorkerRunner) -> None:
+        self._environment = environment
+        self._runner = runner
+        self._target: Target | None = None
+        self._share: Share | None = None
+        self._failed = False
+        environment.events.user_error.add_listener(self._user_error)
+        for kind, listener in ((Kind.PREPARE, self._prepare), (Kind.GO, self._go), (Kind.STOP, self._stop)):
+            runner.register_message(kind, self._guarded(listener))
+        runner.send_message(Kind.HELLO, {"boot_id": wire.boot_id(), "version": __version__})
+
+    def _guarded(self, listener: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
+        """What goes wrong here must be known in pytest's process; Locust would only log it."""
+
+        def guarded(msg: Message, **_: object) -> None:
+            try:
+                listener(msg.data)
+            except Exception:  # noqa: BLE001 - told as it is
+                self._fail(traceback.format_exc())
+
+        return guarded
+
+    def _fail(self, words: str) -> None:
+        """Once: it ends the swarm, and until then each request may fail so."""
+        if self._failed:
+            return
+        self._failed = True
+        self._runner.send_message(Kind.FAILED, {"traceback": words})
+
+    def _user_error(self, exception: BaseException, **_: object) -> None:
+        self._fail("".join(traceback.format_exception(exception)))
+
+    def _prepare(self, data: dict[str, Any]) -> None:
+        """Know where to send what: its own message, since bodies are large and loads start on time."""
+        self._target = Target(
+            Address(**data["address"]),
+            data["path"],
+            data["samples"],
+            data["timeout_s"],
+            self._environment.events.request,
+        )
+        # What is here now stays: while requests are due, only what they leave behind is worth the collector's look.
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
+        self._runner.send_message(Kind.READY, {"number": data["number"]})
+
+    def _go(self, data: dict[str, Any]) -> None:
+        """Start one's share. Where the clock is another one, the load starts so long after this message came."""
+        assert self._target is not None  # noqa: S101 - the master sends that first
+        start_ns, shift_ns = data["start_ns"], 0
+        if data["boot_id"] != wire.boot_id():
+            start_ns = time.monotonic_ns() + data["lead_ns"]
+            shift_ns = data["start_ns"] - start_ns
+        self._share = Share(
+            number=data["number"],
+            target=self._target,
+            start_ns=start_ns,
+            end_ns=start_ns + data["duration_ns"],
+            first=data["first"],
+            step=data["step"],
+            users=data["users"],
+            departures_ns=data["departures_ns"],
+            shift_ns=shift_ns,
+        )
+        gevent.spawn(self._guarded_run, self._share)
+
+    def _stop(self, data: dict[str, Any]) -> None:
+        """Each greenlet that is killed reports its request as unanswered."""
+        if self._share is not None and self._share.number == data["number"]:
+            self._share.over = True
+            self._runner.user_greenlets.kill(block=False)
+
+    def _guarded_run(self, share: Share) -> None:
+        try:
+            self._run(share)
+        except Exception:  # noqa: BLE001 - told as it is
+            self._fail(traceback.format_exc())
+
+    def _run(self, share: Share) -> None:
+        """Locust's users, from their start to the last response."""
+        environment, runner = self._environment, self._runner
+        environment.share = share
+        runner.stats.clear_all()
+        environment.events.test_start.fire(environment=environment)
+        if not share.over and share.users:
+            runner.spawn_users({OpenUser.__name__ if share.open else ClosedUser.__name__: share.users})
+        environment.events.spawning_complete.fire(user_count=runner.user_count)
+        while not runner.user_greenlets.join(timeout=REPORT_EVERY_S):
+            self._report(share)
+        runner.stop()  # fires test_stopping and test_stop
+        self._report(share)
+        share.target.close()
+        runner.send_message(Kind.DONE, {"number": share.number, "count": share.count})
+
+    def _report(self, share: Share) -> None:
+        fresh = share.fresh[:]
+        share.fresh.clear()
+        if fresh:
+            batch = wire.pack_responses(fresh, share.shift_ns)
+            self._runner.send_message(Kind.BATCH, {"number": share.number, "batch": batch})
+
+
+def _leave() -> None:
+    """At once: taking zmq apart would wait for a master that is gone."""
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _leave_with_parent() -> None:
+    """Nothing more is written to our standard input: that it can be read says that it was closed."""
+    parent = os.getppid()
+    while os.getppid() == parent and not select.select([0], [], [], _LOOK_EVERY_S)[0]:
+        pass
+    _leave()
+
+
+def _leave_with_master(environment: WorkerEnvironment) -> None:
+    """It answers each of our heartbeats, one a second. Locust itself would wait for a minute."""
+    heard_s = time.monotonic()
+
+    def heard(**_: object) -> None:
+        nonlocal heard_s
+        heard_s = time.monotonic()
+
+    environment.events.heartbeat_received.add_listener(heard)
+    while time.monotonic() - heard_s < MASTER_SILENT_S:
+        gevent.sleep(_LOOK_EVERY_S)
+    sys.stderr.write(f"the master has been silent for {MASTER_SILENT_S:g} s\n")
+    _leave()
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Serve one master until it or our owner is gone."""
+    parser = argparse.ArgumentParser(prog="python -m pytest_torchserve.loadgen.locust.worker")
+    parser.add_argument("master", nargs="?", metavar="HOST:PORT", help="where the master listens")
+    place = parser.parse_args(arguments).master
+    if place is None:
+        place = sys.stdin.readline().strip()
+        gevent.spawn(_leave_with_parent)
+        if not place:
+            _leave()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # each request in flight takes a connection
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    environment = WorkerEnvironment(user_classes=[ClosedUser, OpenUser])
+    runner = environment.create_worker_runner(*wire.split_address(place))
+    gevent.spawn(_leave_with_master, environment)
+    Hand(environment, runner)
+    try:
+        runner.greenlet.join()  # until the master says quit
+    except KeyboardInterrupt:
+        environment.events.quitting.fire(environment=environment, reverse=True)  # tells the master
+        gevent.sleep(_GOODBYE_S)
+    _leave()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,129 @@
+"""What the probe says in an answer's headers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from sys import intern
+from typing import TYPE_CHECKING, Self
+
+from pytest_torchserve.loadgen.response import CUT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_torchserve.loadgen.response import Response
+
+TIMING_HEADER = "server-timing"
+"""Phases of the batch, in milliseconds: the W3C's Server-Timing syntax."""
+
+BATCH_HEADER = "ts-probe-batch"
+"""`id=…;size=…;pid=…;device=…;start=…;end=…;gpu=…`: batch, worker, monotonic edges in ns, GPU bytes.
+
+Where the archive holds two sides also `side=…;pair=…;differs=…`: which one, in which pair, and which settings of
+the process the two disagree about.
+"""
+
+INIT_HEADER = "ts-probe-init"
+"""The worker's own start, in Server-Timing syntax, sent with its first batches only."""
+
+REQUEST_ID_HEADER = "x-request-id"
+"""TorchServe's own name for the request; what a client sends under this name is ignored."""
+
+
+def parse_server_timing(value: str) -> dict[str, float]:
+    """Read a Server-Timing header: `a;dur=1.5, b;dur=2` is `{"a": 0.0015, "b": 0.002}` (seconds).
+
+    Entries without a readable duration are left out; the syntax is the W3C's (Server Timing, section 3).
+    """
+    found: dict[str, float] = {}
+    for entry in value.split(","):
+        name, duration, rest = entry.partition(";dur=")  # as our probe writes it
+        if not duration or ";" in name or ";" in rest:
+            name, rest = _taken_apart(entry)
+        try:
+            found[intern(name.strip())] = float(rest) / 1e3  # the name is kept a hundred thousand times over
+        except ValueError:
+            continue
+    return found
+
+
+def _taken_apart(entry: str) -> tuple[str, str]:
+    """Name and duration of an entry that has other parameters, or blanks between them; '' for no duration."""
+    name, *parameters = entry.split(";")
+    pairs = (parameter.partition("=") for parameter in parameters)
+    return name, next((value for key, _, value in pairs if key.strip() == "dur"), "")
+
+
+@dataclass(slots=True)
+class Trace:
+    """What the probe reported with one answer.
+
+    Attributes:
+        phases_s: seconds in each phase of the batch that held this request.
+        batch: the batch's number within its worker.
+        batch_size: how many requests the batch held.
+        pid: the worker process.
+        device: where the parameters were, as torch spells it; `none` for a model without any.
+        start_ns, end_ns: edges of `handle`, monotonic, of the worker's host.
+        init_s: seconds in each phase of the worker's start, where this answer carried them.
+        gpu_bytes: what torch has reserved on the GPU in this worker; 0 on a CPU.
+        request_id: TorchServe's own name for the request.
+        side: `baseline` or `candidate`, of an archive that holds both.
+        pair: the number of the pair that this batch belongs to.
+        differs: which settings of the process its two sides disagree about, in words; '' for none.
+    """
+
+    phases_s: Mapping[str, float]
+    batch: int
+    batch_size: int
+    pid: int
+    device: str
+    start_ns: int
+    end_ns: int
+    init_s: Mapping[str, float]
+    gpu_bytes: int = 0
+    request_id: str = ""
+    side: str = ""
+    pair: int = 0
+    differs: str = ""
+
+    @classmethod
+    def of(cls, response: Response) -> Self | None:
+        """The probe's report, or None where the answer carries none that is whole (no probe, or the batch failed)."""
+        # Every answer of a load comes by here: of a dozen headers four are looked for, and nothing else is read.
+        head = response.head
+        batch, timing = _BATCH.search(head), _TIMING.search(head)
+        if batch is None or timing is None or response.failure in CUT:
+            return None
+        init, request_id = _INIT.search(head), _REQUEST_ID.search(head)
+        number, size, pid, device, start_ns, end_ns, gpu_bytes, side, pair, differs = batch.groups()
+        return cls(
+            parse_server_timing(timing[1].decode("latin-1")),
+            int(number),
+            int(size),
+            int(pid),
+            intern(device.decode("latin-1")),
+            int(start_ns),
+            int(end_ns),
+            parse_server_timing(init[1].decode("latin-1")) if init else {},
+            int(gpu_bytes),
+            request_id[1].decode("latin-1").strip() if request_id else "",
+            intern(side.decode("latin-1")) if side else "",
+            int(pair or 0),
+            differs.decode("latin-1") if differs else "",
+        )
+
+
+def _header(name: str, value: bytes = rb"([^\r\n]*)") -> re.Pattern[bytes]:
+    """One header's whole line in a head whose lines end in CR LF, the last but for that."""
+    # Greedy throughout: a lazy value takes five times as long.
+    return re.compile(rb"\r\n" + re.escape(name.encode()) + rb":[ \t]*" + value + rb"(?=\r\n|\Z)", re.IGNORECASE)
+
+
+_TIMING, _INIT, _REQUEST_ID = map(_header, (TIMING_HEADER, INIT_HEADER, REQUEST_ID_HEADER))
+_BATCH = _header(
+    BATCH_HEADER,
+    rb"id=(\d+);size=(\d+);pid=(\d+);device=([^;\r\n]*);start=(\d+);end=(\d+);gpu=(\d+)"
+    rb"(?:;side=([^;\r\n]*);pair=(\d+))?(?:;differs=([^;\r\n]*))?(?:;[^\r\n]*)?",  # more fields are a later probe's
+)

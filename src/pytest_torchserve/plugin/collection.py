@@ -1,0 +1,163 @@
+"""A session that has tests of ours: their order, what they will ask for, and what is set up for them."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from pytest_torchserve import environment
+from pytest_torchserve._util.ledger import Account
+from pytest_torchserve._util.progress import Progress
+from pytest_torchserve.config import Expected
+from pytest_torchserve.deployment import DEVICES
+from pytest_torchserve.errors import InputError, OptionError
+from pytest_torchserve.measure import Cell
+from pytest_torchserve.plugin import finish, options
+from pytest_torchserve.plugin.fixtures import COMPARED_KEY, LEDGER_KEY, SESSION_KEY, is_ours
+from pytest_torchserve.plugin.matrix import refuse_twins
+from pytest_torchserve.report import history
+from pytest_torchserve.session.session import Session
+
+
+def cell_of(item: pytest.Item) -> Cell | None:
+    """Return the cell that a test measures."""
+    callspec = getattr(item, "callspec", None)
+    parameters = callspec.params.values() if callspec else ()
+    return next((value for value in parameters if isinstance(value, Cell)), None)
+
+
+def arrange(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Bring tests of one deployment together, so that its workers are loaded once; else keep the order.
+
+    With --ts-url only what someone else's server can be asked is left of our tests; and a search for capacity, which
+    takes minutes and overloads what it asks, only where `-m` names it.
+    """
+    attached, searching = options.of(config).attach is not None, "capacity" in (config.option.markexpr or "")
+    left: list[pytest.Item] = []
+    others: list[pytest.Item] = []
+    for item in items:
+        cell = cell_of(item)
+        own = is_ours(item) and (cell is None or cell.deployment.device in DEVICES)
+        wanted = not (attached and own) and (searching or cell is None or cell.kind != "capacity")
+        (left if wanted else others).append(item)
+    if others:
+        config.hook.pytest_deselected(items=others)
+    items[:] = left
+    first: dict[str, int] = {}
+    places: dict[pytest.Item, tuple[int, int]] = {}
+    for index, item in enumerate(items):
+        cell = cell_of(item)
+        # An init cell comes first: it ends the deployment's workers, and leaves its last one to the others.
+        places[item] = (first.setdefault(cell.deployment.name, index), cell.kind != "init") if cell else (index, 0)
+    items.sort(key=places.__getitem__)
+
+
+def take_part(session: pytest.Session) -> None:
+    """Know what the tests will ask for, refuse what cannot be measured, and look after the session's end.
+
+    Raises:
+        pytest.UsageError: an option, the environment or the saved run to compare with cannot be used.
+    """
+    config = session.config
+    refuse_twins(config)
+    if config.option.collectonly:
+        return
+    if hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Refusal(), "torchserve-refusal")
+        return
+    _refuse_unstored(session)
+    wanted = [cell for cell in map(cell_of, session.items) if cell is not None]
+    runnable = [cell for cell in dict.fromkeys(wanted) if cell.deployment.device != "gpu" or environment.gpus()[0]]
+    if options.skips(config):
+        runnable = []
+    others = any(is_ours(item) and cell_of(item) is None for item in session.items)
+    compares = any(cell.kind in ("init", "handle") for cell in runnable)
+    try:
+        told = options.complete(config, measures=bool(runnable) or others, compares=compares)
+    except (OptionError, InputError) as error:
+        raise pytest.UsageError(str(error)) from error
+    _refuse_unlike(config)
+    expected = Expected(cells=len(runnable))
+    for cell in wanted:
+        expected.deployments[cell.deployment.name] += 1
+    for cell in runnable if told.attach is None else ():
+        deployment = cell.deployment
+        expected.models[deployment.model.name] = deployment.model
+        expected.archived[deployment.model.name, deployment.device] = deployment
+    config.stash[LEDGER_KEY].book_start(Account.COLLECTING)
+    config.stash[SESSION_KEY] = Session(told, expected, _progress(config, expected.cells), config.stash[LEDGER_KEY])
+    config.pluginmanager.register(finish, "torchserve-finish")
+
+
+class _Refusal:
+    """A plugin of pytest-xdist's workers: fails each test of ours before anything is started for it.
+
+    A worker that ends with a usage error is a crash to pytest-xdist; and only the tests selected may be refused.
+    """
+
+    # Not the first: a test that is skipped anyway is skipped.
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Fail."""
+        if is_ours(item):
+            pytest.fail(
+                "wanted: tests that measure, in one process\n"
+                f"found: pytest-xdist's worker {os.environ.get('PYTEST_XDIST_WORKER')}\n"
+                "what to do: leave -n out (-n0), or deselect them",
+                pytrace=False,
+            )
+
+
+def _refuse_unstored(session: pytest.Session) -> None:
+    """Refuse to measure for minutes what pytest-benchmark will not store, unless it was told so."""
+    config = session.config
+    if not any("ts_store" in getattr(item, "fixturenames", ()) for item in session.items):
+        return
+    benchmarks: Any = getattr(config, "_benchmarksession", None)
+    if benchmarks is None:
+        found, remedy = "it is switched off (-p no:benchmark) or not installed", "leave that out"
+    elif benchmarks.disabled and not options.checks_only(config):
+        worker = os.environ.get("PYTEST_XDIST_WORKER")
+        why = f"PYTEST_XDIST_WORKER={worker} is set" if worker else "pytest-xdist is asked to distribute tests (--dist)"
+        found = f"it has disabled itself: {why}"
+        remedy = "leave that out; or say --benchmark-disable, to check and to store nothing"
+    else:
+        return
+    raise pytest.UsageError(f"wanted: pytest-benchmark, which stores the figures\nfound: {found}\nwhat to do: {remedy}")
+
+
+def _refuse_unlike(config: pytest.Config) -> None:
+    """Refuse, before anything is started, to compare what was measured under different conditions."""
+    compared = config.stash.get(COMPARED_KEY, [])
+    if not compared or config.getoption("ts_compare_across") or options.stores_nothing(config):
+        return
+    mine = options.of(config).machine_info()
+    for theirs in compared:
+        differing = history.differences(mine, theirs)
+        if differing:
+            raise pytest.UsageError(
+                "wanted: a saved run of this environment to compare with (--benchmark-compare)\n"
+                f"found: that of {theirs['datetime']} is of another: {'; '.join(differing)}\n"
+                "what to do: name another saved run, or say --ts-compare-across"
+            )
+
+
+def _progress(config: pytest.Config, cells: int) -> Progress:
+    """Return the line that shows which cell is measured, where pytest writes."""
+    reporter: Any = config.pluginmanager.getplugin("terminalreporter")
+    capture: Any = config.pluginmanager.getplugin("capturemanager")
+
+    def write(text: str) -> None:
+        if reporter is None or config.option.verbose < 0:
+            return
+        with capture.global_and_fixture_disabled():
+            reporter._tw._file.write(text)  # noqa: SLF001 - pytest has no public way to write a partial line
+            reporter._tw._file.flush()  # noqa: SLF001
+
+    width = reporter._tw.fullwidth if reporter is not None and reporter.isatty else 0  # noqa: SLF001
+
+    def column() -> int:
+        return reporter._tw.width_of_current_line if reporter is not None else 0  # noqa: SLF001
+
+    return Progress(write, width=width, total=cells, column=column)

@@ -1,0 +1,213 @@
+"""The fixtures that tests of the suite are written with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+
+from pytest_torchserve import environment
+from pytest_torchserve._util.ledger import Account
+from pytest_torchserve.deployment import Batching, Deployment, Device
+from pytest_torchserve.errors import SuiteError
+
+# Of ours nothing heavy is imported here: this module is loaded into every pytest session of its environment.
+if TYPE_CHECKING:
+    from pytest_torchserve._util.ledger import Ledger
+    from pytest_torchserve.inputs.prepared import Prepared
+    from pytest_torchserve.loadgen.response import Response
+    from pytest_torchserve.measure import Cell, Effort, Kind, Run
+    from pytest_torchserve.model import Model, Sample
+    from pytest_torchserve.phase import Phase
+    from pytest_torchserve.session.session import Session
+    from pytest_torchserve.torchserve.endpoint import Endpoint
+    from pytest_torchserve.torchserve.server import Server
+
+SESSION_KEY: pytest.StashKey[Session] = pytest.StashKey()
+MODELS_KEY: pytest.StashKey[tuple[Model, ...]] = pytest.StashKey()
+LEDGER_KEY: pytest.StashKey[Ledger] = pytest.StashKey()
+
+COMPARED_KEY: pytest.StashKey[list[dict[str, Any]]] = pytest.StashKey()
+"""What the saved runs of ours that are compared with were made on."""
+
+DESELECTED_KEY: pytest.StashKey[set[str]] = pytest.StashKey()
+"""The node ids of the tests that nobody asked for."""
+
+RUN_FIXTURES: dict[str, Kind] = {
+    "ts_init_run": "init",
+    "ts_handle_run": "handle",
+    "ts_pace_run": "load",
+    "ts_load_run": "load",
+    "ts_capacity_run": "capacity",
+}
+"""The fixtures that measure, and what kind of cell each does."""
+
+T = TypeVar("T")
+Deploy = Callable[..., "Endpoint"]
+
+
+def is_ours(item: pytest.Item) -> bool:
+    """Return whether a test uses what this plugin offers."""
+    return not {"ts_session", "ts_store"}.isdisjoint(getattr(item, "fixturenames", ()))
+
+
+def need_device(device: Device, *, require_gpu: bool) -> None:
+    """Skip (or fail) a gpu test where there is no GPU, and say why there is none."""
+    if device != "gpu":
+        return
+    found, reason = environment.gpus()
+    if not found and require_gpu:
+        pytest.fail(f"no GPU: {reason} (--ts-require-gpu)", pytrace=False)
+    if not found:
+        pytest.skip(f"no GPU: {reason}")
+
+
+def or_fail(call: Callable[[], T]) -> T:
+    """What the call returns; where it raises one of ours, its message alone is the test's failure."""
+    try:
+        return call()
+    except SuiteError as error:
+        message = str(error)
+    pytest.fail(message, pytrace=False)  # outside the `except`: else the message is shown twice
+
+
+def effort_for(request: pytest.FixtureRequest, usual: Effort) -> Effort:
+    """The session's effort, less where a test's `ts_effort` marker says so; never more."""
+    marker = request.node.get_closest_marker("ts_effort")
+    limits = marker.kwargs if marker else {}
+    return replace(usual, **{name: min(getattr(usual, name), limit) for name, limit in limits.items()})
+
+
+@pytest.fixture(scope="session")
+def ts_session(pytestconfig: pytest.Config) -> Session:
+    """The session: everything below stands on it. Nothing is started by asking for it."""
+    if SESSION_KEY not in pytestconfig.stash:
+        pytest.fail(
+            "wanted: ts_session among the arguments of a test, or of a fixture that it names\n"
+            "found: it was asked for while a test runs (request.getfixturevalue), and no other test names it\n"
+            "what to do: name ts_session in the test's arguments: a session without it has no server of ours",
+            pytrace=False,
+        )
+    return pytestconfig.stash[SESSION_KEY]
+
+
+@pytest.fixture(scope="session")
+def ts_server(ts_session: Session) -> Server:
+    """A TorchServe of our own, started."""
+    return or_fail(ts_session.start)
+
+
+def _measured(request: pytest.FixtureRequest, session: Session) -> Iterator[Run]:
+    cell: Cell = request.param
+    need_device(cell.deployment.device, require_gpu=session.config.require_gpu)
+    try:
+        yield or_fail(lambda: session.run(cell, effort_for(request, session.config.effort)))
+    finally:
+        session.release(cell.deployment)
+
+
+@pytest.fixture
+def ts_init_run(request: pytest.FixtureRequest, ts_session: Session) -> Iterator[Run]:
+    """New workers of one model on one device, timed from nothing to ready."""
+    yield from _measured(request, ts_session)
+
+
+@pytest.fixture
+def ts_handle_run(request: pytest.FixtureRequest, ts_session: Session) -> Iterator[Run]:
+    """Full batches of one model × device × batch size, timed."""
+    yield from _measured(request, ts_session)
+
+
+@pytest.fixture
+def ts_pace_run(request: pytest.FixtureRequest, ts_session: Session) -> Iterator[Run]:
+    """One model × device under a constant rate, timed."""
+    yield from _measured(request, ts_session)
+
+
+@pytest.fixture
+def ts_load_run(request: pytest.FixtureRequest, ts_session: Session) -> Iterator[Run]:
+    """One model × device × batching under one load."""
+    yield from _measured(request, ts_session)
+
+
+@pytest.fixture
+def ts_capacity_run(request: pytest.FixtureRequest, ts_session: Session) -> Iterator[Run]:
+    """The highest rate at which one model × device × batching meets the latency goal."""
+    yield from _measured(request, ts_session)
+
+
+@pytest.fixture
+def ts_device(request: pytest.FixtureRequest, ts_session: Session) -> Device:
+    """`cpu`, then `gpu`."""
+    device: Device = request.param
+    need_device(device, require_gpu=ts_session.config.require_gpu)
+    return device
+
+
+@pytest.fixture(scope="session")
+def ts_served(pytestconfig: pytest.Config, ts_session: Session) -> dict[str, Model]:  # noqa: ARG001 - it is one of ours
+    """The models of this repository, by name."""
+    return {model.name: model for model in pytestconfig.stash[MODELS_KEY]}
+
+
+@pytest.fixture(scope="module")
+def ts_deploy(ts_session: Session) -> Iterator[Deploy]:
+    """`ts_deploy(model, device, batch_size=1, max_batch_delay_ms=…, workers=1)`; undone after the module's tests."""
+    made: list[Deployment] = []
+
+    def deploy_(
+        model: Model,
+        device: Device = "cpu",
+        *,
+        workers: int = 1,
+        batch_size: int = 1,
+        max_batch_delay_ms: int = 100,
+    ) -> Endpoint:
+        deployment = Deployment(model, device, Batching(batch_size, max_batch_delay_ms))
+        made.append(deployment)
+        return or_fail(lambda: ts_session.endpoint(deployment, workers=workers))
+
+    yield deploy_
+    for deployment in made:
+        ts_session.release(deployment)
+
+
+@pytest.fixture
+def ts_store(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Callable[[Run, Phase], None]:
+    """`ts_store(run, phase)` makes the phase's samples this test's pytest-benchmark entry."""
+
+    def store_(run: Run, phase: Phase) -> None:
+        from pytest_torchserve.plugin import record  # noqa: PLC0415 - see the module's top
+
+        with pytestconfig.stash[LEDGER_KEY].span(Account.RECORDS):
+            record.replay(request, run, phase)
+
+    return store_
+
+
+@pytest.fixture
+def ts_prepared(ts_session: Session) -> Callable[[Model], Prepared]:
+    """`ts_prepared(model)`: its weights, samples and golden answers."""
+    return ts_session.prepared
+
+
+@pytest.fixture
+def ts_ask() -> Callable[[Endpoint, Sequence[Sample]], list[Response]]:
+    """`ts_ask(endpoint, samples)` sends them all at once and returns the responses in their order."""
+
+    def ask_(endpoint: Endpoint, samples: Sequence[Sample]) -> list[Response]:
+        from pytest_torchserve.loadgen.clock import MonotonicClock  # noqa: PLC0415 - see the module's top
+        from pytest_torchserve.loadgen.load import FullBatches  # noqa: PLC0415 - likewise
+
+        answers: list[Response] = []
+
+        def more(responses: Sequence[Response]) -> bool:
+            answers.extend(responses)
+            return False
+
+        endpoint.send(FullBatches(len(samples)), samples, more, MonotonicClock())
+        return sorted(answers, key=lambda response: response.sample)
+
+    return ask_

@@ -1,0 +1,156 @@
+"""Which cells the tests of the suite measure: model × device × batch size, as conftest.py and the options say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_torchserve.config import PACE_PER_S
+from pytest_torchserve.deployment import DEVICES, UNKNOWN_BATCHING, Batching, Deployment
+from pytest_torchserve.loadgen.load import ConstantRate
+from pytest_torchserve.measure import Cell
+from pytest_torchserve.model import Model
+from pytest_torchserve.plugin import options
+from pytest_torchserve.plugin.fixtures import MODELS_KEY, RUN_FIXTURES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pytest_torchserve.config import Config
+    from pytest_torchserve.loadgen.load import TimedLoad
+    from pytest_torchserve.measure import Kind
+
+PACE = Batching(batch_size=16, max_batch_delay_ms=3000)
+"""The classic setting: every 0.1 s a request, batches of 16, 3 s of delay."""
+
+PACE_LOAD = ConstantRate(PACE_PER_S, 0.0).name
+"""What its load is called."""
+
+_MARKERS = (
+    "cpu: runs on the CPU",
+    "gpu: runs on a GPU; skipped with its reason where there is none",
+    "capacity: searches for the highest rate that meets --ts-slo-ms; takes minutes",
+)
+"""Registered where a test of ours is: elsewhere they are other people's words."""
+
+_REGISTERED_KEY: pytest.StashKey[bool] = pytest.StashKey()
+
+
+def models(config: pytest.Config) -> tuple[Model, ...]:
+    """Return what conftest.py says is served."""
+    if MODELS_KEY not in config.stash:
+        answers: list[Sequence[Model]] = config.hook.pytest_torchserve_models(config=config)
+        config.stash[MODELS_KEY] = tuple(model for answer in answers for model in answer)
+    return config.stash[MODELS_KEY]
+
+
+def refuse_twins(config: pytest.Config) -> None:
+    """Refuse two models of one name: both would be shown the figures of one.
+
+    A name stands for one model in ids, in the store and on the server; letters' case is no difference.
+
+    Raises:
+        pytest.UsageError: there are two; the message names them.
+    """
+    by_name: dict[str, Model] = {}
+    for model in models(config):
+        other = by_name.setdefault(model.name.casefold(), model)
+        if other is not model:
+            both = repr(other.name) if other.name == model.name else f"{other.name!r} and {model.name!r}"
+            raise pytest.UsageError(
+                "wanted: models of different names (pytest_torchserve_models in conftest.py)\n"
+                f"found: two are called {both}: handlers {other.handler} and {model.handler}\n"
+                "what to do: rename one of them, or list it once"
+            )
+
+
+def cells(kind: Kind, fixture: str, config: pytest.Config, definition: pytest.Item) -> Iterator[Cell]:
+    """The cells of a kind that a test is to measure."""
+    told = options.of(config)
+    if told.attach is not None:
+        yield from _attached(kind, fixture, config)
+        return
+    marker = definition.get_closest_marker("ts_models")
+    for model in models(config):
+        named = marker is not None and model.name in marker.args
+        if (not named) if marker else model.extra:
+            continue
+        if fixture == "ts_pace_run" and model.network is None:
+            continue  # a floor has no pace of its own
+        for device in DEVICES:
+            for batching in _batchings(fixture, told, definition):
+                for load in _loads(fixture, told):
+                    yield Cell(kind, Deployment(model, device, batching), load)
+
+
+def _batchings(fixture: str, told: Config, definition: pytest.Item) -> tuple[Batching, ...]:
+    """The batch settings of a kind of cell."""
+    if fixture == "ts_init_run":
+        return (Batching(batch_size=1),)
+    if fixture == "ts_handle_run":
+        sizes = definition.get_closest_marker("ts_batch_sizes")
+        return tuple(Batching(n) for n in told.batch_sizes if sizes is None or n in sizes.args)
+    return (PACE,) if fixture == "ts_pace_run" else told.batchings
+
+
+def _loads(fixture: str, told: Config) -> tuple[TimedLoad | None, ...]:
+    """The traffic of a kind of cell; a cell of another kind has none."""
+    if fixture == "ts_pace_run":
+        return (ConstantRate(PACE_PER_S, told.pace_seconds),)
+    return told.loads if fixture == "ts_load_run" else (None,)
+
+
+def _attached(kind: Kind, fixture: str, config: pytest.Config) -> Iterator[Cell]:
+    """Someone else's server: only traffic, and only the one model there."""
+    told = options.of(config)
+    assert told.attach is not None  # noqa: S101 - the caller has asked
+    name = told.attach.model
+    unknown = Model(name=name, handler="", reference=Path(), dataset="")
+    model = next((model for model in models(config) if model.name == name), unknown)
+    deployment = Deployment(model, "unknown", UNKNOWN_BATCHING)
+    if fixture == "ts_load_run":
+        yield from (Cell(kind, deployment, load) for load in told.loads)
+    elif fixture == "ts_capacity_run":
+        yield Cell(kind, deployment)
+
+
+def generate(metafunc: pytest.Metafunc) -> None:
+    """Parametrize a test: model × device × batch size for the run fixtures, and devices for the rest."""
+    _register_markers(metafunc.config)
+    for fixture, kind in RUN_FIXTURES.items():
+        if fixture in metafunc.fixturenames:
+            parameters = [
+                pytest.param(cell, id=cell.id, marks=_marks(cell))
+                for cell in cells(kind, fixture, metafunc.config, metafunc.definition)
+            ] or [_nothing_to_measure(metafunc.config)]
+            metafunc.parametrize(fixture, parameters, indirect=True)
+    if "ts_device" in metafunc.fixturenames:
+        parameters = [pytest.param(device, id=device, marks=getattr(pytest.mark, device)) for device in DEVICES]
+        metafunc.parametrize("ts_device", parameters, indirect=True)
+
+
+def _register_markers(config: pytest.Config) -> None:
+    """Make our markers known, but for those that the project has itself."""
+    if config.stash.setdefault(_REGISTERED_KEY, False):
+        return
+    config.stash[_REGISTERED_KEY] = True
+    known = {line.partition(":")[0].partition("(")[0].strip() for line in config.getini("markers")}
+    for marker in _MARKERS:
+        if marker.partition(":")[0] not in known:
+            config.addinivalue_line("markers", marker)
+
+
+def _marks(cell: Cell) -> list[pytest.MarkDecorator]:
+    """Its device; but a search for capacity takes minutes, and is part of neither device's usual run."""
+    if cell.kind == "capacity":
+        return [pytest.mark.capacity]
+    return [getattr(pytest.mark, cell.deployment.device)] if cell.deployment.device in DEVICES else []
+
+
+def _nothing_to_measure(config: pytest.Config) -> Any:
+    """A test without a cell is skipped, and says why."""
+    sizes = ",".join(map(str, options.of(config).batch_sizes))
+    reason = f"none of this test's models and batch sizes is served (--ts-batch-sizes={sizes})"
+    return pytest.param(None, id="none", marks=[pytest.mark.skip(reason=reason), pytest.mark.cpu, pytest.mark.gpu])

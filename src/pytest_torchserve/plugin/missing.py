@@ -1,0 +1,107 @@
+"""Cells of a saved run that this session was asked for and does not have: a comparison without them is not whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from _pytest.mark.expression import Expression  # pytest's own reading of -k and -m; it offers no public one
+
+from pytest_torchserve.deployment import Batching
+from pytest_torchserve.plugin import options, record
+from pytest_torchserve.plugin.fixtures import DESELECTED_KEY
+from pytest_torchserve.plugin.matrix import PACE, PACE_LOAD
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pytest
+
+
+def lines(session: pytest.Session, ended: dict[str, bool]) -> list[str]:
+    """Say, in words, which entries of the saved runs compared with are missing, and which were not reached.
+
+    Call it after `record.set_aside_invalid`: an INVALID entry was no measurement, and is not missed.
+
+    Args:
+        ended: the node ids of the tests that came to their end, and whether each has failed: those are red already.
+    """
+    if options.stores_nothing(session.config):
+        return []
+    collected = {item.nodeid for item in session.items}
+    gone, unreached = [], 0
+    for name, source, extra in record.without_counterpart(session.config):
+        if name in collected and name not in ended:
+            unreached += 1  # the session ended early
+        elif not ended.get(name, False) and (name in ended or _asked_for(session, name, extra)):
+            gone.append(f"missing: {name} is in {source} and not in this run")
+    found = [*gone, "the session fails: cells that were there are missing"] if gone else []
+    return found + ([f"not compared: {unreached} saved entries whose tests were not reached"] if unreached else [])
+
+
+def _asked_for(session: pytest.Session, nodeid: str, extra: Mapping[str, Any]) -> bool:
+    """Return whether a test that was not collected would have run if it were still there."""
+    config = session.config
+    if not _wanted(config, extra) or nodeid in config.stash.get(DESELECTED_KEY, set()) or _narrowed(config):
+        return False
+    if any(nodeid.startswith(prefix) for prefix in config.getoption("deselect") or ()):
+        return False
+    file, _, rest = nodeid.partition("::")
+    return _within(config, file, rest) and not _ignored(session, file) and _selected(config, nodeid, extra)
+
+
+def _wanted(config: pytest.Config, extra: Mapping[str, Any]) -> bool:
+    """Return whether the options want such a cell."""
+    told = options.of(config)
+    if (extra["device"] == "unknown") is not (told.attach is not None):
+        return False
+    if extra["kind"] == "capacity" and "capacity" not in (config.getoption("markexpr", "") or ""):
+        return False
+    if extra["kind"] == "handle":
+        return extra["batch_size"] in told.batch_sizes
+    batching = Batching(extra["batch_size"], extra["max_batch_delay_ms"])
+    if extra["load"] == PACE_LOAD and batching == PACE:
+        return True
+    if extra["load"] and extra["load"] not in {load.name for load in told.loads}:
+        return False
+    return extra["kind"] == "init" or told.attach is not None or batching in told.batchings
+
+
+def _narrowed(config: pytest.Config) -> bool:
+    """Return whether only tests of an earlier session are asked for: what is gone cannot be among them."""
+    return any(config.getoption(name, default=False) for name in ("lf", "stepwise"))
+
+
+def _within(config: pytest.Config, file: str, rest: str) -> bool:
+    """Return whether the test lies in what was named on the command line."""
+    place = (config.rootpath / file).resolve()
+    for argument in config.args:
+        path, _, within = str(argument).partition("::")
+        # A function is named with all of its cells, a class with all of its tests.
+        inside = not within or rest == within or rest.startswith((f"{within}[", f"{within}::"))
+        if inside and place.is_relative_to((config.invocation_params.dir / path).resolve()):
+            return True
+    return False
+
+
+def _ignored(session: pytest.Session, file: str) -> bool:
+    """Return whether the file, or a folder that it lies in, is one that pytest was told to pass over."""
+    config = session.config
+    place = config.rootpath / file
+    inside = [path for path in (place, *place.parents) if path.is_relative_to(config.rootpath)]
+    for path in inside[:-1]:
+        nearest = next(parent for parent in (path.parent, *path.parents) if parent.exists())
+        if session.gethookproxy(nearest).pytest_ignore_collect(collection_path=path, config=config):
+            return True
+    return False
+
+
+def _selected(config: pytest.Config, nodeid: str, extra: Mapping[str, Any]) -> bool:
+    """Return whether -k and -m would have chosen it; of its markers those are known that its saved entry tells of."""
+    words = nodeid.lower()
+    marks = {"capacity"} if extra["kind"] == "capacity" else {extra["device"]}
+    keyword, mark = config.getoption("keyword", ""), config.getoption("markexpr", "")
+    try:
+        chosen = not keyword or Expression.compile(keyword).evaluate(lambda name, /, **_: name.lower() in words)
+        return chosen and (not mark or Expression.compile(mark).evaluate(lambda name, /, **_: name in marks))
+    except SyntaxError:  # pytest has said so, and has not come this far
+        return True

@@ -1,0 +1,234 @@
+"""Options' words as values; a word that cannot be used is one clear message."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_torchserve.compare import baseline
+from pytest_torchserve.compare.verdict import Rules
+from pytest_torchserve.config import Attach, Engine
+from pytest_torchserve.deployment import Batching
+from pytest_torchserve.errors import OptionError
+from pytest_torchserve.loadgen.address import Address
+from pytest_torchserve.loadgen.load import ClosedLoop, ConstantRate, Poisson
+from pytest_torchserve.measure.run import FEWEST_SAMPLES
+from pytest_torchserve.torchserve import settings
+
+if TYPE_CHECKING:
+    import pytest
+
+    from pytest_torchserve.compare.baseline import Baseline
+    from pytest_torchserve.loadgen.load import TimedLoad
+    from pytest_torchserve.torchserve.settings import ServerSettings
+
+PORTS = 1 << 16
+
+
+def loads(text: str, duration_s: float, seed: int) -> tuple[TimedLoad, ...]:
+    """Read `closed:4,constant:10,poisson:50`: users, or requests a second.
+
+    Raises:
+        OptionError: it cannot be read.
+    """
+    loads: list[TimedLoad] = []
+    for part in text.split(","):
+        kind, _, number = part.strip().partition(":")
+        try:
+            loads.append(_load(kind, number, duration_s, seed))
+        except ValueError as error:
+            raise OptionError(
+                wanted="--ts-loads as closed:USERS, constant:RATE or poisson:RATE, with commas between, each above 0",
+                found=repr(part),
+                do="write for example --ts-loads=closed:4,constant:10,poisson:50",
+            ) from error
+    return tuple(dict.fromkeys(loads))
+
+
+def _load(kind: str, number: str, duration_s: float, seed: int) -> TimedLoad:
+    """One load; ValueError for another kind, and for a number that cannot be."""
+    if not 0 < float(number) < math.inf:
+        raise ValueError(number)
+    if kind == "closed":
+        return ClosedLoop(int(number), duration_s)
+    if kind == "constant":
+        return ConstantRate(float(number), duration_s)
+    if kind == "poisson":
+        return Poisson(float(number), duration_s, seed)
+    raise ValueError(kind)
+
+
+def engine(config: pytest.Config) -> Engine | None:
+    """What sends traffic instead of this process; None for this process itself."""
+    master = config.getoption("ts_load_master")
+    if config.getoption("ts_load_engine") != "locust":
+        if master:
+            raise OptionError(
+                wanted="--ts-load-engine=locust with --ts-load-master",
+                found="--ts-load-engine=builtin",
+                do="add --ts-load-engine=locust, or leave --ts-load-master out",
+            )
+        return None
+    if master and not re.fullmatch(r"[^:]+:\d+", master):
+        raise OptionError(
+            wanted="--ts-load-master=HOST:PORT", found=repr(master), do="give the address to listen on, as 0.0.0.0:5557"
+        )
+    return Engine(config.getoption("ts_load_workers"), master)
+
+
+def attach(config: pytest.Config) -> Attach | None:
+    """Someone else's server; None for one of our own."""
+    url, model = config.getoption("ts_url"), config.getoption("ts_url_model")
+    management, samples = config.getoption("ts_management_url"), config.getoption("ts_samples")
+    if not url:
+        given = [
+            name
+            for name, value in (("url-model", model), ("management-url", management), ("samples", samples))
+            if value
+        ]
+        if given:
+            raise OptionError(
+                wanted=f"--ts-url with --ts-{given[0]}", found="no --ts-url", do="add --ts-url=http://HOST:PORT"
+            )
+        return None
+    if not model:
+        raise OptionError(wanted="--ts-url-model with --ts-url", found="none", do="name the model to ask there")
+    if samples and not Path(samples).is_dir():
+        raise OptionError(
+            wanted=f"a folder of files at {samples} (--ts-samples)", found="no such folder", do="name one"
+        )
+    return Attach(
+        address=Address.parse(url, os.environ.get("TS_INFERENCE_KEY", "")),
+        management=Address.parse(management, os.environ.get("TS_MANAGEMENT_KEY", "")) if management else None,
+        model=model,
+        samples=Path(samples) if samples else None,
+    )
+
+
+def batchings(text: str) -> tuple[Batching, ...]:
+    """`16/100,1/0` as batch size and max_batch_delay_ms."""
+    pairs = [re.fullmatch(r"(\d+)/(\d+)", part.strip()) for part in text.split(",")]
+    found = [Batching(int(pair[1]), int(pair[2])) for pair in pairs if pair and int(pair[1])]
+    if len(found) < len(pairs):
+        raise OptionError(
+            wanted="--ts-batching as SIZE/DELAY_MS, with commas between, sizes from 1",
+            found=repr(text),
+            do="write for example --ts-batching=1/0,16/100",
+        )
+    return tuple(dict.fromkeys(found))
+
+
+def fraction(option: str, text: str) -> float:
+    """`5%` or `0.05`: a share above 0 and below 1."""
+    try:
+        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < 1:
+        raise OptionError(
+            wanted=f"{option} as a share of the time, above 0 and below 100%", found=repr(text), do="write 5% or 0.05"
+        )
+    return number
+
+
+def compared(config: pytest.Config, server: ServerSettings) -> tuple[str | None, ServerSettings]:
+    """Return what is named as the baseline, and its server's settings: the candidate's, but for those of its own."""
+    wanted = config.getoption("ts_baseline")
+    needing = ("max_regression", "strict", "baseline_config", "baseline_worker_env")
+    given = [name for name in needing if config.getoption(f"ts_{name}")]
+    if wanted is None and given:
+        raise OptionError(
+            wanted=f"--ts-baseline with --ts-{given[0].replace('_', '-')}",
+            found="no --ts-baseline",
+            do="say what to compare with, as --ts-baseline=HEAD",
+        )
+    if wanted is None:
+        return None, server
+    if config.getoption("ts_url"):
+        raise OptionError(
+            wanted="--ts-baseline or --ts-url",
+            found="both",
+            do="leave one out: what someone else runs is left as it is, and cannot be given a second side",
+        )
+    own_config, own_env = config.getoption("ts_baseline_config"), config.getoption("ts_baseline_worker_env")
+    server = replace(server, inference_port=0, management_port=0)  # the candidate's have those that were asked for
+    if own_config:
+        settings.read_properties(Path(own_config))
+        server = replace(server, config=Path(own_config).resolve())
+    return wanted, replace(server, worker_env=settings.parse_worker_env(own_env)) if own_env else server
+
+
+def resolved(config: pytest.Config, wanted: str) -> Baseline:
+    """Find the baseline: extract a revision, look into a folder, ask another Python.
+
+    Raises:
+        OptionError: there is no such baseline, or it has no server of its own that settings could be for.
+    """
+    found = baseline.parse(wanted, config.rootpath)
+    own = config.getoption("ts_baseline_config") or config.getoption("ts_baseline_worker_env")
+    if own and found.kind != "python":
+        raise OptionError(
+            wanted="--ts-baseline=python:VENV with settings of the baseline's own server",
+            found=f"--ts-baseline={wanted}, which shares the candidate's server",
+            do=f"write --ts-baseline=python:{sys.prefix} to compare this environment with itself under other settings",
+        )
+    return found
+
+
+def rules(config: pytest.Config) -> Rules:
+    """What makes a verdict."""
+    given = config.getoption("ts_max_regression")
+    min_effect = fraction("--ts-min-effect", config.getoption("ts_min_effect"))
+    return Rules(
+        min_effect=min_effect,
+        max_regression=fraction("--ts-max-regression", given) if given else min_effect,
+        strict=config.getoption("ts_strict"),
+    )
+
+
+def ports(ports: list[int]) -> None:
+    """Two different ports, or 0 for any."""
+    explicit = [port for port in ports if port]
+    if not all(0 < port < PORTS for port in explicit) or len(set(explicit)) != len(explicit):
+        raise OptionError(
+            wanted=f"--ts-inference-port and --ts-management-port, two different ones from 1 to {PORTS - 1}",
+            found=" and ".join(map(str, ports)),
+            do="give other numbers, or leave them out: free ports are then chosen",
+        )
+
+
+def processes(number: int) -> int:
+    """Return how many processes a compared cell samples: enough for an interval."""
+    if number < FEWEST_SAMPLES:
+        raise OptionError(
+            wanted=f"--ts-baseline-processes from {FEWEST_SAMPLES}: fewer have no interval",
+            found=str(number),
+            do="give a larger number, or leave the option out",
+        )
+    return number
+
+
+def positive(option: str, number: float) -> None:
+    """A number above 0, or a message."""
+    if not number > 0:
+        raise OptionError(wanted=f"{option} above 0", found=f"{number:g}", do="give a larger number")
+
+
+def batch_sizes(text: str) -> tuple[int, ...]:
+    """`1,4,16` as numbers."""
+    try:
+        sizes = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1 or len(set(sizes)) != len(sizes):
+        raise OptionError(
+            wanted="--ts-batch-sizes as whole numbers from 1, each once, with commas between",
+            found=repr(text),
+            do="write for example --ts-batch-sizes=1,4,16",
+        )
+    return sizes

@@ -1,0 +1,158 @@
+"""The options, read as one frozen `Config`."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_torchserve import conditions
+from pytest_torchserve.config import PACE_PER_S, Config
+from pytest_torchserve.errors import OptionError
+from pytest_torchserve.measure import Effort
+from pytest_torchserve.plugin import option_table, option_values
+from pytest_torchserve.torchserve import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CONFIG_KEY: pytest.StashKey[Config] = pytest.StashKey()
+
+
+def of(config: pytest.Config) -> Config:
+    """Return the options of this session, read at the first call.
+
+    Raises:
+        pytest.UsageError: an option's value cannot be used.
+    """
+    if CONFIG_KEY not in config.stash:
+        try:
+            config.stash[CONFIG_KEY] = read(config)
+        except OptionError as error:
+            raise pytest.UsageError(str(error)) from error
+    return config.stash[CONFIG_KEY]
+
+
+def complete(config: pytest.Config, *, measures: bool, compares: bool) -> Config:
+    """Return the options with what is looked for only when something will be measured.
+
+    Args:
+        measures: whether samples are needed.
+        compares: whether any cell can be held against the baseline; else it is not resolved.
+
+    Raises:
+        OptionError, InputError: TS_DATA names no folder; the baseline is none.
+    """
+    told = replace(of(config), conditions=conditions.now())
+    if measures:
+        _check_folder(told.data)
+    if compares and told.baseline_named is not None and not told.checks_only:
+        told = replace(told, baseline=option_values.resolved(config, told.baseline_named))
+    config.stash[CONFIG_KEY] = told
+    return told
+
+
+def _check_folder(data: Path | str | None) -> None:
+    """Refuse a folder of samples that is not there."""
+    if data and not Path(data).is_dir():
+        raise OptionError(
+            wanted=f"a folder of samples at {data} (--ts-data or TS_DATA)",
+            found="no such folder",
+            do="name a folder that holds cifar10/CLASS/IMAGE or imagenet/CLASS/IMAGE files, or leave the option out",
+        )
+
+
+def _usual(config: pytest.Config) -> Mapping[str, Any]:
+    """Return the values of the options that are not given."""
+    if checks_only(config):
+        return option_table.CHECK
+    return option_table.QUICK if config.getoption("ts_quick") else option_table.USUAL
+
+
+def checks_only(config: pytest.Config) -> bool:
+    """Return whether pytest-benchmark measures nothing: --benchmark-disable."""
+    disabled, enabled = (config.getoption(f"benchmark_{name}", default=False) for name in ("disable", "enable"))
+    return bool(disabled and not enabled)
+
+
+def skips(config: pytest.Config) -> bool:
+    """Return whether pytest-benchmark skips every benchmark: --benchmark-skip without --benchmark-only."""
+    skip, only = (config.getoption(f"benchmark_{name}", default=False) for name in ("skip", "only"))
+    return bool(skip and not only)
+
+
+def stores_nothing(config: pytest.Config) -> bool:
+    """Return whether a session compares and saves nothing, however much it runs."""
+    return checks_only(config) or skips(config)
+
+
+def read(config: pytest.Config) -> Config:
+    """The options as one value.
+
+    Raises:
+        OptionError: an option's value cannot be used.
+    """
+    usual = _usual(config)
+
+    def value(name: str) -> Any:
+        given = config.getoption(name)
+        return usual[name] if given is None else given
+
+    numbers = {*usual, "ts_slo_ms", "ts_load_workers"} - {"ts_batch_sizes"}
+    for option, _ in option_table.TABLE:  # in its order: of two bad ones always the same is named
+        name = option.removeprefix("--").replace("-", "_")
+        if name in numbers:
+            option_values.positive(option, value(name) if name in usual else config.getoption(name))
+    ports = [config.getoption(name) for name in ("ts_inference_port", "ts_management_port")]
+    option_values.ports(ports)
+    data = config.getoption("ts_data") or os.environ.get("TS_DATA")
+    _check_folder(config.getoption("ts_data"))  # that of the environment only where it is used
+    properties = config.getoption("ts_config")
+    if properties:
+        settings.read_properties(Path(properties))  # an unreadable file is a usage error, now
+    server = settings.ServerSettings(
+        config=Path(properties).resolve() if properties else None,
+        jvm_args=config.getoption("ts_jvm_args"),
+        worker_env=settings.parse_worker_env(config.getoption("ts_worker_env")),
+        inference_port=config.getoption("ts_inference_port"),
+        management_port=config.getoption("ts_management_port"),
+    )
+    baseline_named, baseline_server = option_values.compared(config, server)
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    journal = (
+        config.getoption("ts_journal") or config.rootpath / ".benchmarks" / "journal" / f"{stamp}-{os.getpid()}.jsonl"
+    )
+    return Config(
+        weights=config.getoption("ts_weights"),
+        data=Path(data).resolve() if data else None,
+        batch_sizes=option_values.batch_sizes(value("ts_batch_sizes")),
+        effort=Effort(
+            processes=value("ts_processes"),
+            cell_seconds=value("ts_cell_seconds"),
+            init_rounds=value("ts_init_rounds"),
+            capacity_seconds=value("ts_capacity_seconds"),
+            slo_s=config.getoption("ts_slo_ms") / 1e3,
+            seed=config.getoption("ts_seed"),
+            baseline_seconds=value("ts_baseline_seconds"),
+            baseline_processes=option_values.processes(config.getoption("ts_baseline_processes")),
+        ),
+        pace_seconds=value("ts_requests") / PACE_PER_S,
+        loads=option_values.loads(config.getoption("ts_loads"), value("ts_load_seconds"), config.getoption("ts_seed")),
+        batchings=option_values.batchings(config.getoption("ts_batching")),
+        engine=option_values.engine(config),
+        attach=option_values.attach(config),
+        baseline_named=baseline_named,
+        baseline_server=baseline_server,
+        rules=option_values.rules(config),
+        server=server,
+        store=Path(config.getoption("ts_model_store") or config.rootpath / "model_store"),
+        journal=None if checks_only(config) else Path(journal),
+        checks_only=checks_only(config),
+        keep=config.getoption("ts_keep"),
+        require_gpu=config.getoption("ts_require_gpu"),
+        report=Path(config.getoption("ts_report")).absolute() if config.getoption("ts_report") else None,
+    )

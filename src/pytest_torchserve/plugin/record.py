@@ -1,0 +1,209 @@
+"""Runs into pytest-benchmark: one phase, one test, one stable name. The only module that touches it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_torchserve import stats
+from pytest_torchserve.phase import OPTIONAL_PHASES
+from pytest_torchserve.report import history
+from pytest_torchserve.session import journal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from pytest_torchserve.compare.verdict import Comparison
+    from pytest_torchserve.measure import Run
+    from pytest_torchserve.phase import Phase
+
+_BENCHMARK: pytest.StashKey[Any] = pytest.StashKey()
+
+
+STORED_KEY: pytest.StashKey[list[Run]] = pytest.StashKey()
+"""The runs of which an entry was stored, each once."""
+
+
+class VirtualClock:
+    """A timer that only its target advances: pytest-benchmark, timing the target, reads what was measured."""
+
+    def __init__(self, seconds: Iterable[float]) -> None:
+        self._left = iter(seconds)
+        self._now = 0.0
+        self.__name__ = "measured_elsewhere"
+
+    def __call__(self) -> float:
+        """The virtual time."""
+        return self._now
+
+    def advance(self) -> None:
+        """The target: takes as long as the next sample did."""
+        self._now += next(self._left, 0.0)
+
+
+def extra_info(run: Run, phase: Phase) -> dict[str, Any]:
+    """What an entry says besides its statistics."""
+    values = run.pooled(phase)
+    deployment = run.cell.deployment
+    return {
+        "cell": run.cell.id,
+        "model": deployment.model.name,
+        "device": deployment.device,
+        "kind": run.cell.kind,
+        "phase": phase.value,
+        "batch_size": deployment.batching.batch_size,
+        "max_batch_delay_ms": deployment.batching.max_batch_delay_ms,
+        "workers": run.workers,
+        "n": len(values),
+        "p50_s": stats.percentile(values, 0.5),
+        "p90_s": stats.percentile(values, 0.9),
+        "p99_s": stats.percentile(values, 0.99),
+        "throughput": run.throughput,
+        "achieved_batch_size": run.achieved_batch_size,
+        "batch_sizes": {str(size): count for size, count in sorted(run.batch_sizes.items())},
+        "processes": len(run.seconds[phase]),
+        # The samples are saved process after process: so many of each.
+        "process_samples": {str(process): len(of_it) for process, of_it in run.seconds[phase].items()},
+        "process_spread": run.process_spread.get(phase),
+        "precision": run.precision.get(phase),
+        "checked": run.checked,
+        "wrong": len(run.wrong),
+        "weights": run.weights,
+        "samples": run.samples,
+        "worker_rss_bytes": run.worker_rss_bytes,
+        "gpu_bytes": run.gpu_bytes,
+        "accuracy": run.accuracy,
+        "devices": list(run.devices),
+        "validity": run.validity,
+        "invalid": list(run.invalid),
+        "errors": dict(run.errors),
+        "load": run.cell.load.name if run.cell.load else None,
+        **journal.beyond(run),
+        "paired": _paired(run, phase),
+    }
+
+
+def _paired(run: Run, phase: Phase) -> dict[str, Any] | None:
+    """The pairs of this phase: the others stand in their own entries."""
+    if run.paired is None:
+        return None
+    # Without them before it is copied: a cell may have a hundred thousand, and an entry for each phase.
+    alone = asdict(replace(run.paired, pairs={}))
+    return {**alone, "pairs": {phase.value: run.paired.pairs.get(phase, {})}}
+
+
+def replay(request: pytest.FixtureRequest, run: Run, phase: Phase) -> None:
+    """Store a phase's samples as this test's benchmark.
+
+    The virtual clock goes in through the public `timer` option, whose marker must stand before the
+    fixture is made; hence the fixture is asked for here and not in a test's signature.
+    """
+    values = run.pooled(phase)
+    if phase in OPTIONAL_PHASES and run.seconds and not run.wrong and not values:
+        pytest.skip(f"the handler has no method {phase} that its initialize calls")
+    if run.wrong or not values:
+        why = "".join(f"\n{reason}" for reason in (*run.wrong, *run.failed)[:3])
+        # The stamp counts; the list of what was wrong is cut off at some length.
+        counted = "; ".join(run.invalid) or f"{len(run.wrong)} wrong answers"
+        pytest.fail(f"{run.cell.id}: not recorded: {counted}, {len(values)} samples of {phase}{why}")
+    stored = request.config.stash.setdefault(STORED_KEY, [])
+    if not any(run is other for other in stored):
+        stored.append(run)
+    clock = VirtualClock(values)
+    request.node.add_marker(pytest.mark.benchmark(timer=clock, group=f"{run.cell.kind} {run.cell.id}"))
+    benchmark = request.getfixturevalue("benchmark")
+    request.node.stash[_BENCHMARK] = benchmark
+    benchmark.extra_info.update(extra_info(run, phase))
+    benchmark.pedantic(clock.advance, rounds=len(values))
+
+
+def forget(item: pytest.Item) -> None:
+    """Keep a failed test's timings out of what is saved: pytest-benchmark itself would store them."""
+    benchmark = item.stash.get(_BENCHMARK, None)
+    if benchmark is not None:
+        benchmark.has_error = True
+
+
+def set_aside_invalid(config: pytest.Config, runs: Iterable[Run] = ()) -> list[str]:
+    """Take what is INVALID, then or now, out of pytest-benchmark's comparison: neither good nor bad, inconclusive.
+
+    Its figures stay saved and shown; they just are no baseline, and are held against none.
+
+    Args:
+        runs: what was measured; of one without a single right answer nothing was stored, and it is not missing either.
+
+    Returns:
+        What was not compared, in words.
+    """
+    session: Any = getattr(config, "_benchmarksession", None)
+    if session is None or not session.compared_mapping:
+        return []
+    mappings = session.compared_mapping
+    now = {bench.fullname for bench in session.benchmarks if bench and _invalid(bench)}
+    cells = {(run.cell.kind, run.cell.id) for run in runs if run.invalid or run.wrong}
+    lines = history.set_aside_unlike(mappings, {one.fullname: one.extra_info for one in session.benchmarks if one})
+    for path, entries in mappings.items():
+        for name, entry in list(entries.items()):
+            extra = entry.get("extra_info", {})
+            if not history.is_entry(extra):
+                continue
+            bad_now = name in now or (extra.get("kind"), extra.get("cell")) in cells
+            if bad_now or _invalid(entry):
+                which = "this run is" if bad_now else f"{Path(path).name} is"
+                lines.append(f"inconclusive, not compared: {name}: {which} INVALID")
+                del entries[name]
+    return lines
+
+
+def add_verdicts(config: pytest.Config, comparisons: Sequence[Comparison]) -> None:
+    """Say in every entry what was concluded, before it is saved: only the end of the session knows."""
+    session: Any = getattr(config, "_benchmarksession", None)
+    by_name = {(one.cell, one.phase.value): one for one in comparisons}
+    for bench in session.benchmarks if session is not None else ():
+        extra = bench.extra_info if bench else {}
+        found = by_name.get((f"{extra.get('kind')} {extra.get('cell')}", str(extra.get("phase"))))
+        if found is not None:
+            extra["verdict"] = asdict(found)
+
+
+def without_counterpart(config: pytest.Config) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Yield each entry of ours, of the saved runs compared with, that this run has none to hold against.
+
+    Yields:
+        its name, its file's name, and its extra_info.
+    """
+    session: Any = getattr(config, "_benchmarksession", None)
+    if session is None or not session.compared_mapping:
+        return
+    now = {bench.fullname for bench in session.benchmarks if bench}
+    for path, entries in session.compared_mapping.items():
+        for name, entry in entries.items():
+            extra = entry.get("extra_info", {})
+            if name not in now and history.is_entry(extra):
+                yield name, Path(path).name, extra
+
+
+def stored_any(config: pytest.Config) -> bool:
+    """Return whether this session stored an entry of ours."""
+    return bool(config.stash.get(STORED_KEY, []))
+
+
+def saved_files(config: pytest.Config) -> list[Path]:
+    """Every run that was saved in this storage, this one included."""
+    session: Any = getattr(config, "_benchmarksession", None)
+    return [Path(path) for path in session.storage.query()] if session is not None else []
+
+
+def _invalid(entry: Any) -> bool:
+    """Whether a benchmark, or a saved one, carries the stamp."""
+    extra = entry.extra_info if hasattr(entry, "extra_info") else entry.get("extra_info", {})
+    return bool(extra.get("validity") == "INVALID")
+
+
+def only_ours(config: pytest.Config, benchmarks: list[dict[str, Any]]) -> bool:
+    """Whether every benchmark is one of our entries and nobody asked for pytest-benchmark's own table."""
+    asked = config.getoption("benchmark_compare") or config.getoption("benchmark_verbose")
+    return not asked and all(history.is_entry(bench["extra_info"]) for bench in benchmarks)

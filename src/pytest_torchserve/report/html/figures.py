@@ -1,0 +1,89 @@
+"""Every figure of a report as rows, and every raw sample."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pytest_torchserve import stats
+from pytest_torchserve.phase import Phase
+from pytest_torchserve.report.reader import median_ms, pooled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_torchserve.report.reader import Document, Record
+
+COLUMNS = ("kind", "cell", "model", "device", "batch_size", "phase", "process", "sample", "side", "seconds")
+"""Of a raw sample."""
+
+Figure = tuple[str, str, str, float | None]
+"""(cell, what, unit, value)"""
+
+
+def durations(document: Document) -> Iterator[dict[str, Any]]:
+    """Every figure: one row for each run and phase."""
+    for run in document.runs:
+        for phase in run["seconds"]:
+            values = pooled(run, phase)
+            if not values:
+                continue
+            percentiles = {f"p{100 * p:g}": _ms(stats.percentile(values, p)) for p in (0.5, 0.9, 0.99)}
+            yield {
+                **{name: run[name] for name in ("kind", "cell", "model", "device", "batch_size", "validity")},
+                "phase": phase,
+                "n": len(values),
+                "median": median_ms(run, phase),
+                "p90": percentiles["p90"],
+                "p99": percentiles["p99"],
+                "min": min(values) * 1e3,
+                "max": max(values) * 1e3,
+                "throughput": run.get("throughput"),
+            }
+
+
+def others(document: Document) -> Iterator[Figure]:
+    """What is no duration's distribution: waterfalls, batches, capacity, the trend."""
+    for run in document.runs:
+        yield from _of_traffic(run, f"{run['kind']} {run['cell']}")
+        yield from _of_capacity(run.get("capacity") or {}, f"{run['kind']} {run['cell']}")
+    for saved in document.history:
+        for test, median_s in saved.medians.items():
+            if test.endswith(f"-{Phase.HANDLE}]"):
+                cell = test.partition("[")[2].removesuffix(f"-{Phase.HANDLE}]")
+                yield f"trend {cell}", saved.name, "ms", 1e3 * median_s
+
+
+def _of_traffic(run: Record, cell: str) -> Iterator[Figure]:
+    waterfall = (run.get("traffic") or {}).get("waterfall") or {}
+    for stage, mean_s in waterfall.get("mean_s", {}).items():
+        yield cell, f"{stage}, mean of a request", "ms", 1e3 * mean_s
+    if run["kind"] == "load":
+        for size, count in (run.get("batch_sizes") or {}).items():
+            yield cell, f"batches of {size}", "", count
+
+
+def _of_capacity(found: Record, cell: str) -> Iterator[Figure]:
+    if found:
+        yield cell, "capacity", "requests/s", found["rate_per_s"]
+        yield cell, "goal", "ms", 1e3 * found["slo_s"]
+    for step in found.get("steps", ()):
+        for name in ("p50", "p99"):
+            yield cell, f"{name} at {step['rate_per_s']:.4g} requests/s", "ms", _ms(step[f"{name}_s"])
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds * 1e3
+
+
+def samples(document: Document) -> Iterator[list[Any]]:
+    """Every raw sample; of a comparison both sides'."""
+    for run in document.runs:
+        about = [run[name] for name in ("kind", "cell", "model", "device", "batch_size")]
+        paired = (run.get("paired") or {}).get("pairs") or {}
+        for phase, by_process in run["seconds"].items():
+            for process, values in by_process.items():
+                for index, seconds in enumerate(values):
+                    yield [*about, phase, process, index, "candidate" if paired else "", repr(seconds)]
+            for process, pairs in paired.get(phase, {}).items():
+                for index, (seconds, _) in enumerate(pairs):
+                    yield [*about, phase, process, index, "baseline", repr(seconds)]

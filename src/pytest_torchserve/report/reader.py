@@ -1,0 +1,148 @@
+"""What a report is made of: the runs of a journal or of pytest-benchmark's files, as one kind of record."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pytest_torchserve.errors import InputError
+from pytest_torchserve.report.history import Saved, differing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+Record = dict[str, Any]
+"""One run, as `journal.as_record` writes it."""
+
+
+@dataclass(slots=True)
+class Document:
+    """Everything that a report tells.
+
+    Attributes:
+        sources: the files it was read from.
+        environment: what the runs were made on, by field.
+        others: fields in which a file differed from the first one, in words.
+        runs: one record for each kind and cell; of several the last.
+        verdicts: what was concluded, one for each cell and phase.
+        uncompared: cells that were to be compared and were not: why, by cell.
+        min_effect: what counted as a change.
+        history: earlier saved runs of the same environment, oldest first.
+    """
+
+    sources: list[str] = field(default_factory=list)
+    environment: dict[str, Any] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)
+    runs: list[Record] = field(default_factory=list)
+    verdicts: list[Record] = field(default_factory=list)
+    uncompared: dict[str, str] = field(default_factory=dict)
+    min_effect: float = 0.02
+    history: list[Saved] = field(default_factory=list)
+
+    def of_kind(self, kind: str) -> list[Record]:
+        """The runs of one kind."""
+        return [run for run in self.runs if run["kind"] == kind]
+
+    @property
+    def baseline(self) -> str:
+        """What the verdicts are against; '' where there are none."""
+        return next((run["paired"]["baseline"] for run in self.runs if run.get("paired")), "")
+
+
+def read(paths: Iterable[Path]) -> Document:
+    """Journals (`.jsonl`) and saved runs of pytest-benchmark (`.json`), later ones over earlier ones.
+
+    Raises:
+        InputError: a file is neither, or holds no run of ours.
+    """
+    document = Document()
+    runs: dict[tuple[str, str], Record] = {}
+    verdicts: dict[tuple[str, str], Record] = {}
+    for path in paths:
+        document.sources.append(path.name)
+        try:
+            environment, found, judged = (_journal if path.suffix == ".jsonl" else _benchmarks)(path, document)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                wanted=f"a journal or a saved run in {path}",
+                found=f"{type(error).__name__}: {error}",
+                do="name files of .benchmarks/: its *.json or its journal/*.jsonl",
+            ) from error
+        document.others += _differing(document.environment, environment, path)
+        document.environment = document.environment or environment
+        runs |= {(run["kind"], run["cell"]): run for run in found}
+        verdicts |= {(one["cell"], one["phase"]): one for one in judged}
+    document.runs, document.verdicts = list(runs.values()), list(verdicts.values())
+    if not document.runs:
+        raise InputError(
+            wanted="runs of this suite to report on",
+            found=f"none in {', '.join(document.sources) or 'no file'}",
+            do="name a file that was saved by a session with tests of the suite",
+        )
+    return document
+
+
+def _differing(first: Mapping[str, Any], other: Mapping[str, Any], path: Path) -> list[str]:
+    """A page of runs from two machines must say so."""
+    if not first:
+        return []
+    return [f"{path.name}: {name} was {theirs}, not {mine}" for name, mine, theirs in differing(first, other)]
+
+
+def _journal(path: Path, document: Document) -> tuple[Record, list[Record], list[Record]]:
+    """The last session of a journal."""
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    starts = [index for index, line in enumerate(lines) if line["line"] == "session"]
+    lines = lines[starts[-1] :] if starts else lines
+    by_kind: dict[str, list[Record]] = {"session": [], "run": [], "verdict": [], "uncompared": [], "rules": []}
+    for line in lines:
+        by_kind[line.pop("line")].append(line)
+    document.uncompared |= {line["cell"]: line["why"] for line in by_kind["uncompared"]}
+    document.min_effect = by_kind["rules"][-1]["min_effect"] if by_kind["rules"] else document.min_effect
+    return (by_kind["session"] or [{}])[0], by_kind["run"], by_kind["verdict"]
+
+
+def _benchmarks(path: Path, document: Document) -> tuple[Record, list[Record], list[Record]]:
+    """A file of pytest-benchmark's: its entries are phases, and become runs again."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    runs: dict[tuple[str, str], Record] = {}
+    verdicts = []
+    for entry in content["benchmarks"]:
+        extra = entry["extra_info"]
+        if "phase" not in extra or "cell" not in extra:
+            continue  # somebody else's benchmark
+        run = runs.setdefault((extra["kind"], extra["cell"]), {**extra, "seconds": {}})
+        run["seconds"][extra["phase"]] = _by_process(entry["stats"], extra)
+        if extra.get("paired"):
+            run["paired"]["pairs"] |= extra["paired"]["pairs"]
+        if extra.get("verdict"):
+            verdicts.append(extra["verdict"])
+    document.min_effect = content["machine_info"].get("min_effect") or document.min_effect
+    return {"at": content.get("datetime", ""), **content["machine_info"]}, list(runs.values()), verdicts
+
+
+def _by_process(stats: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Raw samples, told apart by process; only the median where they were not saved."""
+    data: Sequence[float] = stats.get("data") or [stats["median"]]
+    counts: Mapping[str, int] = extra.get("process_samples") or {}
+    if sum(counts.values()) != len(data):
+        return {"all": list(data)}
+    found, at = {}, 0
+    for process, count in counts.items():
+        found[process] = list(data[at : at + count])
+        at += count
+    return found
+
+
+def pooled(run: Record, phase: str) -> list[float]:
+    """All samples of a phase."""
+    return [value for values in run["seconds"].get(phase, {}).values() for value in values]
+
+
+def median_ms(run: Record, phase: str) -> float | None:
+    """The median of a phase in milliseconds; None where it has no samples."""
+    values = pooled(run, phase)
+    return statistics.median(values) * 1e3 if values else None

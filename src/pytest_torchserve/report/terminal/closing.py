@@ -1,0 +1,29 @@
+"""What a session says at its end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_torchserve.report.terminal import tables, traffic_tables
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_torchserve.measure import Run
+
+
+def lines(runs: Sequence[Run], *, width: int | None) -> list[str]:
+    """Tables, then what has no column: waterfalls, capacity, accuracy, and every stamp that is not VALID."""
+    # Of a load the figures of right answers stand, INVALID as they may be; of a stopwatch they do not.
+    good = [run for run in runs if not run.wrong or run.traffic is not None]
+    kinds = {
+        "init": tables.init_table,
+        "handle": tables.handle_table,
+        "load": traffic_tables.load_table,
+    }
+    chosen = {kind: [run for run in good if run.cell.kind == kind] for kind in kinds}
+    shown = [kinds[kind](of_kind) for kind, of_kind in chosen.items() if of_kind]
+    found = tables.render(shown, width=width).splitlines() if shown else []
+    for run in good:
+        found += traffic_tables.detail_lines(run) + traffic_tables.capacity_lines(run)
+    return found + tables.accuracy_lines(good) + traffic_tables.stamp_lines(runs)

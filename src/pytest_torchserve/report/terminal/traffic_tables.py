@@ -1,0 +1,161 @@
+"""What traffic has to show at the session's end: the load table, waterfalls, capacity curves."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+from pytest_torchserve.measure.waterfall import Stage
+from pytest_torchserve.report.terminal.tables import digits, milliseconds, new_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from pytest_torchserve.measure import Run
+    from pytest_torchserve.measure.run import Traffic
+    from pytest_torchserve.measure.waterfall import Waterfall
+    from pytest_torchserve.stats import Quantile
+
+_WIDTH = 80
+_BAR = 24
+_CURVE = 16
+_PERCENTILES = ("p50", "p90", "p99", "p99.9")
+_NOTHING = "–"
+
+
+def load_table(runs: Sequence[Run]) -> Table:
+    """A row for each load: what was asked and got, the batches that came of it, latency, and the stamp."""
+    table = new_table(
+        "load: latency in ms from when a request should have left",
+        ["model", "on", "batch", "load", "asked/s", "got/s", *_PERCENTILES, "stamp"],
+    )
+    for run in runs:
+        traffic = run.traffic
+        if traffic is None:
+            continue
+        by_name = {quantile.name: quantile for quantile in traffic.latency}
+        table.add_row(
+            run.cell.deployment.model.name,
+            run.cell.deployment.device,
+            batch_words(traffic),
+            run.cell.load.name if run.cell.load else _NOTHING,
+            digits(traffic.offered_per_s) if traffic.offered_per_s else _NOTHING,
+            digits(run.throughput) if run.throughput else _NOTHING,
+            *(milliseconds(by_name[p].value) if p in by_name else _NOTHING for p in _PERCENTILES),
+            run.validity,
+        )
+    return table
+
+
+def batch_words(traffic: Traffic) -> str:
+    """`16`, or `16→2.3` where the batches were smaller than configured."""
+    configured, mean = traffic.batches.configured, traffic.batches.mean_size
+    if mean is None or mean == configured:
+        return _NOTHING if configured is None else str(configured)
+    return f"{configured or '?'}→{mean:.1f}"
+
+
+def interval_words(quantiles: Sequence[Quantile]) -> str:
+    """`p50 12.1 [11.9, 12.3], p90 …` in milliseconds."""
+    return ", ".join(
+        f"{q.name} {milliseconds(q.value)} [{milliseconds(q.low)}, {milliseconds(q.high)}]" for q in quantiles
+    )
+
+
+def batch_lines(run: Run) -> list[str]:
+    """What the batcher did, where there was anything to gather."""
+    traffic = run.traffic
+    if traffic is None or not traffic.batches.count or traffic.batches.configured in {None, 1}:
+        return []
+    gathered = traffic.batches
+    sizes = ", ".join(f"{count} × {size}" for size, count in sorted(gathered.sizes.items(), reverse=True))
+    waits = sorted(gathered.fill_wait_s)
+    fill = f"; waited {milliseconds(waits[len(waits) // 2])} ms to fill (median)" if waits else ""
+    return _wrapped(f"batches: {sizes}; {gathered.cut} of {gathered.count} cut by the delay{fill}")
+
+
+def _wrapped(words: str) -> list[str]:
+    """In as many lines as it takes, a little to the right."""
+    return textwrap.wrap(words, _WIDTH, initial_indent="  ", subsequent_indent="    ")
+
+
+def detail_lines(run: Run) -> list[str]:
+    """Percentiles with their intervals, batches, and the waterfall of one load."""
+    traffic = run.traffic
+    if traffic is None:
+        return []
+    words = interval_words(traffic.latency) or "too few answers for a percentile"
+    lines = [f"{run.cell.id}: latency in ms, with 95% intervals", *_wrapped(words), *batch_lines(run)]
+    if traffic.lateness:
+        lines.append(f"  the sender was late by (ms): {interval_words(traffic.lateness[-1:])}")
+    if run.telemetry is not None:
+        cores = ", ".join(f"{role} {used:.2f}" for role, used in run.telemetry.cores.items())
+        others = run.telemetry.foreign_cpu * run.telemetry.processors
+        lines.append(f"  CPU cores used: {cores}, others {others:.2f}")
+    return lines + (waterfall_lines(traffic.waterfall) if traffic.waterfall else [])
+
+
+def waterfall_lines(fall: Waterfall) -> list[str]:
+    """Each stage's mean as figures and as a bar that begins where the stage before ended."""
+    total_s = sum(fall.mean_s.values())
+    slow = f"slowest {fall.slow_share:.0%}" if fall.slow_s else ""
+    lines = [f"  {'where it went':<15} {'mean ms':>8} {'share':>6} {slow:>12}"]
+    at_s = 0.0
+    for stage, mean_s in fall.mean_s.items():
+        bar = _bar(at_s, mean_s, total_s) if stage != Stage.UNATTRIBUTED else ""
+        slow_ms = milliseconds(fall.slow_s.get(stage, 0.0)) if fall.slow_s else ""
+        lines.append(f"  {stage:<15} {milliseconds(mean_s):>8} {mean_s / total_s:>6.1%} {slow_ms:>12}  {bar}".rstrip())
+        at_s += mean_s
+    lines.append(f"  attributed: {fall.attributed_p50:.1%} of a request's latency (median of {fall.requests})")
+    return lines + ([f"  ({fall.caveat})"] if fall.caveat else [])
+
+
+def _bar(at_s: float, length_s: float, total_s: float) -> str:
+    """A bar from `at_s`; what is too short for a block is a thin line."""
+    start, end = (round(_BAR * value / total_s) for value in (at_s, at_s + length_s))
+    return " " * start + ("█" * (end - start) or "▏" * (length_s > 0))
+
+
+def capacity_lines(run: Run) -> list[str]:
+    """The answer, and the curve that it was read from."""
+    found = run.capacity
+    if found is None:
+        return []
+    goal = f"p{100 * found.goal:g} ≤ {milliseconds(found.slo_s)} ms"
+    if found.rate_per_s is None:
+        answer = f"no rate down to {found.missed_per_s or 0:.3g}/s had {goal}"
+    else:
+        missed = f"{found.missed_per_s:.3g}/s did not" if found.missed_per_s else "no rate was found that did not"
+        answer = f"{found.rate_per_s:.3g} requests/s with {goal}; {missed}"
+    lines = [f"capacity {run.cell.id}", *_wrapped(answer)]
+    lines.append(f"  {'rate/s':>7} {'requests':>8} {'over':>5} {'batch':>5} {'p50 ms':>7} {'p99 ms':>7}  p99 ÷ goal")
+    for step in found.steps:
+        p50, p99 = (_NOTHING if value is None else milliseconds(value) for value in (step.p50_s, step.p99_s))
+        batch = _NOTHING if step.mean_batch is None else f"{step.mean_batch:.1f}"
+        figures = f"{step.rate_per_s:>7.1f} {step.requests:>8} {step.over:>5} {batch:>5} {p50:>7} {p99:>7}"
+        outcome = f"{step.outcome}, INVALID" if step.invalid else step.outcome
+        lines.append(f"  {figures}  {_curve(step.p99_s, found.slo_s):<{_CURVE + 1}} {outcome}")
+    return lines
+
+
+def _curve(p99_s: float | None, slo_s: float) -> str:
+    """A bar that is half as long as it may be at the goal, and is broken off at twice the goal."""
+    share = 0.0 if p99_s is None else p99_s / slo_s / 2
+    return "█" * round(_CURVE * share) if share <= 1 else "█" * _CURVE + "▶"
+
+
+def stamp_lines(runs: Sequence[Run]) -> list[str]:
+    """Return every run that is not VALID, once for each cause: the cause, then the cells and their figures."""
+    causes: dict[str, list[str]] = {}
+    for run in runs:
+        for reason in run.invalid:
+            cause, _, figures = reason.partition(": ")
+            cell = f"{run.cell.kind} {run.cell.id}"
+            causes.setdefault(cause, []).append(f"  {cell}: {figures}" if figures else f"  {cell}")
+    count = sum(bool(run.invalid) for run in runs)
+    if not count:
+        return []
+    lines = [f"INVALID: {count} of {len(runs)} cells; their figures are stored, and compared with nothing"]
+    return lines + [line for cause, cells in causes.items() for line in (f" {cause}", *cells)]

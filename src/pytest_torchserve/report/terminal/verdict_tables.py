@@ -1,0 +1,77 @@
+"""The verdicts at the session's end: a table for all phases, a line for what a reader must act on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_torchserve.compare.verdict import Comparison, Rules, Verdict, failing
+from pytest_torchserve.report.terminal.tables import SHORT, milliseconds, new_table, render
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.table import Table
+
+
+def percent(share: float) -> str:
+    """`2%`, `2.5%`."""
+    return f"{100 * share:.3g}%"
+
+
+def lines(
+    comparisons: Sequence[Comparison], uncompared: Mapping[str, str], rules: Rules, baseline: str, *, width: int | None
+) -> list[str]:
+    """The table, then a line for each comparison that fails the session or warns."""
+    found: list[str] = []
+    if comparisons:
+        found += [*render([_table(comparisons, baseline)], width=width).splitlines(), ""]
+    gating = [one for one in comparisons if one.gating]
+    failed = failing(comparisons, rules)
+    for one in gating:
+        if one.verdict in (Verdict.REGRESSED, Verdict.IMPROVED):
+            limit = f"the probe's own cost, {percent(one.floor)}" if one.floor > rules.max_regression else ""
+            limit = limit or f"--ts-max-regression={percent(rules.max_regression)}"
+            found.append(one.line() + (f" ({limit})" if one in failed else ""))
+    found += [f"warning: {one.line()}" for one in gating if one.verdict is Verdict.INCONCLUSIVE]
+    found += [f"warning: inconclusive {cell}: {why}" for cell, why in uncompared.items()]
+    found += _floor_lines(gating, rules)
+    counts = {verdict: sum(one.verdict is verdict for one in gating) for verdict in Verdict}
+    counts[Verdict.INCONCLUSIVE] += len(uncompared)
+    told = ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items() if count)
+    found.append(f"verdict against {baseline}: {told or 'nothing was compared'}")
+    reasons = ["regressed"] if any(one.verdict is Verdict.REGRESSED for one in failed) else []
+    if rules.strict and counts[Verdict.INCONCLUSIVE]:
+        reasons.append("--ts-strict lets nothing inconclusive pass")
+    if reasons:
+        found.append(f"the session fails: {'; '.join(reasons)}")
+    return found
+
+
+def _floor_lines(gating: Sequence[Comparison], rules: Rules) -> list[str]:
+    """Name the phases of which the probe itself takes more than the smallest change that counts."""
+    cells: dict[str, list[str]] = {}
+    for one in gating:
+        if one.floor > rules.min_effect:
+            cells.setdefault(one.cell, []).append(f"{one.phase.value} below {one.floor:.0%}")
+    head = f"ignored, since the probe itself costs as much (--ts-min-effect={percent(rules.min_effect)} is less):"
+    return [head, *(f"  {cell}: {', '.join(phases)}" for cell, phases in cells.items())] if cells else []
+
+
+def _table(comparisons: Sequence[Comparison], baseline: str) -> Table:
+    """A row for each phase; in brackets what is shown and does not judge."""
+    title = f"verdict: ms, medians; is ÷ was ({baseline}), 95% intervals of all together"
+    table = new_table(title, ["model", "phase", "was", "is", "ratio", "interval", "visible", "verdict"])
+    for one in comparisons:
+        interval = one.interval
+        between = f"{interval.low:.3f}–{interval.high:.3f}" if interval.low and interval.high else "–"
+        table.add_row(
+            one.cell.partition(" ")[2],
+            SHORT.get(one.phase, one.phase.value),
+            milliseconds(one.baseline_s),
+            milliseconds(one.candidate_s),
+            f"{interval.ratio:.3f}" if interval.ratio else "–",
+            between,
+            percent(round(interval.visible, 3)) if interval.visible else "–",
+            one.verdict.value if one.gating else f"({one.verdict.value})",
+        )
+    return table

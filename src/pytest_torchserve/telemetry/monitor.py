@@ -1,0 +1,160 @@
+"""What the machine did meanwhile: CPU and memory of frontend, workers and sender, others' CPU, the GPU."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_torchserve._util.wait import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_ANSWER_S = 5.0
+
+Look = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """Aggregates over one window.
+
+    Attributes:
+        window_s: how long it was.
+        processors: how many the machine has.
+        cores: by role (`frontend`, `worker`, `sender`), CPU seconds a second, mean over the window.
+        rss_bytes: by role, the largest sum of resident memory.
+        foreign_cpu: share of the machine's CPU that processes outside the session used.
+        stolen_cpu: share that the hypervisor gave to others.
+        gpus: for each GPU means and peaks of what NVML told.
+        gpu_strangers: pids outside the session that NVML named as computing on a GPU on which it named ours too.
+    """
+
+    window_s: float
+    processors: int
+    cores: Mapping[str, float]
+    rss_bytes: Mapping[str, int]
+    foreign_cpu: float
+    stolen_cpu: float
+    gpus: tuple[Mapping[str, float], ...] = ()
+    gpu_strangers: tuple[int, ...] = field(default=())
+
+
+def aggregate(looks: Sequence[Look]) -> Telemetry | None:
+    """What a row of looks says; None for fewer than two, or no time between them."""
+    if len(looks) < 2 or looks[-1]["at_ns"] <= looks[0]["at_ns"]:  # noqa: PLR2004 - a difference needs two
+        return None
+    window_s = (looks[-1]["at_ns"] - looks[0]["at_ns"]) / 1e9
+    used_s: dict[str, float] = {}
+    for before, after in itertools.pairwise(looks):
+        for pid, (role, cpu_s, _) in after["processes"].items():
+            known = before["processes"].get(pid)
+            # One that is new has used all its time since; of one that ended the last second is lost.
+            used_s[role] = used_s.get(role, 0.0) + cpu_s - (known[1] if known else 0.0)
+    first, last = looks[0]["machine"], looks[-1]["machine"]
+    whole_s = window_s * last["processors"]
+    foreign_s = last["used_s"] - first["used_s"] - sum(used_s.values())
+    return Telemetry(
+        window_s=window_s,
+        processors=int(last["processors"]),
+        cores={role: seconds / window_s for role, seconds in sorted(used_s.items())},
+        rss_bytes=_resident(looks),
+        foreign_cpu=max(0.0, foreign_s / whole_s),
+        stolen_cpu=max(0.0, (last["stolen_s"] - first["stolen_s"]) / whole_s),
+        gpus=tuple(_gpu([look["gpus"][index] for look in looks]) for index in range(len(looks[0]["gpus"]))),
+        gpu_strangers=_strangers(looks),
+    )
+
+
+def _resident(looks: Sequence[Look]) -> dict[str, int]:
+    most: dict[str, int] = {}
+    for look in looks:
+        sums: dict[str, int] = {}
+        for role, _, resident in look["processes"].values():
+            sums[role] = sums.get(role, 0) + resident
+        most = {role: max(most.get(role, 0), sums.get(role, 0)) for role in most | sums}
+    return most
+
+
+def _gpu(looks: Sequence[Look]) -> dict[str, float]:
+    found = {}
+    for name in ("utilisation", "memory_bytes", "sm_clock_mhz", "power_w"):
+        values = [look[name] for look in looks if name in look]
+        if values:
+            found[f"{name}_mean"] = statistics.fmean(values)
+            found[f"{name}_max"] = max(values)
+    return found
+
+
+def _strangers(looks: Sequence[Look]) -> tuple[int, ...]:
+    """In a container NVML names pids of another namespace: only where ours are among them do the others count."""
+    strangers: set[int] = set()
+    for look in looks:
+        ours = set(map(int, look["processes"]))
+        for gpu in look["gpus"]:
+            named = set(gpu.get("pids", ()))
+            if named & ours:
+                strangers |= named - ours
+    return tuple(sorted(strangers))
+
+
+class Watch:
+    """The sampler, as long as a session needs it."""
+
+    def __init__(self) -> None:
+        # Opened twice, since one open file has one position; it has no name any more once both have it.
+        with tempfile.NamedTemporaryFile("a") as written:
+            self._file = Path(written.name).open(encoding="utf-8")  # noqa: SIM115 - closed in `close`
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "pytest_torchserve.telemetry.sampler", str(os.getpid())],
+                stdin=subprocess.PIPE,
+                stdout=written,
+                stderr=subprocess.DEVNULL,
+            )
+        self._looks: list[Look] = []
+        self._read_to = 0
+
+    def look_now(self) -> int:
+        """Ask for a look and wait until it is there; returns its time in monotonic nanoseconds."""
+        asked_ns = time.monotonic_ns()
+        assert self._process.stdin is not None  # noqa: S101 - it is a pipe
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(b"!")
+            self._process.stdin.flush()
+        wait_until(lambda: self._newest_ns() >= asked_ns or self._process.poll() is not None, timeout_s=_ANSWER_S)
+        return self._newest_ns()
+
+    def _newest_ns(self) -> int:
+        self._file.seek(self._read_to)
+        text = self._file.read()
+        whole = text[: text.rfind("\n") + 1]
+        self._read_to += len(whole)
+        self._looks += map(json.loads, whole.splitlines())
+        return int(self._looks[-1]["at_ns"]) if self._looks else 0
+
+    def since(self, start_ns: int) -> Telemetry | None:
+        """What happened from the look at `start_ns` to now; None where the sampler does not answer."""
+        self.look_now()
+        return aggregate([look for look in self._looks if look["at_ns"] >= start_ns])
+
+    def close(self) -> None:
+        """End the sampler."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        try:
+            self._process.wait(_ANSWER_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._file.close()

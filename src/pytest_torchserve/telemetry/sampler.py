@@ -1,0 +1,114 @@
+"""A small process that looks at the machine once a second: `python -m pytest_torchserve.telemetry.sampler PID`.
+
+It stands outside both the server and the sender, whose timers its work would delay. `PID` is the session; all
+below it is ours. Each look is one line of JSON on standard output. A byte on standard input asks for a look at
+once; its end ends the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EVERY_S = 1.0
+_YOUNG_S = 2.0
+
+_roles: dict[psutil.Process, str] = {}
+
+
+def role(process: psutil.Process, session_pid: int) -> str:
+    """`frontend`, `worker`, or `sender` for the session itself and whatever else it started."""
+    if process in _roles:  # psutil's processes are equal by pid and start time
+        return _roles[process]
+    command, found = process.cmdline(), "sender"
+    if any("model_service_worker" in word for word in command):
+        found = "worker"
+    elif process.name() == "java" or "ts.model_server" in command:
+        found = "frontend"
+    # Between fork and exec it still has its parent's name: one so young is asked again.
+    if process.pid == session_pid or time.time() - process.create_time() > _YOUNG_S:
+        _roles[process] = found
+    return found
+
+
+def processes(session_pid: int) -> dict[str, Any]:
+    """Of the session and everything below it: role, CPU seconds so far, resident bytes; by pid."""
+    found: dict[str, Any] = {}
+    with contextlib.suppress(psutil.NoSuchProcess):
+        session = psutil.Process(session_pid)
+        for process in (session, *session.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                times = process.cpu_times()
+                resident = process.memory_info().rss
+                found[str(process.pid)] = [role(process, session_pid), times.user + times.system, resident]
+    return found
+
+
+def machine() -> dict[str, float]:
+    """CPU seconds so far that any process used, and that the hypervisor took; all processors together."""
+    times = psutil.cpu_times()
+    return {
+        "used_s": times.user + times.nice + times.system,
+        "stolen_s": getattr(times, "steal", 0.0),
+        "processors": psutil.cpu_count() or 1,
+    }
+
+
+def open_gpus() -> list[Any]:
+    """NVML's handles; none where there is no NVML, no driver or no GPU."""
+    try:
+        import pynvml  # noqa: PLC0415 - not everywhere
+
+        pynvml.nvmlInit()
+        return [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+    except Exception:  # noqa: BLE001 - NVML's own errors cannot be named where it is missing
+        return []
+
+
+def gpu(handle: Any) -> dict[str, float]:
+    """What NVML says of one GPU; what it does not know is left out."""
+    import pynvml  # noqa: PLC0415 - there is a handle, so it is there
+
+    asks: dict[str, Callable[[], Any]] = {
+        "utilisation": lambda: pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100,
+        "memory_bytes": lambda: pynvml.nvmlDeviceGetMemoryInfo(handle).used,
+        "sm_clock_mhz": lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM),
+        "power_w": lambda: pynvml.nvmlDeviceGetPowerUsage(handle) / 1e3,
+        "pids": lambda: [process.pid for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)],
+    }
+    found = {}
+    for name, ask in asks.items():
+        with contextlib.suppress(pynvml.NVMLError):
+            found[name] = ask()
+    return found
+
+
+def main(session_pid: int) -> None:
+    """Look, wait for a second or to be asked, and again."""
+    gpus = open_gpus()
+    while True:
+        look = {
+            "at_ns": time.monotonic_ns(),
+            "processes": processes(session_pid),
+            "machine": machine(),
+            "gpus": [gpu(handle) for handle in gpus],
+        }
+        sys.stdout.write(json.dumps(look) + "\n")
+        sys.stdout.flush()
+        asked, _, _ = select.select([sys.stdin], [], [], EVERY_S)
+        if asked and not os.read(sys.stdin.fileno(), 1):
+            return
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

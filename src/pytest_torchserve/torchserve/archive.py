@@ -1,0 +1,164 @@
+"""A model's .mar for one device, with the probe as its entry point, named by the hash of its inputs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import zipfile
+import zlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from pytest_torchserve.environment import version
+from pytest_torchserve.errors import ArchiveError
+from pytest_torchserve.inputs.cache import key as content_key
+
+if TYPE_CHECKING:
+    from pytest_torchserve.deployment import Device
+    from pytest_torchserve.inputs.prepared import Served
+
+_MAKING = ".making-"
+
+PROBE = Path(__file__).parent / "payload" / "ts_probe.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A .mar in the model store.
+
+    Attributes:
+        path: the file.
+        key: the hash of everything that went into it. The file's own hash would not do: its manifest
+            holds the time of its making.
+    """
+
+    path: Path
+    key: str
+
+
+def build(served: Served, device: Device, store: Path, *, of_today: bool = True) -> Archive:
+    """The archive, made unless the store holds it already.
+
+    Args:
+        of_today: whether it is what is served now, and not an earlier version to compare with.
+
+    Raises:
+        ArchiveError: torch-model-archiver refused the files.
+    """
+    model = served.model
+    config = _config(served, device)
+    files = [*model.files(), *([served.weights] if served.weights else []), served.labels]
+    key = content_key([PROBE, config, str(version("torch-model-archiver")), *files])
+    path = store / f"{model.name}-{device}-{key}.mar"
+    store.mkdir(parents=True, exist_ok=True)
+    with FileLock(store / f".{model.name}-{device}.lock"):
+        if not path.is_file():
+            for abandoned in store.glob(f"{_MAKING}{model.name}-{device}-*"):
+                shutil.rmtree(abandoned)  # by someone who was killed: we hold the lock
+            with tempfile.TemporaryDirectory(dir=store, prefix=f"{_MAKING}{model.name}-{device}-") as folder:
+                made = _make(served, config, Path(folder))
+                made.replace(path)
+        # The store keeps what older sources made, too: which one is today's is written down beside them.
+        if of_today:
+            current(store, model.name, device).write_text(path.name, encoding="utf-8")
+    return Archive(path=path, key=key)
+
+
+def current(store: Path, name: str, device: str) -> Path:
+    """The file that names a model's archive which was last asked for; it is copied along with a store."""
+    return store / f"{name}-{device}.current"
+
+
+def check(path: Path) -> None:
+    """Read the whole archive, once for each state of the file.
+
+    Raises:
+        ArchiveError: it is no .mar, or a part of it does not have its checksum.
+    """
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise _corrupt(path, str(error)) from error
+    _check(path, state.st_mtime_ns, state.st_size)
+
+
+@cache
+def _check(path: Path, mtime_ns: int, size: int) -> None:  # noqa: ARG001 - they tell states of the file apart
+    try:
+        with zipfile.ZipFile(path) as file:
+            spoilt = file.testzip()
+            found = f"{spoilt} in it does not have its checksum" if spoilt else ""
+            if "MAR-INF/MANIFEST.json" not in file.namelist():
+                found = "a zip file without MAR-INF/MANIFEST.json"
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        found = f"{type(error).__name__}: {error}"
+    if found:
+        raise _corrupt(path, found)
+
+
+def _corrupt(path: Path, found: str) -> ArchiveError:
+    return ArchiveError(
+        wanted=f"a model archive in {path}", found=found, do="delete the file: the next run makes it again"
+    )
+
+
+def _config(served: Served, device: Device) -> str:
+    """model-config.yaml. JSON is YAML; the device can be chosen nowhere else."""
+    model = served.model
+    handler = model.handler.name if isinstance(model.handler, Path) else model.handler
+    settings = {**model.config, "deviceType": device, "probe": {"handler": handler}}
+    return json.dumps(settings, indent=2, sort_keys=True)
+
+
+def _make(served: Served, config: str, folder: Path) -> Path:
+    """Run torch-model-archiver on copies that bear the names which the archive wants."""
+    # In this process, so that nothing is left running when it is killed; imported late, for it is slow.
+    from model_archiver.model_archiver_config import ModelArchiverConfig  # noqa: PLC0415
+    from model_archiver.model_archiver_error import ModelArchiverError  # noqa: PLC0415
+    from model_archiver.model_packaging import generate_model_archive  # noqa: PLC0415
+
+    model = served.model
+    config_file = folder / "model-config.yaml"
+    config_file.write_text(config, encoding="utf-8")
+    labels = shutil.copy(served.labels, folder / "index_to_name.json")
+    extra = [labels, *model.extra_files]
+    if isinstance(model.handler, Path):
+        extra.append(model.handler)
+    weights = None
+    if served.weights is not None:
+        # A link, not a copy: the archiver copies it once more itself.
+        weights = folder / "weights.pt"
+        weights.symlink_to(served.weights)
+    settings = ModelArchiverConfig(
+        model_name=model.name,
+        handler=str(PROBE),
+        version="1.0",
+        serialized_file=str(weights) if weights else None,
+        model_file=str(model.network) if model.network else None,
+        extra_files=",".join(map(str, extra)),
+        config_file=str(config_file),
+        export_path=str(folder),
+        requirements_file=None,
+        runtime="python",
+        archive_format="default",
+        force=True,
+    )
+    # The archiver works in, and first deletes, `gettempdir()/MODEL`: that must be ours alone.
+    tempfile.tempdir, before = str(folder / "tmp"), tempfile.tempdir
+    (folder / "tmp").mkdir()
+    try:
+        generate_model_archive(settings)
+    except (ModelArchiverError, OSError) as error:
+        raise ArchiveError(
+            wanted=f"a .mar of {model.name} from {', '.join(str(path) for path in model.files())}",
+            found=f"torch-model-archiver: {error}",
+            do="mend the catalogue's entry: the files must exist, and no two may bear one name",
+        ) from error
+    finally:
+        tempfile.tempdir = before
+    return folder / f"{model.name}.mar"

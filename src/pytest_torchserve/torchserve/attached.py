@@ -1,0 +1,127 @@
+"""A model on a TorchServe that someone else runs: asked, described, and left as it was found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_torchserve._util.ledger import Account, Ledger
+from pytest_torchserve.errors import InputError
+from pytest_torchserve.inputs.prepared import Prepared, Served
+from pytest_torchserve.loadgen import sender
+from pytest_torchserve.model import Model, Sample
+from pytest_torchserve.torchserve.management import Management
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from pytest_torchserve.loadgen.address import Address
+    from pytest_torchserve.loadgen.clock import Clock
+    from pytest_torchserve.loadgen.load import Load, More
+    from pytest_torchserve.torchserve.endpoint import Engine
+    from pytest_torchserve.torchserve.request_log import Ticket
+
+_ANSWER = ".answer.json"
+_CONTENT_TYPES = {".json": "application/json", ".txt": "text/plain"}
+
+
+class AttachedEndpoint:
+    """One model there. Nothing is registered, scaled or removed; the management API is only read.
+
+    Args:
+        address: where predictions are asked for.
+        management: the management address with its key; None where it is out of reach: then nobody knows its
+            batch size and workers.
+        model: its name there.
+
+    Raises:
+        ManagementError: the management API does not know the model, or does not let us in.
+    """
+
+    def __init__(
+        self, address: Address, management: Address | None, model: str, ledger: Ledger, engine: Engine = sender.send
+    ) -> None:
+        self._address = address
+        self._ledger = ledger
+        self._engine = engine
+        self.path = f"/predictions/{model}"
+        self.batch_size: int | None = None
+        self.worker_count = 0
+        if management is not None:
+            client = Management(management.url, management.key)
+            try:
+                described = client.describe(model)
+            finally:
+                client.close()
+            self.batch_size = int(described["batchSize"])
+            self.worker_count = len(described["workers"])
+
+    @property
+    def probed(self) -> bool:
+        """Nobody promises that its archive holds the probe."""
+        return False
+
+    def send(self, load: Load, samples: Sequence[Sample], more: More, clock: Clock) -> None:
+        """Put it under load."""
+        with self._ledger.span(Account.IN_FLIGHT):
+            self._engine(self._address, self.path, samples, load, more, clock)
+
+    def mark(self) -> int:
+        """Its log is out of reach."""
+        return 0
+
+    @property
+    def owned(self) -> bool:
+        """Its processes are someone else's; on this very host they are not told from strangers."""
+        return False
+
+    @property
+    def same_host(self) -> bool:
+        """Unless the engine knows better."""
+        return getattr(self._engine, "one_clock", True)
+
+    def tickets(self, mark: int, wanted: AbstractSet[str]) -> Mapping[str, Ticket]:  # noqa: ARG002 - the shape of a target
+        """Its log is out of reach."""
+        return {}
+
+
+def prepared_from(folder: Path, model: str) -> Prepared:
+    """Every file of a folder as a sample; `FILE.answer.json` beside one is what must come back for it.
+
+    Raises:
+        InputError: there is none, or an answer is no JSON object.
+    """
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.endswith(_ANSWER))
+    if not files:
+        raise InputError(
+            wanted=f"files to send in {folder} (--ts-samples)", found="none", do="name a folder that holds some"
+        )
+    samples = tuple(
+        Sample(
+            name=path.name,
+            body=path.read_bytes(),
+            answer=_answer(path.with_name(path.name + _ANSWER)),
+            content_type=_CONTENT_TYPES.get(path.suffix, "application/octet-stream"),
+        )
+        for path in files
+    )
+    served = Served(Model(model, "", Path(), ""), None, Path(), "unknown")
+    return Prepared(served, samples, "folder")
+
+
+def _answer(path: Path) -> dict[str, float] | None:
+    if not path.exists():
+        return None
+    try:
+        answer = json.loads(path.read_bytes())
+    except ValueError as error:
+        answer = error
+    if not isinstance(answer, dict) or not all(isinstance(value, int | float) for value in answer.values()):
+        raise InputError(
+            wanted=f"a JSON object of labels and numbers in {path}",
+            found=repr(answer)[:80],
+            do="write the answer that the model must give, or remove the file",
+        )
+    return answer

@@ -1,0 +1,92 @@
+"""Two archives in one: each side in a folder of its own, `ts_pair` as the entry point."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from pytest_torchserve.errors import ArchiveError
+from pytest_torchserve.inputs.cache import key as content_key
+from pytest_torchserve.torchserve import archive
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_torchserve.deployment import Device
+
+PAIR = Path(__file__).parent / "payload" / "ts_pair.py"
+_MANIFEST = "MAR-INF/MANIFEST.json"
+
+
+def build(name: str, device: Device, sides: Mapping[str, Path], store: Path, seed: int) -> archive.Archive:
+    """One archive of these sides (`baseline`, `candidate`), made unless the store holds it already.
+
+    The sides may hold files and modules of the same names; a side may be a stranger's archive without the probe.
+
+    Raises:
+        ArchiveError: a side is no archive that can be read.
+    """
+    for path in sides.values():
+        archive.check(path)
+    key = content_key([archive.PROBE, PAIR, device, str(seed), *(part for side in sides.items() for part in side)])
+    path = store / f"{name}-{device}-pair-{key}.mar"
+    with FileLock(store / f".{name}-{device}-pair.lock"):
+        if not path.is_file():
+            prefix = f".making-pair-{name}-{device}-"
+            for abandoned in store.glob(f"{prefix}*"):
+                shutil.rmtree(abandoned)  # by someone who was killed: we hold the lock
+            with tempfile.TemporaryDirectory(dir=store, prefix=prefix) as folder:
+                made = Path(folder) / path.name
+                _write(made, device, sides, seed)
+                made.replace(path)
+    return archive.Archive(path=path, key=key)
+
+
+def is_probed(path: Path) -> bool:
+    """Whether an archive holds the probe, and so reports on itself."""
+    with zipfile.ZipFile(path) as file:
+        return archive.PROBE.name in file.namelist()
+
+
+def _write(path: Path, device: Device, sides: Mapping[str, Path], seed: int) -> None:
+    """Stored, not compressed: weights shrink little, and are written twice."""
+    told: dict[str, Any] = {}
+    manifest: dict[str, Any] = {}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as made:
+        for name, side in sides.items():
+            with zipfile.ZipFile(side) as file:
+                for entry in file.namelist():
+                    if not entry.endswith("/"):
+                        made.writestr(f"{name}/{entry}", file.read(entry))
+                manifest = json.loads(file.read(_MANIFEST))
+                told[name] = _side(file, manifest, side)
+        model = {**manifest["model"], "handler": PAIR.name, "configFile": "model-config.yaml"}
+        for of_a_side in ("serializedFile", "modelFile", "requirementsFile"):
+            model.pop(of_a_side, None)
+        made.writestr(_MANIFEST, json.dumps({**manifest, "model": model}, indent=2))
+        # What the frontend reads from it (time-outs and the like) is the candidate's, whose sides' own lie beside it.
+        config = {**told["candidate"]["config"], "deviceType": device, "probe": {"seed": seed, "sides": told}}
+        made.writestr("model-config.yaml", json.dumps(config, indent=2, sort_keys=True))
+        for program in (archive.PROBE, PAIR):
+            made.write(program, program.name)
+
+
+def _side(file: zipfile.ZipFile, manifest: dict[str, Any], path: Path) -> dict[str, Any]:
+    """What the entry point is told of one side: JSON, so that a worker need not parse YAML."""
+    import yaml  # noqa: PLC0415 - not needed to collect tests
+
+    try:
+        entry = manifest["model"]
+        config = yaml.safe_load(file.read(entry["configFile"])) if "configFile" in entry else {}
+        handler = (config or {}).get("probe", {}).get("handler") or entry["handler"]
+    except (KeyError, TypeError, yaml.YAMLError) as error:
+        raise ArchiveError(
+            wanted=f"an archive with a handler in {path}", found=f"{type(error).__name__}: {error}", do="make it anew"
+        ) from error
+    return {"handler": handler, "manifest": manifest, "config": config or {}}

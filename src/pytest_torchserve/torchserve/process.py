@@ -1,0 +1,134 @@
+"""A process group that cannot outlive pytest, and its folder."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_torchserve.errors import ServerError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+PREFIX = "tsperf-"
+_GUARDIAN = Path(__file__).with_name("guardian.py")
+_KEPT_S = 7 * 24 * 3600
+_STOP_S = 15.0
+
+
+class GuardedProcess:
+    """One command under a guardian: `start`, `exit_code`, `stop`.
+
+    Its folder (temporary files, sockets, logs, keys, PID files: everything) is deleted when it stops,
+    unless `keep` was called.
+    """
+
+    def __init__(self) -> None:
+        # The guardian makes the folder: one of our own making would stay if we were killed before there is a guardian.
+        self._guardian: subprocess.Popen[bytes] | None = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(_GUARDIAN), tempfile.gettempdir(), PREFIX],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        # A short path, since those of the workers' sockets lie in it and may have 107 bytes.
+        self.folder = Path(self._told())
+        self.pid = 0
+
+    def _told(self) -> str:
+        """The guardian's next line."""
+        assert self._guardian is not None  # noqa: S101 - its use ends with `stop`
+        assert self._guardian.stdout is not None  # noqa: S101 - says to the type checker what PIPE means
+        line = os.fsdecode(self._guardian.stdout.readline()).rstrip("\n")
+        if not line:
+            raise ServerError(
+                wanted="a guardian process that owns the server's folder",
+                found=f"it ended with exit code {self._guardian.wait()}; its own words are above",
+                do=f"see whether {tempfile.gettempdir()} can be written to and has room (TMPDIR names another)",
+            )
+        return line
+
+    def start(
+        self, command: Sequence[str], env: Mapping[str, str], kept: Mapping[str, str | None] | None = None
+    ) -> None:
+        """Start the command in a new session, with the folder as its working directory.
+
+        Args:
+            command: the program and its arguments.
+            env: its environment. It is nowhere written down: it holds the user's secrets.
+            kept: by file name, what a folder that stays holds instead of what the command had there; None for nothing.
+
+        Raises:
+            ServerError: it cannot be started.
+        """
+        __tracebackhide__ = True  # pytest's long tracebacks show arguments
+        spec = {"command": list(command), "env": dict(env), "kept": dict(kept or {})}
+        assert self._guardian is not None  # noqa: S101 - as above
+        assert self._guardian.stdin is not None  # noqa: S101 - as above
+        with contextlib.suppress(BrokenPipeError):  # it has ended, and `_told` says how
+            self._guardian.stdin.write(json.dumps(spec).encode() + b"\n")
+            self._guardian.stdin.flush()
+        self.pid = int(self._told())
+
+    @property
+    def guardian_pid(self) -> int:
+        """The guardian's process id."""
+        return self._guardian.pid if self._guardian else 0
+
+    def exit_code(self) -> int | None:
+        """The command's exit code, or None while it runs."""
+        with contextlib.suppress(OSError, ValueError):
+            return int((self.folder / "exit").read_text(encoding="utf-8"))
+        return None
+
+    def keep(self) -> None:
+        """Leave the folder behind when the process stops."""
+        (self.folder / "keep").touch()
+
+    def stop(self) -> None:
+        """Close the pipe and wait until the guardian has ended the group."""
+        if self._guardian is None:
+            return
+        assert self._guardian.stdin is not None  # noqa: S101 - as above
+        with contextlib.suppress(OSError):
+            self._guardian.stdin.close()
+        self._guardian.wait(timeout=_STOP_S)
+        if self._guardian.stdout is not None:
+            self._guardian.stdout.close()
+        self._guardian = None
+
+
+def remove_stale_folders(base: Path | None = None) -> list[Path]:
+    """Delete folders whose guardian is gone (it was killed too), and kept ones older than a week."""
+    removed = []
+    for folder in (base or Path(tempfile.gettempdir())).glob(PREFIX + "*"):
+        if not folder.is_dir() or folder.stat().st_uid != os.getuid():
+            continue
+        kept = (folder / "keep").exists()
+        age_s = time.time() - folder.stat().st_mtime
+        if (kept and age_s < _KEPT_S) or not _abandoned(folder, age_s):
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
+        removed.append(folder)
+    return removed
+
+
+def _abandoned(folder: Path, age_s: float) -> bool:
+    """Whether nobody holds the folder's lock. One just made may not have its lock yet."""
+    try:
+        with (folder / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return age_s > 60  # noqa: PLR2004 - far longer than from mkdtemp to the lock
+    except BlockingIOError:
+        return False
+    return True

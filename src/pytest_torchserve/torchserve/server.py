@@ -1,0 +1,226 @@
+"""One TorchServe of our own: started on loopback in its own folder, stopped with everything it started."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import sys
+from typing import TYPE_CHECKING
+
+from pytest_torchserve._util import mask
+from pytest_torchserve.errors import ServerError
+from pytest_torchserve.loadgen.address import Address
+from pytest_torchserve.torchserve import process, request_log, settings
+from pytest_torchserve.torchserve.management import Management
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_torchserve.torchserve.java import Java
+
+START_TIMEOUT_S = 120.0
+KEY_FILE = "key_file.json"  # where TorchServe writes its tokens
+_ATTEMPTS = 3
+_TAIL_LINES = 60
+
+
+class Server:
+    """An owned TorchServe: `start`, then `address` and `management`; `stop` in the end.
+
+    Args:
+        python: the interpreter whose TorchServe it is; our own for None.
+
+    Attributes:
+        java: the Java it runs on.
+        store: its model store.
+        overridden: keys of the user's config.properties that had to give way.
+    """
+
+    def __init__(self, java: Java, store: Path, wanted: settings.ServerSettings, *, python: Path | None = None) -> None:
+        self.java = java
+        self.store = store.resolve()
+        self.overridden: list[str] = []
+        self._wanted = wanted
+        self._python = str(python or sys.executable)
+        self._process = process.GuardedProcess()
+        self.address = Address(settings.HOST, 0)
+        self.management = Management("")
+
+    @property
+    def folder(self) -> Path:
+        """Its temporary directory: logs, keys, sockets, unpacked models."""
+        return self._process.folder
+
+    @property
+    def pid(self) -> int:
+        """The process that started it; its process group is all of it."""
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it and wait until it is healthy.
+
+        A port found free may be taken by someone else before TorchServe binds it; then other ports are
+        tried, but never for one that was asked for by number.
+
+        Raises:
+            PortTakenError: an explicit port is in use.
+            ServerError: it ended, or was not healthy in time; the message holds its log.
+        """
+        process.remove_stale_folders()
+        self.store.mkdir(parents=True, exist_ok=True)
+        for attempt in range(1, _ATTEMPTS + 1):
+            ports = settings.choose_ports(
+                {
+                    "inference_address": self._wanted.inference_port,
+                    "management_address": self._wanted.management_port,
+                }
+            )
+            self._launch(ports)
+            process.wait_until(functools.partial(self._settled, ports), timeout_s=START_TIMEOUT_S)
+            if self._healthy(ports):
+                break
+            tail, code = self.log_tail(), self._process.exit_code()
+            if attempt < _ATTEMPTS and re.search(r"BindException|Address already in use", tail):
+                self._process.stop()
+                self._process = process.GuardedProcess()
+                continue
+            self._process.keep()
+            raise ServerError(
+                wanted=f"a healthy TorchServe within {START_TIMEOUT_S:.0f} s",
+                found=(f"it ended with exit code {code}" if code is not None else "it does not answer /ping")
+                + f"; the end of its log:\n{tail}",
+                do=f"read the logs in {self.folder}; --ts-config, --ts-jvm-args and --ts-worker-env change it",
+            )
+        keys = self._keys()
+        self.address = Address(settings.HOST, ports["inference_address"], keys["inference"])
+        self.management = Management(Address(settings.HOST, ports["management_address"]).url, keys["management"])
+
+    def _launch(self, ports: dict[str, int]) -> None:
+        folder = self.folder
+        logs = folder / "logs"
+        logs.mkdir()
+        merged, self.overridden = settings.properties(self._wanted, ports, self.store)
+        config = folder / "config.properties"
+        config.write_text(settings.as_properties(merged), encoding="utf-8")
+        # The guardian's to do, which outlives us: of a folder that stays, what only the server had to know goes.
+        kept = {config.name: settings.as_properties(mask.values(merged)), KEY_FILE: None}
+        log_config = folder / "log4j2.xml"
+        log_config.write_text(settings.log_config(logs), encoding="utf-8")
+        command = [
+            self._python,
+            "-m",
+            "ts.model_server",
+            "--start",
+            "--foreground",
+            "--ncs",
+            "--enable-model-api",
+        ]
+        command += [
+            "--model-store",
+            str(self.store),
+            "--ts-config",
+            str(config),
+            "--log-config",
+            str(log_config),
+        ]
+        self._process.start(command, self._environment(logs), kept)
+
+    def _environment(self, logs: Path) -> dict[str, str]:
+        """The server's environment: ours wins over the user's where isolation needs it, and that is said."""
+        env = {name: value for name, value in os.environ.items() if name != "TS_CONFIG_FILE"}
+        wanted = dict(self._wanted.worker_env)
+        if "PYTHONPATH" in wanted and env.get("PYTHONPATH"):
+            wanted["PYTHONPATH"] += os.pathsep + env["PYTHONPATH"]  # before, not instead of, what is there
+        ours = {
+            "TMPDIR": str(self.folder),
+            "TEMP": str(self.folder),
+            "LOG_LOCATION": str(logs),
+            "METRICS_LOCATION": str(logs),
+            "JAVA_HOME": str(self.java.home),
+        }
+        self.overridden += sorted(set(wanted) & set(ours))
+        return env | wanted | ours
+
+    def _settled(self, ports: dict[str, int]) -> bool:
+        return self._process.exit_code() is not None or self._healthy(ports)
+
+    def _healthy(self, ports: dict[str, int]) -> bool:
+        """Whether inference and management both answer their owner. `/ping` too wants the token."""
+        import requests  # noqa: PLC0415 - 0.1 s, not to be paid when tests are only collected
+
+        try:
+            keys = self._keys()
+            with requests.Session() as session:
+                session.trust_env = False
+                for name, path, key in (
+                    ("management_address", "/models", keys["management"]),
+                    ("inference_address", "/ping", keys["inference"]),
+                ):
+                    url = Address(settings.HOST, ports[name]).url + path
+                    if not session.get(url, headers={"Authorization": f"Bearer {key}"}, timeout=5).ok:
+                        return False
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+        ):  # RequestException is an OSError; the key file may be half written
+            return False
+        return True
+
+    def _keys(self) -> dict[str, str]:
+        """The tokens that the server wrote into its working directory."""
+        written = json.loads((self.folder / KEY_FILE).read_text(encoding="utf-8"))
+        return {name: entry["key"] for name, entry in written.items()}
+
+    def alive(self) -> bool:
+        """Whether its process still runs."""
+        return self._process.exit_code() is None
+
+    def keep(self) -> None:
+        """Leave its folder behind when it stops."""
+        self._process.keep()
+
+    def stop(self) -> None:
+        """End it and everything it started."""
+        self.management.close()
+        self._process.stop()
+
+    def request_log_size(self) -> int:
+        """How many bytes the frontend has written about requests."""
+        return _size(self.folder / "logs" / request_log.FILE)
+
+    def tickets(self, start: int = 0) -> dict[str, request_log.Ticket]:
+        """What the frontend wrote about requests, from byte `start` of its log on, by request id."""
+        return request_log.read(self.folder / "logs" / request_log.FILE, start)
+
+    def model_log(self, start: int = 0) -> str:
+        """What the workers printed, from byte `start` on."""
+        return _read(self.folder / "logs" / "model_log.log", start)
+
+    def model_log_size(self) -> int:
+        """How many bytes the workers have printed."""
+        return _size(self.folder / "logs" / "model_log.log")
+
+    def log_tail(self) -> str:
+        """The last lines of everything it printed: the launcher's and JVM's, the frontend's, the workers'."""
+        names = ("console.log", "logs/ts_log.log", "logs/model_log.log")
+        parts = [(name, mask.echoes(_read(self.folder / name)).splitlines()[-_TAIL_LINES:]) for name in names]
+        return "\n".join(f"--- {name}\n" + "\n".join(lines) for name, lines in parts if lines)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _read(path: Path, start: int = 0) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""

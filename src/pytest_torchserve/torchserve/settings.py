@@ -1,0 +1,190 @@
+"""The server's settings: ours, the user's, and which of ours must win."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pytest_torchserve._util import mask
+from pytest_torchserve.errors import OptionError, PortTakenError
+from pytest_torchserve.loadgen.address import Address
+from pytest_torchserve.torchserve import request_log
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+HOST = "127.0.0.1"
+
+_PORTS = ("inference_address", "management_address", "metrics_address")
+_GRPC_PORTS = ("grpc_inference_port", "grpc_management_port")
+
+_LOG_CONFIG = """<?xml version="1.0" encoding="UTF-8"?>
+<Configuration shutdownHook="disable">
+  <Appenders>
+    <File name="model_log" fileName="{logs}/model_log.log"><PatternLayout pattern="%d{{ISO8601}} %t %m%n"/></File>
+    <File name="ts_log" fileName="{logs}/ts_log.log"><PatternLayout pattern="%d{{ISO8601}} [%-5p] %t %c - %m%n"/></File>
+    <File name="requests" fileName="{logs}/{file}">
+      <RegexFilter regex="{wanted}" onMatch="ACCEPT" onMismatch="DENY"/><PatternLayout pattern="{pattern}"/>
+    </File>
+  </Appenders>
+  <Loggers>
+    <!-- INFO: a worker's traceback comes through this logger at that level -->
+    <Logger name="MODEL_LOG" level="info" additivity="false"><AppenderRef ref="model_log"/></Logger>
+    <!-- a request's way through the frontend: see request_log -->
+    <Logger name="TS_METRICS" level="info" additivity="false"><AppenderRef ref="requests"/></Logger>
+    <Logger name="org.pytorch.serve.wlm.BatchAggregator" level="info" additivity="false">
+      <AppenderRef ref="requests"/><AppenderRef ref="ts_log" level="warn"/>
+    </Logger>
+    <Logger name="org.pytorch.serve.wlm.Model" level="trace" additivity="false">
+      <AppenderRef ref="requests"/><AppenderRef ref="ts_log" level="warn"/>
+    </Logger>
+    <Logger name="io.netty" level="error"/>
+    <Root level="warn"><AppenderRef ref="ts_log"/></Root>
+  </Loggers>
+</Configuration>
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """What the user may say about the server.
+
+    Attributes:
+        config: a TorchServe config.properties whose lines are merged with ours.
+        jvm_args: arguments for the frontend's JVM.
+        worker_env: environment variables for the workers. They are the whole server's: the JVM has them too.
+        inference_port, management_port: explicit ports; 0 lets the operating system choose.
+    """
+
+    config: Path | None = None
+    jvm_args: str = ""
+    worker_env: Mapping[str, str] = field(default_factory=dict, repr=False)  # a traceback may show us
+    inference_port: int = 0
+    management_port: int = 0
+
+    def record(self) -> dict[str, object]:
+        """Return what stands in `machine_info` and decides whether two runs are alike; secrets are masked."""
+        return {
+            "config": mask.values(read_properties(self.config)) if self.config else {},
+            "jvm_args": mask.inside(self.jvm_args),
+            "worker_env": mask.values(self.worker_env),
+        }
+
+
+def read_properties(path: Path) -> dict[str, str]:
+    r"""Read a Java properties file: `key=value` or `key: value`, `#` and `!` comments, `\` continuation lines.
+
+    Raises:
+        OptionError: the file cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError(
+            wanted="a TorchServe config.properties (--ts-config)",
+            found=f"{path}: {error}",
+            do="name a text file that can be read",
+        ) from error
+    lines = (line.strip() for line in re.sub(r"\\\n\s*", "", text).splitlines())
+    matches = (re.match(r"([^=:\s]+)\s*[=:\s]\s*(.*)", line) for line in lines if not line.startswith(("#", "!")))
+    return {match[1]: match[2] for match in matches if match}
+
+
+def parse_worker_env(pairs: list[str]) -> dict[str, str]:
+    """`["NAME=VALUE", …]` as a mapping."""
+    found = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z_]\w*", name):
+            raise OptionError(
+                wanted="--ts-worker-env NAME=VALUE",
+                found=repr(mask.pair(pair)),
+                do="write the variable's name, an equals sign and its value, as in OMP_NUM_THREADS=1",
+            )
+        found[name] = value
+    return found
+
+
+def _holder(port: int) -> str:
+    """Who listens on a port, in words; for the error message."""
+    import psutil  # noqa: PLC0415 - for a message only
+
+    with contextlib.suppress(psutil.Error):
+        for connection in psutil.net_connections("tcp"):
+            if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN:
+                return f"process {connection.pid}"
+    return "another process"
+
+
+def choose_ports(wanted: Mapping[str, int]) -> dict[str, int]:
+    """A free port for each of the server's listeners; those of `wanted` that are not 0 as they are.
+
+    All sockets are held open until the last is bound, so that no port is given out twice.
+
+    Raises:
+        PortTakenError: an explicitly wanted port is in use.
+    """
+    chosen = {}
+    with contextlib.ExitStack() as held:
+        for name in (*_PORTS, *_GRPC_PORTS):
+            port = wanted.get(name, 0)
+            listener = held.enter_context(socket.socket())
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind((HOST, port))
+            except OSError as error:
+                raise PortTakenError(
+                    wanted=f"port {port} on {HOST} for TorchServe's {name}",
+                    found=f"{error.strerror or error}; held by {_holder(port)}",
+                    do="stop that process, name another port, or leave the option out: a free port is then chosen",
+                ) from error
+            chosen[name] = listener.getsockname()[1]
+    return chosen
+
+
+def properties(
+    settings: ServerSettings, ports: Mapping[str, int], model_store: Path
+) -> tuple[dict[str, str], list[str]]:
+    """The server's config.properties, and which of the user's keys were overridden.
+
+    Ours win where isolation needs it: addresses, the store, no old snapshot, no models of its own, no
+    system-metrics process that imports torch in the middle of a measurement.
+    """
+    ours = {name: Address(HOST, ports[name]).url for name in _PORTS}
+    ours |= {name: str(ports[name]) for name in _GRPC_PORTS}
+    ours |= {
+        "grpc_inference_address": HOST,
+        "grpc_management_address": HOST,
+        "model_store": str(model_store),
+        "allowed_urls": f"file://{model_store}/.*",
+        "disable_system_metrics": "true",
+        "disable_token_authorization": "false",
+        "enable_model_api": "true",
+        "enable_envvars_config": "false",
+    }
+    defaults = {
+        # An hour, TorchServe's default, is shorter than a long session.
+        "token_expiration_min": str(60 * 24 * 30),
+        "job_queue_size": "4000",
+    }
+    users = read_properties(settings.config) if settings.config else {}
+    never = {"load_models", "model_snapshot", "models", "use_env_allowed_urls"}
+    overridden = sorted(key for key in users if key in never or (key in ours and users[key] != ours[key]))
+    merged = defaults | {key: value for key, value in users.items() if key not in never} | ours
+    if settings.jvm_args:
+        merged["vmargs"] = f"{merged.get('vmargs', '')} {settings.jvm_args}".strip()
+    return merged, overridden
+
+
+def as_properties(merged: Mapping[str, str]) -> str:
+    """Return settings as a properties file's text."""
+    return "".join(f"{key}={value}\n" for key, value in merged.items())
+
+
+def log_config(logs: Path) -> str:
+    """A lean log4j2 configuration that writes files under `logs` and nothing to the console."""
+    return _LOG_CONFIG.format(logs=logs, file=request_log.FILE, wanted=request_log.WANTED, pattern=request_log.PATTERN)
