@@ -13,13 +13,13 @@ OR_NONE = $(if $(ARGS),|| test $$? -eq 5)
 .PHONY: bench bench-sender bench-verdict nightly test test-rest lint setup
 
 bench: setup
-	$(PY) -m pytest -m cpu --ignore=tests/harness --benchmark-autosave --ts-report=report $(ARGS)
+	$(PY) -m pytest -m cpu --ignore=tests/unit --ignore=tests/server --benchmark-autosave --ts-report=report $(ARGS)
 
 bench-sender: setup
-	$(PY) benchmarks/sender.py $(ARGS)
+	$(PY) tools/qualify/sender.py $(ARGS)
 
 bench-verdict: setup
-	$(PY) benchmarks/verdict.py $(ARGS)
+	$(PY) tools/qualify/verdict.py $(ARGS)
 
 nightly: setup
 	PYTHON=$(PY) ARGS='$(ARGS)' .ci/nightly $(DEVICE)

@@ -7,10 +7,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-HARNESS = HERE / "harness"
-
-# Files whose tests start servers in sessions of their own: no fixture tells.
-SERVER_FILES = ("test_real_*.py", "test_lifecycle.py")
+UNIT, SERVER = HERE / "unit", HERE / "server"
 
 # The smoke session: a start, full batches and the batching itself of the model that computes nothing, and traffic
 # to one that does. Between them they start a server, archive, register, scale, send, check and store.
@@ -22,10 +19,10 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if not item.path.is_relative_to(HERE):
             continue
-        harness = item.path.is_relative_to(HARNESS)
+        harness = item.path.is_relative_to(UNIT) or item.path.is_relative_to(SERVER)
         if harness:
             item.add_marker(pytest.mark.harness)
-        if not harness or "ts_session" in item.fixturenames or any(map(item.path.match, SERVER_FILES)):
+        if not item.path.is_relative_to(UNIT) or "ts_session" in item.fixturenames:
             item.add_marker(pytest.mark.server)
         if not harness and item.get_closest_marker("cpu") and any(part in item.nodeid for part in SMOKE):
             item.add_marker(pytest.mark.smoke)

@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from pytest_torchserve.inputs.prepared import Prepared
     from pytest_torchserve.loadgen.clock import Clock
     from pytest_torchserve.loadgen.response import Response
+    from pytest_torchserve.loadgen.target import ScalableTarget
     from pytest_torchserve.model import Sample
-    from pytest_torchserve.torchserve.endpoint import Endpoint
 
 BATCHING_SHARE = 0.4
 """Of a round's time goes into batches; the rest went into starting its two workers."""
 
-Endpoints = dict[str, "Endpoint"]
+Targets = dict[str, "ScalableTarget"]
 """By side: where `baseline` and `candidate` are registered."""
 
 
@@ -43,7 +43,7 @@ Endpoints = dict[str, "Endpoint"]
 class _Rounds:
     """Both sides, round after round. `at` is the sample that the next batch begins with."""
 
-    endpoints: Endpoints
+    targets: Targets
     sides: Sides
     batch_size: int
     order: random.Random
@@ -53,14 +53,14 @@ class _Rounds:
     def play(self, number: int) -> None:
         """One round: two fresh workers, and batches for a share of the time that starting them took."""
         begun_ns = self.clock.now_ns()
-        for side in _shuffled(self.endpoints, self.order):
-            self.endpoints[side].scale(0)
-            self.endpoints[side].scale(1)
+        for side in _shuffled(self.targets, self.order):
+            self.targets[side].scale(0)
+            self.targets[side].scale(1)
         started_ns = self.clock.now_ns()
         until_ns = started_ns + round((started_ns - begun_ns) * BATCHING_SHARE / (1 - BATCHING_SHARE))
         pairs = 0
         while (self.clock.now_ns() < until_ns or pairs < WARM_UP_PAIRS + FEWEST_PAIRS) and not self.sides.wrong:
-            times = {side: self._batch(side, number) for side in _shuffled(self.endpoints, self.order)}
+            times = {side: self._batch(side, number) for side in _shuffled(self.targets, self.order)}
             pairs, self.at = pairs + 1, self.at + self.batch_size
             if pairs > WARM_UP_PAIRS and all(times.values()) and not self.sides.wrong:
                 self.sides.add(number, times["baseline"], times["candidate"])
@@ -76,7 +76,7 @@ class _Rounds:
             answers.extend(responses)
             return False
 
-        self.endpoints[side].send(FullBatches(len(samples)), samples, more, self.clock)
+        self.targets[side].send(FullBatches(len(samples)), samples, more, self.clock)
         traces = [self.sides.check(one._replace(sample=indices[one.sample]), side, number) for one in answers]
         whole = [trace for trace in traces if trace is not None]
         if len(whole) < len(samples) or len({trace.batch for trace in whole}) > 1:
@@ -84,21 +84,21 @@ class _Rounds:
         return batch_times(answers, whole[0])
 
 
-def measure_apart(endpoints: Endpoints, prepared: Prepared, told: Told) -> Run:
+def measure_apart(targets: Targets, prepared: Prepared, told: Told) -> Run:
     """`handle`: in each round one fresh worker a side, their batches interleaved; a round is one sample."""
     clock, batch_size = MonotonicClock(), told.deployment.batching.batch_size
     sides = Sides.of(told.deployment, prepared.samples)
     order = random.Random(told.effort.seed)  # noqa: S311 - an order, no secret
-    rounds, played = _Rounds(endpoints, sides, batch_size, order, clock), 0
+    rounds, played = _Rounds(targets, sides, batch_size, order, clock), 0
     begun_ns, budget_s = clock.now_ns(), told.effort.baseline_seconds
     look_ns = told.watch.look_now()
     while _goes_on(elapsed_s := (clock.now_ns() - begun_ns) / 1e9, budget_s, played) and not sides.wrong:
         told.tell(f"round {played + 1}", elapsed_s / budget_s)
         rounds.play(played)
         played += 1
-    resident = resident_bytes([worker.pid for worker in endpoints["candidate"].workers()])
-    for endpoint in endpoints.values():
-        endpoint.scale(0)
+    resident = resident_bytes([worker.pid for worker in targets["candidate"].workers()])
+    for target in targets.values():
+        target.scale(0)
     paired = Paired(told.baseline, sides.whole_pairs(), by_process=True, differs=told.differs, floor_s=sides.floor_s)
     run = sides.run(Cell("handle", told.deployment), prepared, paired, workers=1)
     full = len(paired.pairs.get(Phase.HANDLE, {}))
@@ -117,11 +117,11 @@ def _goes_on(elapsed_s: float, budget_s: float, rounds: int) -> bool:
     )
 
 
-def _shuffled(endpoints: Endpoints, order: random.Random) -> list[str]:
-    return order.sample(sorted(endpoints), len(endpoints))
+def _shuffled(targets: Targets, order: random.Random) -> list[str]:
+    return order.sample(sorted(targets), len(targets))
 
 
-def measure_restarts(endpoints: Endpoints, prepared: Prepared, told: Told) -> Run:
+def measure_restarts(targets: Targets, prepared: Prepared, told: Told) -> Run:
     """init: both sides' workers started in turn, in an order drawn anew; a pair of starts is one sample."""
     clock = MonotonicClock()
     order = random.Random(told.effort.seed)  # noqa: S311 - an order, no secret
@@ -132,14 +132,14 @@ def measure_restarts(endpoints: Endpoints, prepared: Prepared, told: Told) -> Ru
     while _goes_on(elapsed_s := (clock.now_ns() - begun_ns) / 1e9, budget_s, rounds):
         told.tell(f"round {rounds + 1}", elapsed_s / budget_s)
         times: dict[str, Mapping[Phase, float]] = {}
-        for side in _shuffled(endpoints, order):
-            endpoint = endpoints[side]
-            start = start_worker(endpoint, prepared.samples, functools.partial(sides.check, side=side, process=rounds))
+        for side in _shuffled(targets, order):
+            target = targets[side]
+            start = start_worker(target, prepared.samples, functools.partial(sides.check, side=side, process=rounds))
             if start is None:
                 break
             times[side] = start.seconds
             resident = max(resident, resident_bytes([start.trace.pid]) or 0)
-            endpoint.scale(0)
+            target.scale(0)
         if sides.wrong:
             break
         sides.add(rounds, times["baseline"], times["candidate"])

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from pytest_torchserve.inputs.prepared import Prepared
     from pytest_torchserve.loadgen.response import Response
+    from pytest_torchserve.loadgen.target import ScalableTarget
     from pytest_torchserve.measure.run import Effort
     from pytest_torchserve.phase import Phase
-    from pytest_torchserve.torchserve.endpoint import Endpoint
 
 LOAD_SHARE = 0.4
 """Of the budget may be spent on starting processes; where one takes longer there are fewer."""
@@ -119,7 +119,7 @@ class PairMeter:
         self._warm = self._warm or first.pair >= WARM_UP_PAIRS or warm_s >= WARM_UP_S
 
 
-def measure_pairs(endpoint: Endpoint, prepared: Prepared, told: Told) -> Run:
+def measure_pairs(target: ScalableTarget, prepared: Prepared, told: Told) -> Run:
     """Time both sides of a pair archive, in several worker processes one after the other.
 
     Raises:
@@ -133,9 +133,9 @@ def measure_pairs(endpoint: Endpoint, prepared: Prepared, told: Told) -> Run:
     left, pids, sizes = 1, list[int](), Counter[int]()
     while left > 0 and not sides.wrong:
         loaded_ns = clock.now_ns()
-        if endpoint.workers():
-            endpoint.scale(0)
-        endpoint.scale(1)
+        if target.workers():
+            target.scale(0)
+        target.scale(1)
         loading_s = (clock.now_ns() - loaded_ns) / 1e9
         left = left if pids else processes_within(effort, loading_s)
         spent_s = (clock.now_ns() - begun_ns) / 1e9
@@ -148,8 +148,8 @@ def measure_pairs(endpoint: Endpoint, prepared: Prepared, told: Told) -> Run:
             clock,
             told.tell,
         )
-        endpoint.send(FullBatches(deployment.batching.batch_size), samples, meter.more, clock)
-        pids += [worker.pid for worker in endpoint.workers()]
+        target.send(FullBatches(deployment.batching.batch_size), samples, meter.more, clock)
+        pids += [worker.pid for worker in target.workers()]
         sizes.update(meter.batch_sizes)
         left -= 1
     resident = resident_bytes(pids[-1:])

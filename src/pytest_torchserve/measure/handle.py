@@ -20,9 +20,9 @@ from pytest_torchserve.phase import HANDLE_PHASES, HANDLER_PHASES, Phase
 if TYPE_CHECKING:
     from pytest_torchserve.inputs.prepared import Prepared
     from pytest_torchserve.loadgen.response import Response
+    from pytest_torchserve.loadgen.target import ScalableTarget
     from pytest_torchserve.loadgen.trace import Trace
     from pytest_torchserve.telemetry.monitor import Telemetry, Watch
-    from pytest_torchserve.torchserve.endpoint import Endpoint
 
 MIN_BATCHES = 36
 """Of each process, before a cell may end early: enough for a p90."""
@@ -142,14 +142,14 @@ class HandleMeter:
         return reached is not None and reached <= self.effort.precision
 
 
-def measure_handle(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell: Tell, watch: Watch) -> Run:
+def measure_handle(target: ScalableTarget, prepared: Prepared, effort: Effort, tell: Tell, watch: Watch) -> Run:
     """Time full batches on a deployment that has `effort.processes` workers ready."""
-    deployment = endpoint.deployment
+    deployment = target.deployment
     checker = Checker.for_cell(deployment, prepared.samples)
     clock = MonotonicClock()
     meter = HandleMeter(effort, deployment.batching.batch_size, checker, clock, tell)
     look_ns = watch.look_now()
-    endpoint.send(FullBatches(deployment.batching.batch_size), prepared.samples, meter.more, clock)
+    target.send(FullBatches(deployment.batching.batch_size), prepared.samples, meter.more, clock)
     telemetry = watch.since(look_ns)
     pids = [pid for pid in meter.seconds[Phase.HANDLE]]  # noqa: C416 - reads as what it is
     return Run(

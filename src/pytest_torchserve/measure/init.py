@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
     from pytest_torchserve.inputs.prepared import Prepared
     from pytest_torchserve.loadgen.response import Response
+    from pytest_torchserve.loadgen.target import ScalableTarget
     from pytest_torchserve.loadgen.trace import Trace
     from pytest_torchserve.model import Sample
     from pytest_torchserve.telemetry.monitor import Watch
-    from pytest_torchserve.torchserve.endpoint import Endpoint
 
 _PROBED = (Phase.LOAD_MODEL, Phase.TO_DEVICE, Phase.WARM_UP)
 
 
-def measure_init(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell: Tell, watch: Watch) -> Run:
+def measure_init(target: ScalableTarget, prepared: Prepared, effort: Effort, tell: Tell, watch: Watch) -> Run:
     """Start `effort.init_rounds` workers, each a new process, each alone. The last one stays.
 
     `total` runs from the scale request to its answer, which TorchServe gives when the worker is ready; `load_model`,
@@ -37,13 +37,13 @@ def measure_init(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell: T
     sender sees it. The page cache is warm from the second round on, and from the first where the archive was just
     unpacked.
     """
-    checker = Checker.for_cell(endpoint.deployment, prepared.samples)
+    checker = Checker.for_cell(target.deployment, prepared.samples)
     seconds: dict[Phase, dict[int, tuple[float, ...]]] = {phase: {} for phase in INIT_PHASES}
     resident, gpu_bytes = None, 0
     look_ns = watch.look_now()
     for round_ in range(effort.init_rounds):
         tell(f"round {round_ + 1} of {effort.init_rounds}", round_ / effort.init_rounds)
-        start = start_worker(endpoint, prepared.samples, checker.check)
+        start = start_worker(target, prepared.samples, checker.check)
         if start is None:
             break
         pid = start.trace.pid
@@ -64,7 +64,7 @@ def measure_init(endpoint: Endpoint, prepared: Prepared, effort: Effort, tell: T
         validity.strangers(telemetry),
     )
     return Run(
-        cell=Cell("init", endpoint.deployment),
+        cell=Cell("init", target.deployment),
         workers=1,
         seconds={phase: by_process for phase, by_process in seconds.items() if by_process},
         checked=len(seconds[Phase.TOTAL]),
@@ -94,25 +94,25 @@ class Start:
 
 
 def start_worker(
-    endpoint: Endpoint, samples: Sequence[Sample], check: Callable[[Response], Trace | None]
+    target: ScalableTarget, samples: Sequence[Sample], check: Callable[[Response], Trace | None]
 ) -> Start | None:
     """End the workers there are, start one, and ask it once; None where its answer cannot be taken.
 
     Raises:
         MeasurementError: somebody else asked it first.
     """
-    if endpoint.workers():
-        endpoint.scale(0)
+    if target.workers():
+        target.scale(0)
     start_ns = time.monotonic_ns()
-    total_s = (endpoint.scale(1) - start_ns) / 1e9
-    first = _first_answer(endpoint, samples)
+    total_s = (target.scale(1) - start_ns) / 1e9
+    first = _first_answer(target, samples)
     trace = check(first)
     if trace is None:
         return None
     if trace.batch != 1:
         raise MeasurementError(
             wanted="the first batch of a new worker",
-            found=f"batch {trace.batch}: something else sent requests to {endpoint.name}",
+            found=f"batch {trace.batch}: something else sent requests to {target.name}",
             do="leave the server to this session",
         )
     init = trace.init_s
@@ -125,12 +125,12 @@ def start_worker(
     return Start(seconds, trace)
 
 
-def _first_answer(endpoint: Endpoint, samples: Sequence[Sample]) -> Response:
+def _first_answer(target: ScalableTarget, samples: Sequence[Sample]) -> Response:
     answers: list[Response] = []
 
     def more(responses: Sequence[Response]) -> bool:
         answers.extend(responses)
         return False
 
-    endpoint.send(FullBatches(1), samples, more, MonotonicClock())
+    target.send(FullBatches(1), samples, more, MonotonicClock())
     return answers[0]

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
     from pytest_torchserve.inputs.prepared import Prepared
     from pytest_torchserve.loadgen.response import Response
+    from pytest_torchserve.loadgen.target import Target
     from pytest_torchserve.measure.handle import Tell
     from pytest_torchserve.measure.run import Cell, Effort
     from pytest_torchserve.measure.traffic import Sent
     from pytest_torchserve.telemetry.monitor import Telemetry, Watch
-    from pytest_torchserve.torchserve.endpoint import Target
 
 _GUESS_S = 3.0
 _GUESS_SHARE = 0.5

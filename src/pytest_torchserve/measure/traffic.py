@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from pytest_torchserve.loadgen.clock import Clock
     from pytest_torchserve.loadgen.load import TimedLoad
     from pytest_torchserve.loadgen.response import Response
+    from pytest_torchserve.loadgen.target import Target
     from pytest_torchserve.loadgen.trace import Trace
     from pytest_torchserve.measure.batches import Batches
     from pytest_torchserve.measure.handle import Tell
     from pytest_torchserve.telemetry.monitor import Telemetry, Watch
-    from pytest_torchserve.torchserve.endpoint import Target
 
 DRAIN_S = 30.0
 """So long after the last departure answers are waited for; what is missing then counts as unanswered."""
@@ -157,11 +157,11 @@ def measure_load(target: Target, prepared: Prepared, cell: Cell, tell: Tell, wat
     """Put the deployment under the cell's load and account for every request."""
     assert cell.load is not None  # noqa: S101 - this kind of cell has one
     warm_up(target, prepared)
-    mark, look_ns = target.mark(), watch.look_now()
+    log_offset, look_ns = target.log_offset(), watch.look_now()
     sent = send(target, prepared, cell, cell.load, tell)
     telemetry = watch.since(look_ns)
-    tickets = target.tickets(mark, sent.request_ids)
-    gathered = batches(sent.traces, tickets, target.batch_size)
+    frontend_times = target.frontend_times(log_offset, sent.request_ids)
+    gathered = batches(sent.traces, frontend_times, target.batch_size)
     seconds = by_process(sent.timed)
     return Run(
         cell=cell,
@@ -187,7 +187,7 @@ def measure_load(target: Target, prepared: Prepared, cell: Cell, tell: Tell, wat
             offered_per_s=cell.load.rate_per_s if isinstance(cell.load, OpenLoop) else None,
             lateness=stats.quantiles([(r.sent_ns - r.scheduled_ns) / 1e9 for r in sent.responses]),
             latency=stats.quantiles([r.latency_s for r, _ in sent.timed]),
-            waterfall=waterfall(sent.timed, tickets, same_host=target.same_host),
+            waterfall=waterfall(sent.timed, frontend_times, same_host=target.same_host),
             batches=gathered,
         ),
     )

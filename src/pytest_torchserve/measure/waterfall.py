@@ -12,9 +12,9 @@ from pytest_torchserve import stats
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pytest_torchserve.loadgen.frontend_times import FrontendTimes
     from pytest_torchserve.loadgen.response import Response
     from pytest_torchserve.loadgen.trace import Trace
-    from pytest_torchserve.torchserve.request_log import Ticket
 
 
 class Stage(StrEnum):
@@ -55,7 +55,7 @@ def share_a_clock(pairs: Sequence[tuple[Response, Trace]]) -> bool:
 
 
 def stages(
-    response: Response, trace: Trace | None, ticket: Ticket | None, *, one_clock: bool = True
+    response: Response, trace: Trace | None, frontend: FrontendTimes | None, *, one_clock: bool = True
 ) -> dict[Stage, float]:
     """One request's latency in seconds, stage by stage; they add up to it.
 
@@ -68,7 +68,7 @@ def stages(
         sent_ns = min(sent_ns, trace.start_ns)
     found = {Stage.LATE: response.begun_ns - response.scheduled_ns, Stage.SEND: sent_ns - response.begun_ns}
     if trace is not None and one_clock:
-        found |= _frontend(sent_ns, trace, ticket)
+        found |= _frontend(sent_ns, trace, frontend)
         found[Stage.RETURN] = response.done_ns - trace.end_ns
     in_s = {stage: ns / 1e9 for stage, ns in found.items()}
     if trace is not None:
@@ -77,13 +77,13 @@ def stages(
     return {stage: in_s[stage] for stage in Stage if stage in in_s}
 
 
-def _frontend(sent_ns: int, trace: Trace, ticket: Ticket | None) -> dict[Stage, int]:
+def _frontend(sent_ns: int, trace: Trace, frontend: FrontendTimes | None) -> dict[Stage, int]:
     """From the sender to the handler. The frontend writes its lines some microseconds late: kept in order."""
-    if ticket is None:
+    if frontend is None:
         return {Stage.FRONTEND: trace.start_ns - sent_ns}
-    arrived_ns = min(max(ticket.arrived_ns, sent_ns), trace.start_ns)
-    left_ns = min(max(ticket.left_ns, arrived_ns), trace.start_ns)
-    taken_ns = min(max(ticket.taken_ns, arrived_ns), left_ns)
+    arrived_ns = min(max(frontend.arrived_ns, sent_ns), trace.start_ns)
+    left_ns = min(max(frontend.left_ns, arrived_ns), trace.start_ns)
+    taken_ns = min(max(frontend.taken_ns, arrived_ns), left_ns)
     return {
         Stage.RECEIVE: arrived_ns - sent_ns,
         Stage.QUEUE: taken_ns - arrived_ns,
@@ -127,7 +127,10 @@ class Waterfall:
 
 
 def waterfall(
-    timed: Sequence[tuple[Response, Trace | None]], tickets: Mapping[str, Ticket], *, same_host: bool = True
+    timed: Sequence[tuple[Response, Trace | None]],
+    frontend_times: Mapping[str, FrontendTimes],
+    *,
+    same_host: bool = True,
 ) -> Waterfall | None:
     """The waterfall of these requests; None for none.
 
@@ -139,7 +142,7 @@ def waterfall(
     pairs = [(response, trace) for response, trace in timed if trace is not None]
     one_clock = same_host and share_a_clock(pairs)
     rows = [
-        stages(response, trace, tickets.get(trace.request_id) if trace else None, one_clock=one_clock)
+        stages(response, trace, frontend_times.get(trace.request_id) if trace else None, one_clock=one_clock)
         for response, trace in timed
     ]
     rows.sort(key=lambda row: sum(row.values()))

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from pytest_torchserve.deployment import Deployment
     from pytest_torchserve.inputs.prepared import Prepared
     from pytest_torchserve.loadgen.locust import Swarm
+    from pytest_torchserve.loadgen.target import Engine, Target
     from pytest_torchserve.measure import Cell, Effort, Run
     from pytest_torchserve.model import Model
-    from pytest_torchserve.torchserve.endpoint import Engine, Target
 
 
 class Session:

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from pytest_torchserve.loadgen.address import Address
     from pytest_torchserve.loadgen.clock import Clock
+    from pytest_torchserve.loadgen.frontend_times import FrontendTimes
     from pytest_torchserve.loadgen.load import Load, More
-    from pytest_torchserve.torchserve.endpoint import Engine
-    from pytest_torchserve.torchserve.request_log import Ticket
+    from pytest_torchserve.loadgen.target import Engine
 
 _ANSWER = ".answer.json"
 _CONTENT_TYPES = {".json": "application/json", ".txt": "text/plain"}
@@ -68,7 +68,7 @@ class AttachedEndpoint:
         with self._ledger.span(Account.IN_FLIGHT):
             self._engine(self._address, self.path, samples, load, more, clock)
 
-    def mark(self) -> int:
+    def log_offset(self) -> int:
         """Its log is out of reach."""
         return 0
 
@@ -82,7 +82,7 @@ class AttachedEndpoint:
         """Unless the engine knows better."""
         return getattr(self._engine, "one_clock", True)
 
-    def tickets(self, mark: int, wanted: AbstractSet[str]) -> Mapping[str, Ticket]:  # noqa: ARG002 - the shape of a target
+    def frontend_times(self, log_offset: int, wanted: AbstractSet[str]) -> Mapping[str, FrontendTimes]:  # noqa: ARG002 - the shape of a target
         """Its log is out of reach."""
         return {}
 

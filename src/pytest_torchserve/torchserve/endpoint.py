@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from pytest_torchserve._util.ledger import Account, Ledger
 from pytest_torchserve._util.wait import wait_until
 from pytest_torchserve.errors import ManagementError, ServerError, WorkerError
 from pytest_torchserve.loadgen import sender
+from pytest_torchserve.loadgen.target import Worker
 from pytest_torchserve.torchserve import archive
 from pytest_torchserve.torchserve.worker_log import worker_traceback
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from collections.abc import Set as AbstractSet
 
     from pytest_torchserve.deployment import Deployment
-    from pytest_torchserve.loadgen.address import Address
     from pytest_torchserve.loadgen.clock import Clock
+    from pytest_torchserve.loadgen.frontend_times import FrontendTimes
     from pytest_torchserve.loadgen.load import Load, More
+    from pytest_torchserve.loadgen.target import Engine
     from pytest_torchserve.model import Sample
-    from pytest_torchserve.torchserve.request_log import Ticket
     from pytest_torchserve.torchserve.server import Server
 
 SCALE_TIMEOUT_S = 300.0
@@ -30,59 +30,7 @@ RESPONSE_TIMEOUT_S = 300
 _GONE_S = 60.0
 _LOG_S = 3.0
 _READY_S = 30.0
-_TICKET_S = 2.0
-
-
-class Engine(Protocol):
-    """Sends one load to one path of one server: this process (`sender.send`), or many."""
-
-    def __call__(
-        self, address: Address, path: str, samples: Sequence[Sample], load: Load, more: More, clock: Clock
-    ) -> None:
-        """Drive the load to its end; `more` is shown every response once."""
-
-
-class Target(Protocol):
-    """What can be put under load: an `Endpoint` of ours, or one that someone else runs."""
-
-    @property
-    def batch_size(self) -> int | None:
-        """As registered; None where nobody tells."""
-
-    @property
-    def worker_count(self) -> int:
-        """How many workers it has; 0 where nobody tells."""
-
-    @property
-    def probed(self) -> bool:
-        """Whether every answer must carry the probe's headers."""
-
-    def send(self, load: Load, samples: Sequence[Sample], more: More, clock: Clock) -> None:
-        """Put it under load."""
-
-    @property
-    def owned(self) -> bool:
-        """Whether its processes are the session's, and not to be taken for strangers."""
-
-    @property
-    def same_host(self) -> bool:
-        """Whether all who send share this host's clock."""
-
-    def mark(self) -> int:
-        """A place in the server's log of requests."""
-
-    def tickets(self, mark: int, wanted: AbstractSet[str]) -> Mapping[str, Ticket]:
-        """What that log says since the mark, by request id; nothing where it is out of reach."""
-
-
-@dataclass(frozen=True, slots=True)
-class Worker:
-    """One worker as TorchServe describes it."""
-
-    id: str
-    pid: int
-    status: str
-    gpu: str
+_FRONTEND_TIMES_S = 2.0
 
 
 class Endpoint:
@@ -220,10 +168,7 @@ class Endpoint:
 
     def workers(self) -> list[Worker]:
         """Its workers, ready or not."""
-        return [
-            Worker(id=w["id"], pid=int(w["pid"]), status=w["status"], gpu=str(w.get("gpuUsage", "")))
-            for w in self.describe()["workers"]
-        ]
+        return [Worker(pid=int(worker["pid"]), status=worker["status"]) for worker in self.describe()["workers"]]
 
     @property
     def batch_size(self) -> int:
@@ -240,7 +185,7 @@ class Endpoint:
         with self._ledger.span(Account.IN_FLIGHT):
             self.engine(self.server.address, self.path, samples, load, more, clock)
 
-    def mark(self) -> int:
+    def log_offset(self) -> int:
         """A place in the server's log of requests."""
         return self.server.request_log_size()
 
@@ -254,15 +199,15 @@ class Endpoint:
         """Unless the engine knows better."""
         return getattr(self.engine, "one_clock", True)
 
-    def tickets(self, mark: int, wanted: AbstractSet[str]) -> dict[str, Ticket]:
-        """What that log says since the mark, by request id: of an answer the last line is written after it left."""
-        found: dict[str, Ticket] = {}
+    def frontend_times(self, log_offset: int, wanted: AbstractSet[str]) -> dict[str, FrontendTimes]:
+        """What that log says since that place, by request id: of an answer the last line is written after it left."""
+        found: dict[str, FrontendTimes] = {}
 
         def whole() -> bool:
-            found.update(self.server.tickets(mark))
+            found.update(self.server.frontend_times(log_offset))
             return wanted <= found.keys()
 
-        wait_until(whole, timeout_s=_TICKET_S)
+        wait_until(whole, timeout_s=_FRONTEND_TIMES_S)
         return found
 
     def close(self) -> None:

@@ -14,8 +14,9 @@ log4j2 stamps each line with `System.nanoTime()`, which is `CLOCK_MONOTONIC` on 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from pytest_torchserve.loadgen.frontend_times import FrontendTimes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,24 +28,9 @@ WANTED = "(get first job|Sending response for jobId|ts_inference_latency_mic|ts_
 _VALUE = re.compile(r"Microseconds:([0-9.E+-]+)")
 
 
-@dataclass(slots=True)
-class Ticket:
-    """One request's way through the frontend, in monotonic nanoseconds.
-
-    Attributes:
-        arrived_ns: when the frontend had read it and made a job of it.
-        taken_ns: when an idle worker took the first request of its batch; the batch began to fill.
-        left_ns: when its batch was full, or had waited for max_batch_delay, and left for the worker.
-    """
-
-    arrived_ns: int
-    taken_ns: int
-    left_ns: int
-
-
-def parse(text: str) -> dict[str, Ticket]:
-    """Tickets by request id. A request whose lines are not all there (yet) has none."""
-    found: dict[str, Ticket] = {}
+def parse(text: str) -> dict[str, FrontendTimes]:
+    """The times by request id. A request whose lines are not all there (yet) has none."""
+    found: dict[str, FrontendTimes] = {}
     taken_ns: dict[str, int] = {}
     answering: dict[str, tuple[str, int]] = {}
     arrived_ns: dict[str, int] = {}
@@ -65,13 +51,13 @@ def parse(text: str) -> dict[str, Ticket]:
                 arrived_ns[thread] = answered_ns - ns
             elif thread in arrived_ns:
                 arrived = arrived_ns[thread]
-                found[request_id] = Ticket(arrived, taken_ns.get(thread, arrived), arrived + ns)
+                found[request_id] = FrontendTimes(arrived, taken_ns.get(thread, arrived), arrived + ns)
                 del answering[thread]
     return found
 
 
-def read(path: Path, start: int = 0) -> dict[str, Ticket]:
-    """Tickets from byte `start` of a log on; none where there is no such file."""
+def read(path: Path, start: int = 0) -> dict[str, FrontendTimes]:
+    """The times from byte `start` of a log on; none where there is no such file."""
     try:
         with path.open("rb") as file:
             file.seek(start)

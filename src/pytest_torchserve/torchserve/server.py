@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from pytest_torchserve._util import mask
+from pytest_torchserve._util.wait import wait_until
 from pytest_torchserve.errors import ServerError
 from pytest_torchserve.loadgen.address import Address
 from pytest_torchserve.torchserve import process, request_log, settings
@@ -18,6 +19,7 @@ from pytest_torchserve.torchserve.management import Management
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pytest_torchserve.loadgen.frontend_times import FrontendTimes
     from pytest_torchserve.torchserve.java import Java
 
 START_TIMEOUT_S = 120.0
@@ -78,7 +80,7 @@ class Server:
                 }
             )
             self._launch(ports)
-            process.wait_until(functools.partial(self._settled, ports), timeout_s=START_TIMEOUT_S)
+            wait_until(functools.partial(self._settled, ports), timeout_s=START_TIMEOUT_S)
             if self._healthy(ports):
                 break
             tail, code = self.log_tail(), self._process.exit_code()
@@ -191,7 +193,7 @@ class Server:
         """How many bytes the frontend has written about requests."""
         return _size(self.folder / "logs" / request_log.FILE)
 
-    def tickets(self, start: int = 0) -> dict[str, request_log.Ticket]:
+    def frontend_times(self, start: int = 0) -> dict[str, FrontendTimes]:
         """What the frontend wrote about requests, from byte `start` of its log on, by request id."""
         return request_log.read(self.folder / "logs" / request_log.FILE, start)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pytest_torchserve.loadgen.frontend_times import FrontendTimes
 from pytest_torchserve.torchserve import request_log
-from pytest_torchserve.torchserve.request_log import Ticket
 
 LINES = """\
 1000000 W-9000-a get first job: one
@@ -23,9 +23,9 @@ LINES = """\
 def test_tickets_are_joined_by_thread_and_id():
     """Two workers' lines are mixed; the second request of a batch shares its first job, not its own times."""
     assert request_log.parse(LINES) == {
-        "one": Ticket(arrived_ns=500_000, taken_ns=1_000_000, left_ns=1_700_500),
-        "two": Ticket(arrived_ns=0, taken_ns=1_500_000, left_ns=2_000_000),
-        "three": Ticket(arrived_ns=1_090_000, taken_ns=1_000_000, left_ns=1_190_000),
+        "one": FrontendTimes(arrived_ns=500_000, taken_ns=1_000_000, left_ns=1_700_500),
+        "two": FrontendTimes(arrived_ns=0, taken_ns=1_500_000, left_ns=2_000_000),
+        "three": FrontendTimes(arrived_ns=1_090_000, taken_ns=1_000_000, left_ns=1_190_000),
     }
 
 

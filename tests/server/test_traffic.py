@@ -21,8 +21,8 @@ from pytest_torchserve.loadgen.trace import Trace
 from pytest_torchserve.measure.batches import batches
 from pytest_torchserve.measure.waterfall import Stage, stages, waterfall
 
-SERVED = Path(__file__).parent / "served"
-ROOT = Path(__file__).parent.parent.parent
+SERVED = Path(__file__).parents[1] / "served"
+ROOT = Path(__file__).parents[2]
 SLEPT_S = {Stage.PREPROCESS: 0.003, Stage.INFERENCE: 0.020, Stage.POSTPROCESS: 0.001}
 
 LOAD = """
@@ -45,34 +45,34 @@ def plain(name):
 
 
 def put(endpoint, load, samples):
-    """All responses with their traces, and the tickets that the server wrote of them."""
+    """All responses with their traces, and the frontend_times that the server wrote of them."""
     responses = []
 
     def more(fresh):
         responses.extend(fresh)
         return not isinstance(load, FullBatches)
 
-    mark = endpoint.mark()
+    log_offset = endpoint.log_offset()
     endpoint.send(load, samples, more, MonotonicClock())
     pairs = [(response, Trace.of(response)) for response in responses]
     wanted = {trace.request_id for _, trace in pairs}
-    tickets = endpoint.tickets(mark, wanted)
-    assert tickets.keys() == wanted
-    return pairs, tickets
+    frontend_times = endpoint.frontend_times(log_offset, wanted)
+    assert frontend_times.keys() == wanted
+    return pairs, frontend_times
 
 
 def test_the_waterfall_of_a_sleeper(ts_deploy, ts_prepared):
-    """Every request has its ticket; the stages are those that were slept, and next to nothing is unattributed."""
+    """Every request has its frontend; the stages are those that were slept, and next to nothing is unattributed."""
     model = plain("sleeper")
     endpoint = ts_deploy(model)
     samples = ts_prepared(model).samples
     put(endpoint, FullBatches(1), samples)
-    pairs, tickets = put(endpoint, ConstantRate(20, 2.0), samples)
-    assert len(pairs) == len(tickets) == 40
-    fall = waterfall(pairs, tickets)
+    pairs, frontend_times = put(endpoint, ConstantRate(20, 2.0), samples)
+    assert len(pairs) == len(frontend_times) == 40
+    fall = waterfall(pairs, frontend_times)
     assert fall.caveat == ""
     assert fall.attributed_p50 > 0.99
-    rows = [stages(response, trace, tickets[trace.request_id]) for response, trace in pairs]
+    rows = [stages(response, trace, frontend_times[trace.request_id]) for response, trace in pairs]
     for stage, slept_s in SLEPT_S.items():
         assert statistics.median(row[stage] for row in rows) >= slept_s
     handled_s = statistics.median(sum(row[stage] for stage in SLEPT_S) for row in rows)
@@ -85,12 +85,12 @@ def test_a_queue_is_told_apart_from_a_batch_that_fills(ts_deploy, ts_prepared):
     model = plain("napper")
     endpoint = ts_deploy(model, batch_size=2, max_batch_delay_ms=600)
     samples = ts_prepared(model).samples[:3]
-    pairs, tickets = put(endpoint, FullBatches(3), samples)
+    pairs, frontend_times = put(endpoint, FullBatches(3), samples)
     third = max(pairs, key=lambda pair: pair[1].batch)
-    row = stages(*third, tickets[third[1].request_id])
+    row = stages(*third, frontend_times[third[1].request_id])
     assert 0.8 <= row[Stage.QUEUE] / third[1].phases_s["handle"] <= 1.5
     assert 1.0 <= row[Stage.FILL] / 0.6 <= 1.5
-    found = batches([trace for _, trace in pairs], tickets, 2)
+    found = batches([trace for _, trace in pairs], frontend_times, 2)
     assert found.sizes == {1: 1, 2: 1}
     assert found.cut == 1
     assert max(found.fill_wait_s) == pytest.approx(row[Stage.FILL])
@@ -239,12 +239,12 @@ def test_locust_and_the_built_in_sender_agree(ts_deploy, ts_prepared):
     with Swarm(2) as swarm:
         for engine, name in [(sender.send, "built in"), (swarm, "locust")] * 2:
             endpoint.engine = engine
-            pairs, tickets = put(endpoint, load, samples)
+            pairs, frontend_times = put(endpoint, load, samples)
             assert all(response.error is None for response, _ in pairs)
             first_ns = min(response.scheduled_ns for response, _ in pairs)
             schedules.append(sorted(response.scheduled_ns - first_ns for response, _ in pairs))
             medians[name].append(statistics.median(response.latency_s for response, _ in pairs))
-            assert waterfall(pairs, tickets).attributed_p50 > 0.99
+            assert waterfall(pairs, frontend_times).attributed_p50 > 0.99
         assert swarm.one_clock
     endpoint.engine = sender.send
     assert all(schedule == schedules[0] for schedule in schedules)

@@ -10,7 +10,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def sessions(target):
@@ -37,19 +37,20 @@ def test_every_test_is_in_one_session():
     assert len(told) == 3
     unit, smoke, rest = (collected(*args) for args in told)
     assert Counter(unit + smoke + rest) == Counter(collected("-m", "cpu or not gpu", "--ts-quick"))
-    assert all(test.startswith("tests/harness/") for test in unit)
+    assert all(test.startswith("tests/unit/") for test in unit)
 
 
 NEW_TESTS = {
-    "harness/test_real_new.py": "def test_session(): pass",
-    "harness/test_new.py": "def test_unit(): pass\ndef test_server(ts_deploy): pass",
+    "server/test_new.py": "def test_session(): pass",
+    "unit/test_new.py": "def test_unit(): pass\ndef test_server(ts_deploy): pass",
     "test_new.py": "def test_device(ts_device): pass\ndef test_bare(): pass",
 }
 
 
-def test_a_new_test_is_sorted_by_file_and_fixture(suite):
+def test_a_new_test_is_sorted_by_folder_and_fixture(suite):
     """What is added beside the others needs no marker of its own."""
-    (suite.path / "tests" / "harness").mkdir(parents=True)
+    for folder in ("unit", "server"):
+        (suite.path / "tests" / folder).mkdir(parents=True)
     (suite.path / "tests" / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())
     (suite.path / "pytest.ini").write_text((ROOT / "pytest.ini").read_text())
     for name, text in NEW_TESTS.items():

@@ -1,4 +1,4 @@
-"""What the tests of the harness share."""
+"""The fixtures that the unit tests and the tests on a real server share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pytest_torchserve.loadgen.load import ClosedLoop, FullBatches
 from pytest_torchserve.loadgen.response import Failure, Response
 from pytest_torchserve.model import Model, Sample
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[1]
 
 
 def _make_response(
@@ -117,11 +117,11 @@ class _Queue:
             scheduled_s=at_s, sent_s=at_s + self._late_s, done_s=done_s + self._late_s, answer=answer, **busy
         )
 
-    def mark(self):
+    def log_offset(self):
         """No log."""
         return 0
 
-    def tickets(self, mark, wanted):
+    def frontend_times(self, log_offset, wanted):
         """No log."""
         return {}
 

@@ -28,8 +28,8 @@ from pytest_torchserve.torchserve.endpoint import Endpoint
 from pytest_torchserve.torchserve.server import Server
 from pytest_torchserve.torchserve.settings import ServerSettings
 
-SERVED = Path(__file__).parent / "served"
-ROOT = Path(__file__).parent.parent.parent
+SERVED = Path(__file__).parents[1] / "served"
+ROOT = Path(__file__).parents[2]
 
 
 def plain(name):

@@ -143,9 +143,9 @@ def attributed(deployed: Deployed, rate_per_s: float, duration_s: float) -> dict
     """How much of the median request's latency the waterfall explains, measured as `measure_load` does."""
     endpoint, prepared = deployed.endpoint, deployed.prepared
     traffic.warm_up(endpoint, prepared)
-    mark, load = endpoint.mark(), ConstantRate(rate_per_s, duration_s)
+    log_offset, load = endpoint.log_offset(), ConstantRate(rate_per_s, duration_s)
     sent = traffic.send(endpoint, prepared, Cell("load", deployed.deployment, load), load, _quiet)
-    found = waterfall(sent.timed, endpoint.tickets(mark, sent.request_ids))
+    found = waterfall(sent.timed, endpoint.frontend_times(log_offset, sent.request_ids))
     if found is None or len(sent.timed) < len(sent.responses):
         raise MeasurementError(
             wanted=f"right answers from {endpoint.name}",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_torchserve.loadgen.frontend_times import FrontendTimes
 from pytest_torchserve.loadgen.trace import Trace
 from pytest_torchserve.measure.batches import batches
 from pytest_torchserve.measure.waterfall import Stage, stages, waterfall
-from pytest_torchserve.torchserve.request_log import Ticket
 
 MS = 1_000_000
 
@@ -33,7 +33,7 @@ def in_ms(found):
 def test_every_edge_is_known(request_of):
     """With the frontend's own times: they add up, and only the handler's glue is unattributed."""
     response = request_of()
-    found = stages(response, Trace.of(response), Ticket(4 * MS, 6 * MS, 9 * MS))
+    found = stages(response, Trace.of(response), FrontendTimes(4 * MS, 6 * MS, 9 * MS))
     assert in_ms(found) == {
         "late": 1, "send": 1, "receive": 2, "queue": 2, "fill wait": 3, "dispatch": 1,
         "preprocess": 1, "inference": 3, "postprocess": 0.5, "unattributed": 0.5, "return": 3,
@@ -44,14 +44,14 @@ def test_every_edge_is_known(request_of):
 def test_one_that_joined_a_batch_late_did_not_queue(request_of):
     """Its batch had begun to fill before it came: all of its wait is for the batch."""
     response = request_of()
-    found = stages(response, Trace.of(response), Ticket(arrived_ns=7 * MS, taken_ns=3 * MS, left_ns=9 * MS))
+    found = stages(response, Trace.of(response), FrontendTimes(arrived_ns=7 * MS, taken_ns=3 * MS, left_ns=9 * MS))
     assert in_ms(found) | {"queue": 0, "fill wait": 2} == in_ms(found)
 
 
 def test_the_log_may_be_a_little_off(request_of):
     """Its lines are written some microseconds late: no stage is ever negative, and the sum stays."""
     response = request_of()
-    found = stages(response, Trace.of(response), Ticket(arrived_ns=MS, taken_ns=40 * MS, left_ns=11 * MS))
+    found = stages(response, Trace.of(response), FrontendTimes(arrived_ns=MS, taken_ns=40 * MS, left_ns=11 * MS))
     assert min(found.values()) >= 0
     assert sum(found.values()) == pytest.approx(response.latency_s)
 
@@ -61,7 +61,7 @@ def test_a_sender_that_looked_late_at_its_clock(request_of):
     response = request_of()._replace(sent_ns=11 * MS)
     trace = Trace.of(response)
     assert waterfall([(response, trace)] * 10, {}).one_clock
-    found = stages(response, trace, Ticket(4 * MS, 6 * MS, 9 * MS))
+    found = stages(response, trace, FrontendTimes(4 * MS, 6 * MS, 9 * MS))
     assert min(found.values()) >= 0
     assert sum(found.values()) == pytest.approx(response.latency_s)
 
@@ -111,8 +111,8 @@ def test_batches_are_counted_once(make_response):
         for pid, batch, size in [(1, 1, 4), (1, 2, 2), (2, 1, 1)]
         for index in range(size)
     ]
-    tickets = {trace.request_id: Ticket(0, MS, (1 + trace.batch_size) * MS) for trace in traces}
-    found = batches(traces, tickets, 4)
+    frontend_times = {trace.request_id: FrontendTimes(0, MS, (1 + trace.batch_size) * MS) for trace in traces}
+    found = batches(traces, frontend_times, 4)
     assert found.sizes == {1: 1, 2: 1, 4: 1}
     assert found.mean_size == pytest.approx(7 / 3)
     assert found.cut == 2

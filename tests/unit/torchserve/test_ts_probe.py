@@ -124,7 +124,7 @@ def test_the_probe_tells_what_it_costs(serve):
     assert "empty" not in told.phases_s.keys() | told.init_s.keys()
 
 
-WARMING_HANDLER = (Path(__file__).parent / "served" / "warming.py").read_text()
+WARMING_HANDLER = (Path(__file__).parents[2] / "served" / "warming.py").read_text()
 
 
 def test_a_warm_up_is_a_part_of_the_start(serve):

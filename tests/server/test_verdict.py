@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 NOOP = ("tests/test_handle.py", "-k", "noop and cpu and b16", "--ts-batch-sizes=16")
 
 

@@ -131,8 +131,8 @@ class Played:
 def world(monkeypatch, make_response, make_sample, cat):
     """`world(seconds)` gives (prepared, told, make endpoint): five cats, batches of two, and one fake clock."""
     clock = FakeClock()
-    for module in ("paired", "apart", "init"):
-        monkeypatch.setattr(f"pytest_torchserve.measure.{module}.MonotonicClock", lambda: clock)
+    for module in ("compare.paired", "compare.apart", "measure.init"):
+        monkeypatch.setattr(f"pytest_torchserve.{module}.MonotonicClock", lambda: clock)
     monkeypatch.setattr("pytest_torchserve.measure.init.time.monotonic_ns", clock.now_ns)
 
     def world_(seconds=30.0):

@@ -21,7 +21,7 @@ from replay import MATRIX, PLANTS, PROCESSES, bias_lines, false_alarms, paired_o
 
 from pytest_torchserve.phase import Phase
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 OUT = ROOT / "build" / "bench"
 CELL = ("-k", "resnet56 and cpu and b16", "--ts-batch-sizes=16")
 NOOP_CELL = ("-k", "noop and cpu and b1", "--ts-batch-sizes=1")

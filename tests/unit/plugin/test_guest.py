@@ -43,7 +43,10 @@ raise SystemExit(code)
 HEAVY = ("torch", "numpy", "scipy", "requests", "rich", "psutil", "httptools", "uvloop", "filelock", "asyncio", "ssl")
 """What this project stands on; pytest and pytest-benchmark load none of it."""
 
-LIGHT = {"deployment", "environment", "errors", "fixtures", "hooks", "ledger", "model", "option_table", "plugin"}
+LIGHT = {
+    *("deployment", "environment", "errors", "model", "_util", "_util.ledger"),
+    *("plugin", "plugin.fixtures", "plugin.hooks", "plugin.option_table"),
+}
 """All of ours that is loaded for a project that does not use it."""
 
 

@@ -1,4 +1,4 @@
-"""Our load sender against other clients: `python benchmarks/sender.py`, or `make bench-sender`.
+"""Our load sender against other clients: `python tools/qualify/sender.py`, or `make bench-sender`.
 
 One TorchServe, one run, every client in turn: wrk, ab, hey, Locust and requests ask the `noop` model with the same
 bytes, each right beside our sender, in an order drawn anew for every round. What is told is the median over the

@@ -14,11 +14,11 @@ import pytest
 
 from pytest_torchserve.phase import INIT_PHASES
 
-WARMING_SLEEP_S = runpy.run_path(str(Path(__file__).parent / "served" / "warming.py"))["SLEEP_S"]
+WARMING_SLEEP_S = runpy.run_path(str(Path(__file__).parents[1] / "served" / "warming.py"))["SLEEP_S"]
 """What the handler in `served/warming.py` sleeps."""
 
-ROOT = Path(__file__).parent.parent.parent
-SERVED = Path(__file__).parent / "served"
+ROOT = Path(__file__).parents[2]
+SERVED = Path(__file__).parents[1] / "served"
 
 HANDLE = """
 import pytest

@@ -17,7 +17,7 @@ from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.traffic import DRAIN_S, Collector, judged
 from pytest_torchserve.phase import Phase
 from pytest_torchserve.report.terminal import closing
-from pytest_torchserve.session.session import journal
+from pytest_torchserve.session import journal
 from pytest_torchserve.telemetry.monitor import Telemetry
 
 

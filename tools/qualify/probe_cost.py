@@ -1,4 +1,4 @@
-"""What the probe adds to a batch: `python benchmarks/probe_cost.py`.
+"""What the probe adds to a batch: `python tools/qualify/probe_cost.py`.
 
 A handler that does nothing, bare and behind the probe, in turn, with TorchServe's own Context and its encoding of
 the answer: what the probe's headers cost on the wire is in it. Prints microseconds a batch, medians.

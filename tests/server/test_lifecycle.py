@@ -18,7 +18,7 @@ import pytest
 
 from pytest_torchserve._util.wait import wait_until
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 
 # TSPERF_ENDINGS=20 runs the full figure by hand; each ends one session.

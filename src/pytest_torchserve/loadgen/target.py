@@ -1,0 +1,85 @@
+"""What measuring needs of a server: the neutral protocol between the load and whoever serves the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from pytest_torchserve.deployment import Deployment
+    from pytest_torchserve.loadgen.address import Address
+    from pytest_torchserve.loadgen.clock import Clock
+    from pytest_torchserve.loadgen.frontend_times import FrontendTimes
+    from pytest_torchserve.loadgen.load import Load, More
+    from pytest_torchserve.model import Sample
+
+
+class Engine(Protocol):
+    """Sends one load to one path of one server: this process (`sender.send`), or many."""
+
+    def __call__(
+        self, address: Address, path: str, samples: Sequence[Sample], load: Load, more: More, clock: Clock
+    ) -> None:
+        """Drive the load to its end; `more` is shown every response once."""
+
+
+class Target(Protocol):
+    """What can be put under load: an `Endpoint` of ours, or one that someone else runs."""
+
+    @property
+    def batch_size(self) -> int | None:
+        """As registered; None where nobody tells."""
+
+    @property
+    def worker_count(self) -> int:
+        """How many workers it has; 0 where nobody tells."""
+
+    @property
+    def probed(self) -> bool:
+        """Whether every answer must carry the probe's headers."""
+
+    def send(self, load: Load, samples: Sequence[Sample], more: More, clock: Clock) -> None:
+        """Put it under load."""
+
+    @property
+    def owned(self) -> bool:
+        """Whether its processes are the session's, and not to be taken for strangers."""
+
+    @property
+    def same_host(self) -> bool:
+        """Whether all who send share this host's clock."""
+
+    def log_offset(self) -> int:
+        """A place in the server's log of requests."""
+
+    def frontend_times(self, log_offset: int, wanted: AbstractSet[str]) -> Mapping[str, FrontendTimes]:
+        """What that log says since that place, by request id; nothing where it is out of reach."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One worker process as its server describes it."""
+
+    pid: int
+    status: str
+
+
+class ScalableTarget(Target, Protocol):
+    """A target whose workers the session starts and ends."""
+
+    @property
+    def name(self) -> str:
+        """The name that the model is registered under."""
+
+    @property
+    def deployment(self) -> Deployment:
+        """What was asked for."""
+
+    def workers(self) -> Sequence[Worker]:
+        """Its workers, ready or not."""
+
+    def scale(self, workers: int) -> int:
+        """Bring it to exactly this many workers; returns when they were ready, in monotonic nanoseconds."""
