@@ -43,7 +43,7 @@ class Repository:
         return self.shell(command + " ".join(f"'{argument}'" for argument in args))
 
     def paired(self):
-        """What the last compared run has to say of its sides; it must have been a good one."""
+        """What the last compared run has to say of its arms; it must have been a good one."""
         lines = map(json.loads, (self.path / "journal.jsonl").read_text().splitlines())
         run = [line for line in lines if line.get("paired")][-1]
         assert (run["wrong"], run["validity"]) == ([], "VALID")
@@ -118,19 +118,19 @@ def test_answers_that_differ_from_the_baselines_fail(repository):
 
 
 def test_what_belongs_to_the_process_is_measured_in_processes(repository):
-    """The candidate sets torch's threads: each side gets processes of its own, and that is said."""
+    """The candidate sets torch's threads: each arm gets processes of its own, and that is said."""
     repository.edit("handlers/noop.py", '"""Nothing to load."""', "import torch\n\n        torch.set_num_threads(1)")
     code, printed = repository.session(*NOOP, "--ts-baseline=HEAD", "--ts-baseline-seconds=20")
-    assert_status_agrees(code, printed)  # two or three processes a side prove little: noop is all noise
+    assert_status_agrees(code, printed)  # two or three processes an arm prove little: noop is all noise
     paired = repository.paired()
     assert paired["by_process"] is True
     assert "torch.num_threads" in paired["differs"]
-    assert "torch.num_threads; so each side had processes of its own" in printed
+    assert "torch.num_threads; so each arm had processes of its own" in printed
     assert len(paired["pairs"]["handle"]) >= 2
 
 
 def test_another_environment_is_another_server(repository):
-    """Two TorchServes, a process a side in each round; both phases of a start and of a batch."""
+    """Two TorchServes, a process an arm in each round; both phases of a start and of a batch."""
     baseline = (f"--ts-baseline=python:{sys.executable}", "--ts-baseline-seconds=15")
     code, printed = repository.session(*NOOP, *baseline)
     assert_status_agrees(code, printed)
@@ -141,7 +141,7 @@ def test_another_environment_is_another_server(repository):
     starts = repository.paired()["pairs"]
     assert set(starts) == {"load_model", "to_device", "spawn_and_import", "total", "first_inference"}
     assert len(starts["total"]) >= 2
-    # Nothing is loaded: a worker's start is the start of its process, on either side.
+    # Nothing is loaded: a worker's start is the start of its process, on either arm.
     for number, (total,) in starts["total"].items():
         (loading,), (spawning,) = starts["load_model"][number], starts["spawn_and_import"][number]
         assert all(load < spawn <= whole for load, spawn, whole in zip(loading, spawning, total, strict=True))

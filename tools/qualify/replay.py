@@ -52,7 +52,7 @@ def paired_of(journals: list[Path], cell: str) -> tuple[Recorded, dict[Phase, fl
 
 
 def bias_lines(name: str, recorded: Recorded) -> list[str]:
-    """Return how far the sides differ from process to process, and what the pairs' own scatter would explain of it.
+    """Return how far the arms differ from process to process, and what the pairs' own scatter would explain of it.
 
     Each line: cell, phase, microseconds, standard deviation of the process medians, that of their pairs, mean, and the
     mean's standard error.
@@ -81,8 +81,8 @@ def _quartiles(values: list[float]) -> float:
 def stretch(recorded: Recorded, pairs: int, rng: random.Random, plant: tuple[Phase, float] | None) -> dict:
     """Return one cell: some of the recorded processes, of each a stretch, and a planted slowdown.
 
-    The sides of the whole cell are swapped by chance. Were they swapped by process, a bias that always favours the same
-    side would look like one that is drawn anew, and no false alarm could show it.
+    The arms of the whole cell are swapped by chance. Were they swapped by process, a bias that always favours the same
+    arm would look like one that is drawn anew, and no false alarm could show it.
     """
     cell: dict = {phase: {} for phase in PHASES}
     processes, swap = len(recorded[Phase.HANDLE]), rng.choice((True, False))
@@ -118,7 +118,7 @@ def among(cell: dict, phase: Phase, rules: Rules) -> Verdict:
 
 
 def threshold_is_crossed(earlier: dict, later: dict, limit: float = 0.05) -> bool:
-    """What `--benchmark-compare-fail=median:5%` says of two runs of the same code: any entry, one side each."""
+    """What `--benchmark-compare-fail=median:5%` says of two runs of the same code: any entry, one arm each."""
     medians = [
         {phase: statistics.median(new for by in cell[phase].values() for _, new in by) for phase in PHASES}
         for cell in (earlier, later)

@@ -1,7 +1,7 @@
 """How often a verdict is right: unchanged code against itself, and planted slowdowns. `make bench-verdict`.
 
-Records pairs of resnet56 at batch 16 and of noop at batch 1 with both sides the same code, on a real TorchServe, in
-many worker processes; says how far the sides differ from process to process; replays some of these processes as cells
+Records pairs of resnet56 at batch 16 and of noop at batch 1 with both arms the same code, on a real TorchServe, in
+many worker processes; says how far the arms differ from process to process; replays some of these processes as cells
 of a given budget, as they are and with a slowdown planted in one phase; asks pytest-benchmark's threshold about the
 same samples; and at last runs twice live, with the same code and with 5% planted in a handler. Writes
 build/bench/verdict.json.

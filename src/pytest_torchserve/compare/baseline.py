@@ -34,7 +34,7 @@ class Baseline:
 
     Attributes:
         words: as the user wrote it, a revision with its commit.
-        kind: whose archives, or whose Python, is the other side.
+        kind: whose archives, or whose Python, is the other arm.
         path: the folder of archives, the folder that the revision's files were written to, or the other Python.
     """
 

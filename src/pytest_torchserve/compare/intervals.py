@@ -1,10 +1,10 @@
 """What pairs of times say about a ratio: its estimate, and the interval around it.
 
-Within a pair both sides met the same machine, so what the machine does in minutes cancels. What is left of
+Within a pair both arms met the same machine, so what the machine does in minutes cancels. What is left of
 log(candidate ÷ baseline) has heavy tails (a disturbed batch takes twice as long), so each process contributes the
 median of its pairs; the estimate is the mean of these medians.
 
-As long as a process lives a side keeps its place in memory, and all of its pairs share the bias that comes of it: a
+As long as a process lives an arm keeps its place in memory, and all of its pairs share the bias that comes of it: a
 few per mille of a large network's batch, several per cent of a handler that does nothing
 (docs/decisions/0019-the-bias-of-a-process.md has the figures). So the variance of the estimate has two parts, pairs
 and processes. Where the medians scatter more than their pairs and a bias of `BIAS` explain, the process is the sample,
@@ -47,7 +47,7 @@ class Interval:
         low, high: its interval; None where there are too few processes for one.
         visible: the smallest change that would have been called one four times in five: 1 outside the interval,
             and the estimate beyond the minimum effect.
-        processes: how many independent samples it rests on: worker processes, or rounds of a process for each side.
+        processes: how many independent samples it rests on: worker processes, or rounds of a process for each arm.
     """
 
     ratio: float | None

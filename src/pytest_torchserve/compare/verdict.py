@@ -106,7 +106,7 @@ def judge(found: Interval, min_effect: float) -> Verdict:
 
 
 def compare(runs: Iterable[Run], rules: Rules) -> list[Comparison]:
-    """Every phase of every run that has two sides; how sure one must be depends on how many judge."""
+    """Every phase of every run that has two arms; how sure one must be depends on how many judge."""
     drafts = [(run, paired, phase) for run in runs if (paired := run.paired) for phase in paired.pairs]
     gating = sum(_gates(paired, phase) for _, paired, phase in drafts)
     confidence = 1 - (1 - CONFIDENCE) / max(1, gating)
@@ -118,7 +118,7 @@ def compare(runs: Iterable[Run], rules: Rules) -> list[Comparison]:
 
 
 def _compared(run: Run, paired: Paired, phase: Phase, min_effect: float, confidence: float) -> Comparison | None:
-    """One phase of one run; None where it takes no time on either side."""
+    """One phase of one run; None where it takes no time on either arm."""
     baseline_s, candidate_s = _medians(paired, phase)
     if not baseline_s and not candidate_s:
         return None
@@ -154,7 +154,7 @@ def _compared(run: Run, paired: Paired, phase: Phase, min_effect: float, confide
 def _gates(paired: Paired, phase: Phase) -> bool:
     """`handle` and its parts from 2% of it on; of a worker's start the whole and its parts likewise.
 
-    On either side: a part that was nothing and has become much must not pass for having been nothing.
+    On either arm: a part that was nothing and has become much must not pass for having been nothing.
     """
     whole = Phase.HANDLE if Phase.HANDLE in paired.pairs else Phase.TOTAL
     if phase is whole:

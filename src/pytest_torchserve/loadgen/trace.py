@@ -20,7 +20,7 @@ TIMING_HEADER = "server-timing"
 BATCH_HEADER = "ts-probe-batch"
 """`id=…;size=…;pid=…;device=…;start=…;end=…;gpu=…`: batch, worker, monotonic edges in ns, GPU bytes.
 
-Where the archive holds two sides also `side=…;pair=…;differs=…`: which one, in which pair, and which settings of
+Where the archive holds two arms also `arm=…;pair=…;differs=…`: which one, in which pair, and which settings of
 the process the two disagree about.
 """
 
@@ -69,9 +69,9 @@ class Trace:
         init_s: seconds in each phase of the worker's start, where this answer carried them.
         gpu_bytes: what torch has reserved on the GPU in this worker; 0 on a CPU.
         request_id: TorchServe's own name for the request.
-        side: `baseline` or `candidate`, of an archive that holds both.
+        arm: `baseline` or `candidate`, of an archive that holds both.
         pair: the number of the pair that this batch belongs to.
-        differs: which settings of the process its two sides disagree about, in words; '' for none.
+        differs: which settings of the process its two arms disagree about, in words; '' for none.
     """
 
     phases_s: Mapping[str, float]
@@ -84,7 +84,7 @@ class Trace:
     init_s: Mapping[str, float]
     gpu_bytes: int = 0
     request_id: str = ""
-    side: str = ""
+    arm: str = ""
     pair: int = 0
     differs: str = ""
 
@@ -97,7 +97,7 @@ class Trace:
         if batch is None or timing is None or response.failure in CUT:
             return None
         init, request_id = _INIT.search(head), _REQUEST_ID.search(head)
-        number, size, pid, device, start_ns, end_ns, gpu_bytes, side, pair, differs = batch.groups()
+        number, size, pid, device, start_ns, end_ns, gpu_bytes, arm, pair, differs = batch.groups()
         return cls(
             parse_server_timing(timing[1].decode("latin-1")),
             int(number),
@@ -109,7 +109,7 @@ class Trace:
             parse_server_timing(init[1].decode("latin-1")) if init else {},
             int(gpu_bytes),
             request_id[1].decode("latin-1").strip() if request_id else "",
-            intern(side.decode("latin-1")) if side else "",
+            intern(arm.decode("latin-1")) if arm else "",
             int(pair or 0),
             differs.decode("latin-1") if differs else "",
         )
@@ -125,5 +125,5 @@ _TIMING, _INIT, _REQUEST_ID = map(_header, (TIMING_HEADER, INIT_HEADER, REQUEST_
 _BATCH = _header(
     BATCH_HEADER,
     rb"id=(\d+);size=(\d+);pid=(\d+);device=([^;\r\n]*);start=(\d+);end=(\d+);gpu=(\d+)"
-    rb"(?:;side=([^;\r\n]*);pair=(\d+))?(?:;differs=([^;\r\n]*))?(?:;[^\r\n]*)?",  # more fields are a later probe's
+    rb"(?:;arm=([^;\r\n]*);pair=(\d+))?(?:;differs=([^;\r\n]*))?(?:;[^\r\n]*)?",  # more fields are a later probe's
 )

@@ -59,7 +59,7 @@ class Effort:
         init_rounds: workers started one after the other for an init cell.
         capacity_seconds: the budget of one probed rate of a capacity cell.
         slo_s: the latency goal of a capacity cell.
-        seed: of its random arrivals, and of the order in which two sides are asked.
+        seed: of its random arrivals, and of the order in which two arms are asked.
         baseline_seconds: the budget of one cell that is held against a baseline, worker starts included.
         baseline_processes: the most worker processes that such a cell samples; each is one sample of the ratio.
         precision: a handle cell ends early when every process's median is known to this fraction.
@@ -99,14 +99,14 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """What a run with two sides has: each baseline time beside the candidate's that met the same machine.
+    """What a run with two arms has: each baseline time beside the candidate's that met the same machine.
 
     Attributes:
         baseline: what the candidate was held against, in the user's words.
         pairs: by phase and process, (baseline, candidate) in seconds, in the order of time.
-        by_process: whether each side was a process of its own, so that each two processes are one sample; else both
+        by_process: whether each arm was a process of its own, so that each two processes are one sample; else both
             lived in one.
-        differs: which settings of the process the sides disagree about, in words.
+        differs: which settings of the process the arms disagree about, in words.
         floor_s: by phase, what the probe itself takes of it, in seconds. Smaller changes are ignored.
     """
 

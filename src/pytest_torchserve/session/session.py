@@ -11,7 +11,7 @@ from pytest_torchserve._util.ledger import Account, Ledger
 from pytest_torchserve._util.once import Once
 from pytest_torchserve.compare import verdict
 from pytest_torchserve.compare.baseline import NoBaselineError
-from pytest_torchserve.compare.contest import Contest
+from pytest_torchserve.compare.runner import ComparisonRunner, ComparisonSetup
 from pytest_torchserve.errors import InputError, ServerError
 from pytest_torchserve.loadgen import sender
 from pytest_torchserve.loadgen.response import Failure
@@ -53,7 +53,7 @@ class Session:
         self._endpoints: dict[str, Endpoint] = {}
         self._watch: Watch | None = None
         self._swarm: Swarm | None = None
-        self._contest: Contest | None = None
+        self._comparison_runner: ComparisonRunner | None = None
         self._described = False
 
     # -- inputs and server -----------------------------------------------------------------------
@@ -163,14 +163,18 @@ class Session:
 
     def _compared(self, cell: Cell, effort: Effort, watch: Watch) -> Run | None:
         """The cell held against the baseline; None where there is none, or none for this cell."""
-        deployment, told = cell.deployment, self.config.baseline
-        if told is None or cell.kind not in ("init", "handle"):
+        deployment, baseline = cell.deployment, self.config.baseline
+        if baseline is None or cell.kind not in ("init", "handle"):
             return None
         prepared, candidate = self.prepared(deployment.model), self.supplies.archive(deployment)
-        if self._contest is None:
-            self._contest = Contest(told, self.config, self.start(), self.ledger)
+        if self._comparison_runner is None:
+            config = self.config
+            setup = ComparisonSetup(
+                baseline, config.weights, config.data, config.store, config.server, config.baseline_server, config.keep
+            )
+            self._comparison_runner = ComparisonRunner(setup, self.start(), self.ledger)
         try:
-            return self._contest.run(cell, candidate, prepared, effort, self._progress.update, watch)
+            return self._comparison_runner.run(cell, candidate, prepared, effort, self._progress.update, watch)
         except NoBaselineError as error:
             name, why = f"{cell.kind} {cell.id}", f"no baseline: {error.wanted}; found: {error.found}"
             self.uncompared[name] = why
@@ -253,9 +257,9 @@ class Session:
                 if failed or self.config.keep:
                     self.notices.append(f"the server's logs and temporary files are kept in {self.server.folder}")
                 stack.callback(self.server.stop)
-            if self._contest is not None:
-                stack.callback(self.notices.extend, self._contest.notices)
-                stack.callback(self._contest.close, failed=failed)
+            if self._comparison_runner is not None:
+                stack.callback(self.notices.extend, self._comparison_runner.notices)
+                stack.callback(self._comparison_runner.close, failed=failed)
             for ours in (self._watch, self._swarm):
                 if ours is not None:
                     stack.callback(ours.close)

@@ -1,4 +1,4 @@
-"""Two archives in one: each side in a folder of its own, `ts_pair` as the entry point."""
+"""Two archives in one: each arm in a folder of its own, `ts_pair` as the entry point."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ PAIR = Path(__file__).parent / "payload" / "ts_pair.py"
 _MANIFEST = "MAR-INF/MANIFEST.json"
 
 
-def build(name: str, device: Device, sides: Mapping[str, Path], store: Path, seed: int) -> archive.Archive:
-    """One archive of these sides (`baseline`, `candidate`), made unless the store holds it already.
+def build(name: str, device: Device, arms: Mapping[str, Path], store: Path, seed: int) -> archive.Archive:
+    """One archive of these arms (`baseline`, `candidate`), made unless the store holds it already.
 
-    The sides may hold files and modules of the same names; a side may be a stranger's archive without the probe.
+    The arms may hold files and modules of the same names; an arm may be a stranger's archive without the probe.
 
     Raises:
-        ArchiveError: a side is no archive that can be read.
+        ArchiveError: an arm is no archive that can be read.
     """
-    for path in sides.values():
+    for path in arms.values():
         archive.check(path)
-    key = content_key([archive.PROBE, PAIR, device, str(seed), *(part for side in sides.items() for part in side)])
+    key = content_key([archive.PROBE, PAIR, device, str(seed), *(part for arm in arms.items() for part in arm)])
     path = store / f"{name}-{device}-pair-{key}.mar"
     with FileLock(store / f".{name}-{device}-pair.lock"):
         if not path.is_file():
@@ -43,7 +43,7 @@ def build(name: str, device: Device, sides: Mapping[str, Path], store: Path, see
                 shutil.rmtree(abandoned)  # by someone who was killed: we hold the lock
             with tempfile.TemporaryDirectory(dir=store, prefix=prefix) as folder:
                 made = Path(folder) / path.name
-                _write(made, device, sides, seed)
+                _write(made, device, arms, seed)
                 made.replace(path)
     return archive.Archive(path=path, key=key)
 
@@ -54,31 +54,31 @@ def is_probed(path: Path) -> bool:
         return archive.PROBE.name in file.namelist()
 
 
-def _write(path: Path, device: Device, sides: Mapping[str, Path], seed: int) -> None:
+def _write(path: Path, device: Device, arms: Mapping[str, Path], seed: int) -> None:
     """Stored, not compressed: weights shrink little, and are written twice."""
     told: dict[str, Any] = {}
     manifest: dict[str, Any] = {}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as made:
-        for name, side in sides.items():
-            with zipfile.ZipFile(side) as file:
+        for name, arm in arms.items():
+            with zipfile.ZipFile(arm) as file:
                 for entry in file.namelist():
                     if not entry.endswith("/"):
                         made.writestr(f"{name}/{entry}", file.read(entry))
                 manifest = json.loads(file.read(_MANIFEST))
-                told[name] = _side(file, manifest, side)
+                told[name] = _arm(file, manifest, arm)
         model = {**manifest["model"], "handler": PAIR.name, "configFile": "model-config.yaml"}
-        for of_a_side in ("serializedFile", "modelFile", "requirementsFile"):
-            model.pop(of_a_side, None)
+        for of_an_arm in ("serializedFile", "modelFile", "requirementsFile"):
+            model.pop(of_an_arm, None)
         made.writestr(_MANIFEST, json.dumps({**manifest, "model": model}, indent=2))
-        # What the frontend reads from it (time-outs and the like) is the candidate's, whose sides' own lie beside it.
-        config = {**told["candidate"]["config"], "deviceType": device, "probe": {"seed": seed, "sides": told}}
+        # What the frontend reads from it (time-outs and the like) is the candidate's, whose arms' own lie beside it.
+        config = {**told["candidate"]["config"], "deviceType": device, "probe": {"seed": seed, "arms": told}}
         made.writestr("model-config.yaml", json.dumps(config, indent=2, sort_keys=True))
         for program in (archive.PROBE, PAIR):
             made.write(program, program.name)
 
 
-def _side(file: zipfile.ZipFile, manifest: dict[str, Any], path: Path) -> dict[str, Any]:
-    """What the entry point is told of one side: JSON, so that a worker need not parse YAML."""
+def _arm(file: zipfile.ZipFile, manifest: dict[str, Any], path: Path) -> dict[str, Any]:
+    """What the entry point is told of one arm: JSON, so that a worker need not parse YAML."""
     import yaml  # noqa: PLC0415 - not needed to collect tests
 
     try:

@@ -84,7 +84,7 @@ def test_students_interval():
 
 
 def biased_pairs(rng, bias, pairs=200, processes=8, noise=0.01):
-    """Both sides the same code; in each process one of them lies better in memory, and all of its pairs show it."""
+    """Both arms the same code; in each process one of them lies better in memory, and all of its pairs show it."""
     drawn = {}
     for pid in range(processes):
         shift = rng.gauss(0, bias)
@@ -143,7 +143,7 @@ def test_the_variance_that_pairs_give_a_median():
 
 @pytest.mark.parametrize("by_process", [True, False])
 def test_processes_count_as_one_sample_each(by_process):
-    """However many batches two processes ran, or one process with both sides: they are one sample."""
+    """However many batches two processes ran, or one process with both arms: they are one sample."""
     pairs = {r: ((1.0, 1.0 + r / 10),) * 500 for r in range(6)}
     found = interval(Paired("x", {Phase.HANDLE: pairs}, by_process=by_process), Phase.HANDLE, 0.95)
     assert found.processes == 6
@@ -275,7 +275,7 @@ def test_a_phase_that_takes_no_time_has_no_ratio():
     assert compare([a_run("init", to_device=((0.0, 0.0),) * 9)], RULES) == []
 
 
-def test_a_phase_that_only_one_side_has_is_not_passed_over():
+def test_a_phase_that_only_one_arm_has_is_not_passed_over():
     """There is no ratio; it is told, judges where it is large, and a strict session fails."""
     new = {r: ((0.0, 0.5 + r / 100),) for r in range(8)}
     total = {r: ((4.0, 4.5 + r / 100),) for r in range(8)}

@@ -57,9 +57,9 @@ def test_no_probe_no_trace():
 
 def test_a_later_probes_field_is_passed_over():
     """What it says besides is not known here; what is known counts."""
-    batch = HEADERS["ts-probe-batch"] + ";side=candidate;pair=5;differs=gc.enabled;later=1"
+    batch = HEADERS["ts-probe-batch"] + ";arm=candidate;pair=5;differs=gc.enabled;later=1"
     trace = Trace.of(response({**HEADERS, "ts-probe-batch": batch}))
-    assert (trace.side, trace.pair, trace.differs, trace.gpu_bytes) == ("candidate", 5, "gc.enabled", 4096)
+    assert (trace.arm, trace.pair, trace.differs, trace.gpu_bytes) == ("candidate", 5, "gc.enabled", 4096)
 
 
 @pytest.mark.parametrize("failure", [Failure.TRUNCATED, Failure.MALFORMED, Failure.TIMEOUT])

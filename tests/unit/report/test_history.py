@@ -268,7 +268,7 @@ def test_only_what_is_alike_makes_a_trend(session, pytester):
     assert [len(saved.medians) for saved in found] == [1, 2]
 
 
-def test_two_sides_in_one_process_are_another_environment():
+def test_two_arms_in_one_process_are_another_environment():
     """Which baseline does not matter; whether there was one does."""
     plain, paired, other = {"baseline": None}, {"baseline": "HEAD (a)"}, {"baseline": "HEAD (b)"}
     assert history.differences(plain, paired)

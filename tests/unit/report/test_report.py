@@ -201,13 +201,13 @@ def test_pictures_are_files_too(made):
 
 
 def test_every_sample_is_in_the_csv(made):
-    """One row for each raw sample, and of a comparison both sides."""
+    """One row for each raw sample, and of a comparison both arms."""
     with (made() / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     runs = every_kind()
     wanted = sum(len(values) for run in runs for by in run.seconds.values() for values in by.values())
     assert len(rows) == wanted + 300
-    assert [row["side"] for row in rows].count("baseline") == 300
+    assert [row["arm"] for row in rows].count("baseline") == 300
     assert float(rows[0]["seconds"]) == next(iter(runs[0].seconds[Phase.LOAD_MODEL].values()))[0]
 
 

@@ -1,4 +1,4 @@
-"""Two sides in one process, without TorchServe: what each may see of the other is nothing."""
+"""Two arms in one process, without TorchServe: what each may see of the other is nothing."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class Context:
         self.headers.setdefault(index, {})[key] = value
 
 
-def make_side(folder, name, extra=""):
-    """A .mar of a handler with modules `state` and `late`, which bear the same names on both sides."""
+def make_arm(folder, name, extra=""):
+    """A .mar of a handler with modules `state` and `late`, which bear the same names on both arms."""
     path = folder / f"{name}.mar"
     # One of ours, whose handler stands in its config, and a stranger's without the probe.
     ours = name == "baseline"
@@ -77,11 +77,11 @@ def make_side(folder, name, extra=""):
 
 @pytest.fixture
 def start(tmp_path, monkeypatch):
-    """`start(baseline=…, candidate=…)` packs two sides and loads them as a worker would; returns (context, handle)."""
+    """`start(baseline=…, candidate=…)` packs two arms and loads them as a worker would; returns (context, handle)."""
 
     def start_(**extras):
-        sides = {name: make_side(tmp_path, name, extras.get(name, "")) for name in ("baseline", "candidate")}
-        made = pair_archive.build("x", "cpu", sides, tmp_path, seed=1)
+        arms = {name: make_arm(tmp_path, name, extras.get(name, "")) for name in ("baseline", "candidate")}
+        made = pair_archive.build("x", "cpu", arms, tmp_path, seed=1)
         unpacked = tmp_path / "unpacked"
         with zipfile.ZipFile(made.path) as file:
             file.extractall(unpacked)
@@ -101,7 +101,7 @@ def start(tmp_path, monkeypatch):
 
 @pytest.fixture
 def collecting():
-    """The garbage collector as it was, whatever a side does to it."""
+    """The garbage collector as it was, whatever an arm does to it."""
     threshold = gc.get_threshold()
     yield
     gc.enable()
@@ -109,26 +109,26 @@ def collecting():
 
 
 def ask(context, handle):
-    """One batch of one: (side, pair, answer)."""
+    """One batch of one: (arm, pair, answer)."""
     (answer,) = handle([{}], context)
     fields = dict(part.split("=", 1) for part in context.headers[0]["TS-Probe-Batch"].split(";"))
-    return fields["side"], int(fields["pair"]), answer
+    return fields["arm"], int(fields["pair"]), answer
 
 
-def test_each_side_answers_what_it_answers_alone(start):
+def test_each_arm_answers_what_it_answers_alone(start):
     """Same names of modules and files: each has its own state, files, manifest and config, imported late or early."""
     context, handle = start()
     counts = Counter()
     for _ in range(20):
-        side, _, answer = ask(context, handle)
-        counts[side] += 1
-        count = counts[side]
-        assert answer == f"{side} late of {side} {count} {count} ['{side}'] {side} of {side} set by {side}"
+        arm, _, answer = ask(context, handle)
+        counts[arm] += 1
+        count = counts[arm]
+        assert answer == f"{arm} late of {arm} {count} {count} ['{arm}'] {arm} of {arm} set by {arm}"
     assert counts == {"baseline": 10, "candidate": 10}
 
 
-def test_each_side_is_loaded_first_in_every_other_process(start, tmp_path):
-    """The later one lies elsewhere in memory, and may be faster for it: of an even number each side has half."""
+def test_each_arm_is_loaded_first_in_every_other_process(start, tmp_path):
+    """The later one lies elsewhere in memory, and may be faster for it: of an even number each arm has half."""
     note = "\nwith open(Path(__file__).parent.parent / 'order', 'a') as file:\n    file.write('{} ')\n"
     for _ in range(4):
         start(**{name: note.format(name) for name in ("baseline", "candidate")})
@@ -139,8 +139,8 @@ def test_each_side_is_loaded_first_in_every_other_process(start, tmp_path):
     assert firsts[0] == firsts[2] != firsts[1] == firsts[3]
 
 
-def test_nothing_of_either_side_is_left_behind(start):
-    """Between two turns neither side's modules nor its folder are there."""
+def test_nothing_of_either_arm_is_left_behind(start):
+    """Between two turns neither arm's modules nor its folder are there."""
     path = list(sys.path)
     context, handle = start()
     ask(context, handle)
@@ -148,7 +148,7 @@ def test_nothing_of_either_side_is_left_behind(start):
     assert len(sys.path) == len(path) + 1  # the archive's own
 
 
-def test_in_each_pair_each_side_is_asked_once_in_either_order(start):
+def test_in_each_pair_each_arm_is_asked_once_in_either_order(start):
     """Pairs count up; both orders come."""
     context, handle = start()
     asked = [ask(context, handle)[:2] for _ in range(60)]
@@ -159,7 +159,7 @@ def test_in_each_pair_each_side_is_asked_once_in_either_order(start):
 
 
 def test_a_setting_of_the_process_is_told(start):
-    """A side that switches the garbage collector off: the other starts with it on, and every answer says so."""
+    """A arm that switches the garbage collector off: the other starts with it on, and every answer says so."""
     spoil = "\n    def initialize(self, context):\n        gc.disable()\n        state.names.append('candidate')\n"
     spoil += "        self.folder, self.version, self.setting = Path('x'), 1, 2\n"
     context, handle = start(candidate=spoil)
@@ -168,7 +168,7 @@ def test_a_setting_of_the_process_is_told(start):
     assert "differs=gc.enabled" in context.headers[0]["TS-Probe-Batch"]
 
 
-def test_what_both_sides_set_holds(start, collecting):
+def test_what_both_arms_set_holds(start, collecting):
     """Both switch it off: that is no difference between them, and each runs as it would alone."""
     spoil = "\n    def initialize(self, context):\n        gc.disable()\n"
     spoil += "        self.folder, self.version, self.setting = Path('x'), 1, 2\n"
@@ -187,30 +187,30 @@ def test_a_setting_that_is_made_while_serving_is_told(start, collecting):
     assert "differs=gc.threshold" in context.headers[0]["TS-Probe-Batch"]
 
 
-def test_random_numbers_are_each_sides_own(start):
+def test_random_numbers_are_each_arms_own(start):
     """Both seed alike: each draws what it would draw alone, whoever is asked in between."""
     draw = "\n    def inference(self, data):\n        return [random.random()]\n"
     draw += "import random\nrandom.seed(0)\n"
     context, handle = start(baseline=draw, candidate=draw)
     drawn = {"baseline": [], "candidate": []}
     for _ in range(10):
-        side, _, answer = ask(context, handle)
-        drawn[side].append(answer)
+        arm, _, answer = ask(context, handle)
+        drawn[arm].append(answer)
     alone = random.Random(0)
     assert drawn["baseline"] == drawn["candidate"] == [alone.random() for _ in range(5)]
 
 
-def test_a_side_that_cannot_be_imported_says_why(start):
+def test_an_arm_that_cannot_be_imported_says_why(start):
     """Its own error, with its own module's name."""
     with pytest.raises(ModuleNotFoundError, match="no_such_module"):
         start(candidate="\nimport no_such_module\n")
 
 
-def test_a_side_without_a_handler_is_refused(tmp_path):
+def test_an_arm_without_a_handler_is_refused(tmp_path):
     """An archive whose manifest names none."""
     path = tmp_path / "empty.mar"
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("MAR-INF/MANIFEST.json", '{"model": {}}')
-    good = make_side(tmp_path, "good")
+    good = make_arm(tmp_path, "good")
     with pytest.raises(ArchiveError, match="an archive with a handler"):
         pair_archive.build("x", "cpu", {"baseline": path, "candidate": good}, tmp_path, seed=1)

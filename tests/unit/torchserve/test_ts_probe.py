@@ -113,7 +113,7 @@ COSTS = {"probe_clock", "probe_handle"}
 def test_the_probe_tells_what_it_costs(serve):
     """What an empty method is clocked at, and a batch with all three phases: more than nothing, less than its phases.
 
-    Told with the first answers; calibrating leaves no time in any phase.
+    ComparisonParams with the first answers; calibrating leaves no time in any phase.
     """
     context, handle = serve(CLASS_HANDLER)
     handle([{}], context)

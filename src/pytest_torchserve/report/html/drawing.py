@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c8c8c", "#b3a000", "#6a51a3")
-"""Told apart by people who do not tell red from green (Okabe and Ito, Color Universal Design)."""
+"""ComparisonParams apart by people who do not tell red from green (Okabe and Ito, Color Universal Design)."""
 
 _INK, _GRID = "#010203", "#040506"
 """Stand-ins: on the page they become the theme's own colours."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from pytest_torchserve.report.reader import Document, Record
 
-COLUMNS = ("kind", "cell", "model", "device", "batch_size", "phase", "process", "sample", "side", "seconds")
+COLUMNS = ("kind", "cell", "model", "device", "batch_size", "phase", "process", "sample", "arm", "seconds")
 """Of a raw sample."""
 
 Figure = tuple[str, str, str, float | None]
@@ -76,7 +76,7 @@ def _ms(seconds: float | None) -> float | None:
 
 
 def samples(document: Document) -> Iterator[list[Any]]:
-    """Every raw sample; of a comparison both sides'."""
+    """Every raw sample; of a comparison both arms'."""
     for run in document.runs:
         about = [run[name] for name in ("kind", "cell", "model", "device", "batch_size")]
         paired = (run.get("paired") or {}).get("pairs") or {}

@@ -1,12 +1,12 @@
-"""The entry point of an archive with two sides: two handlers in one worker process, kept apart, asked in turn.
+"""The entry point of an archive with two arms: two handlers in one worker process, kept apart, asked in turn.
 
-Packed beside `ts_probe`, which clocks each side. Under `probe:` in model-config.yaml stand `seed` and, for each
-side, the name of its handler, its manifest and its own config; its files lie in a folder of the side's name.
+Packed beside `ts_probe`, which clocks each arm. Under `probe:` in model-config.yaml stand `seed` and, for each
+arm, the name of its handler, its manifest and its own config; its files lie in a folder of the arm's name.
 
-Two processes of the same code differ by more than what is to be found, so both sides live in one. What belongs to
-a side alone is swapped when the turn changes, outside the clocked time: the place of its files on `sys.path`, the
+Two processes of the same code differ by more than what is to be found, so both arms live in one. What belongs to
+an arm alone is swapped when the turn changes, outside the clocked time: the place of its files on `sys.path`, the
 modules that came from there, the state of the random generators, and the context's manifest, config and model_dir. What
-belongs to the process (threads, allocator, flags) cannot be: where the sides disagree about it, every answer says so.
+belongs to the process (threads, allocator, flags) cannot be: where the arms disagree about it, every answer says so.
 """
 
 import copy
@@ -21,8 +21,8 @@ import ts_probe  # type: ignore[import-not-found]  # beside it in the archive
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SIDES = ("baseline", "candidate")
-_LOOKS = 3  # at the settings, after so many first batches of each side; and then now and again
+ARMS = ("baseline", "candidate")
+_LOOKS = 3  # at the settings, after so many first batches of each arm; and then now and again
 _LOOK_EVERY = 64
 _OWN = ("manifest", "model_yaml_config", "_system_properties", "system_properties")
 
@@ -56,7 +56,7 @@ class _Place:
         return any(isinstance(file, str) and file.startswith(self.folder + os.sep) for file in files)
 
 
-class _Side:
+class _Arm:
     """One handler behind a probe of its own, with the context that it would have alone."""
 
     def __init__(self, name: str, context: Any, settings: "dict[str, Any]") -> None:
@@ -79,7 +79,7 @@ class _Side:
         self._random = swap_random(self._random)
 
     def handle(self, data: Any, context: Any, tag: str) -> Any:
-        """One batch, as if the other side were not there."""
+        """One batch, as if the other arm were not there."""
         fresh = {key: value for key, value in vars(context).items() if key not in _OWN}
         vars(self.context).update(fresh)
         self.probe.tag = tag
@@ -92,40 +92,40 @@ class _Side:
 
 
 class Pair:
-    """Both sides; in each pair of batches each is asked once, in an order drawn anew."""
+    """Both arms; in each pair of batches each is asked once, in an order drawn anew."""
 
     def __init__(self, context: Any) -> None:
         told = context.model_yaml_config["probe"]
         self._random = random.Random(f"{told['seed']} {os.getpid()}")  # noqa: S311 - an order, no secret
-        # Which side is loaded first decides where each lies in memory, and so how fast it is: it alternates.
+        # Which arm is loaded first decides where each lies in memory, and so how fast it is: it alternates.
         starts = _starts(context.system_properties["model_dir"])
-        order = SIDES if (told["seed"] + starts) % 2 else SIDES[::-1]
-        loaded = {name: _Side(name, context, told["sides"][name]) for name in order}
+        order = ARMS if (told["seed"] + starts) % 2 else ARMS[::-1]
+        loaded = {name: _Arm(name, context, told["arms"][name]) for name in order}
         self._sides = loaded
-        self._differs = disagreement(*(loaded[name].changed for name in SIDES))
+        self._differs = disagreement(*(loaded[name].changed for name in ARMS))
         if not self._differs:
             set_all(loaded["candidate"].changed)  # each alone would run under what both set
         self._turns: list[str] = []
         self._pairs = 0
 
     def _shuffled(self) -> "list[str]":
-        return self._random.sample(SIDES, len(SIDES))
+        return self._random.sample(ARMS, len(ARMS))
 
     def handle(self, data: Any, context: Any) -> Any:
-        """One batch, by the side whose turn it is."""
+        """One batch, by the arm whose turn it is."""
         if not self._turns:
             self._turns = self._shuffled()
             self._pairs += 1
         name = self._turns.pop()
-        side = self._sides[name]
-        tag = f";side={name};pair={self._pairs}"
+        arm = self._sides[name]
+        tag = f";arm={name};pair={self._pairs}"
         if self._differs:
             tag += f";differs={' '.join(sorted(self._differs))}"
-        if side.probe.batches >= _LOOKS and side.probe.batches % _LOOK_EVERY:
-            return side.handle(data, context, tag)
+        if arm.probe.batches >= _LOOKS and arm.probe.batches % _LOOK_EVERY:
+            return arm.handle(data, context, tag)
         before = process_settings()
         try:
-            return side.handle(data, context, tag)
+            return arm.handle(data, context, tag)
         finally:
             self._differs |= changes(before).keys()  # for both from now on, and set by one
 
@@ -143,7 +143,7 @@ def _starts(folder: str) -> int:
 def process_settings() -> "dict[str, Any]":
     """What a handler can set for its whole process, as far as it can be asked for.
 
-    Not the environment: what both sides import sets variables once, and only the first would seem to have done so.
+    Not the environment: what both arms import sets variables once, and only the first would seem to have done so.
     """
     torch: Any = sys.modules.get("torch")  # TorchServe's own worker has loaded it
     found = {"cwd": os.getcwd(), "gc.enabled": gc.isenabled(), "gc.threshold": gc.get_threshold()}  # noqa: PTH109
@@ -181,12 +181,12 @@ def swap_random(state: "dict[str, Any]") -> "dict[str, Any]":
 
 
 def disagreement(baseline: "dict[str, Any]", candidate: "dict[str, Any]") -> "set[str]":
-    """Which settings the two sides left differently."""
+    """Which settings the two arms left differently."""
     return {key for key in baseline.keys() | candidate.keys() if baseline.get(key) != candidate.get(key)}
 
 
 def set_all(settings: "dict[str, Any]") -> None:
-    """Set these again: what was before one side came, or what both have set."""
+    """Set these again: what was before one arm came, or what both have set."""
     torch: Any = sys.modules.get("torch")
     for key, value in settings.items():
         if key == "cwd":

@@ -109,7 +109,7 @@ class Probe:
         self.init_report = ""
         self.gpu_bytes = 0
         self.batches = 0
-        self.tag = ""  # of an archive with two sides: which one, and where in their order
+        self.tag = ""  # of an archive with two arms: which one, and where in their order
 
     def initialize(self, context: Any) -> None:
         """Run the real `initialize`, clocking what can be seen inside it."""

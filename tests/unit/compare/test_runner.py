@@ -1,4 +1,4 @@
-"""Two sides, measured: pairs are whole, answers agree, budgets hold; the clock is a fake and the server is played."""
+"""Two arms, measured: pairs are whole, answers agree, budgets hold; the clock is a fake and the server is played."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from pathlib import Path
 import pytest
 
 from fakes import FakeClock, FakeWatch, silent
-from pytest_torchserve.compare.apart import measure_apart, measure_restarts
-from pytest_torchserve.compare.paired import measure_pairs
-from pytest_torchserve.compare.sides import ProcessWideError, Told, twice
+from pytest_torchserve.compare.answers import Agreement, why_different
+from pytest_torchserve.compare.arms import ComparisonParams, ProcessWideError, twice
+from pytest_torchserve.compare.same_process import measure_same_process
+from pytest_torchserve.compare.separate_processes import measure_restarts, measure_separate_processes
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.errors import MeasurementError
 from pytest_torchserve.loadgen.response import Failure
 from pytest_torchserve.measure import Effort
-from pytest_torchserve.measure.answers import Agreement, why_different
 from pytest_torchserve.phase import Phase
 
 RIGHT = {"cat": 0.9}
-SIDES = ("baseline", "candidate")
+ARMS = ("baseline", "candidate")
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Worker:
 
 @dataclass
 class Played:
-    """An endpoint of one side or of both, without a server: a second for each start, 10 ms for each batch."""
+    """An endpoint of one arm or of both, without a server: a second for each start, 10 ms for each batch."""
 
     make_response: object
     clock: FakeClock
@@ -71,7 +71,7 @@ class Played:
         return self.clock.ns
 
     def send(self, load, samples, more, clock):
-        """Batch after batch, as the pair's entry point would answer; sides in turn."""
+        """Batch after batch, as the pair's entry point would answer; arms in turn."""
         at = 0
         while True:
             indices = [(at + index) % len(samples) for index in range(load.batch_size)]
@@ -87,14 +87,14 @@ class Played:
         return self.turn(indices[:half], samples) + self.turn(indices[half:], samples)
 
     def turn(self, indices, samples):
-        """One batch, by the side whose turn it is."""
-        side = self.only or ("baseline", "candidate")[self.batches % 2]
+        """One batch, by the arm whose turn it is."""
+        arm = self.only or ("baseline", "candidate")[self.batches % 2]
         self.batches += 1
-        self.asked.append((side, tuple(samples[index].name for index in indices)))
-        slow = (self.factor if side == "candidate" else 1.0) * (10 if self.batches <= self.cold else 1)
+        self.asked.append((arm, tuple(samples[index].name for index in indices)))
+        slow = (self.factor if arm == "candidate" else 1.0) * (10 if self.batches <= self.cold else 1)
         begun_s = self.clock.ns / 1e9
         self.clock.ns += round(1e7 * slow)
-        tag = "" if self.only else f";side={side};pair={(self.batches + 1) // 2}"
+        tag = "" if self.only else f";arm={arm};pair={(self.batches + 1) // 2}"
         tag += f";differs={self.differs}" if self.differs else ""
         failed = self.fails_at == self.batches
         died = bool(self.dies_at) and self.batches >= self.dies_at
@@ -102,7 +102,7 @@ class Played:
         for index in indices:
             made = self.make_response(
                 index,
-                answer=self.answers.get(side, RIGHT),
+                answer=self.answers.get(arm, RIGHT),
                 pid=100 + self.starts + 1000 * died,
                 batch=self.batches,
                 size=len(indices) + (self.guest_at == self.batches),
@@ -129,22 +129,22 @@ class Played:
 
 @pytest.fixture
 def world(monkeypatch, make_response, make_sample, cat):
-    """`world(seconds)` gives (prepared, told, make endpoint): five cats, batches of two, and one fake clock."""
+    """`world(seconds)` gives (prepared, params, make endpoint): five cats, batches of two, and one fake clock."""
     clock = FakeClock()
-    for module in ("compare.paired", "compare.apart", "measure.init"):
+    for module in ("compare.same_process", "compare.separate_processes", "measure.init"):
         monkeypatch.setattr(f"pytest_torchserve.{module}.MonotonicClock", lambda: clock)
     monkeypatch.setattr("pytest_torchserve.measure.init.time.monotonic_ns", clock.now_ns)
 
     def world_(seconds=30.0):
         prepared = replace(cat, samples=tuple(make_sample(f"cat{n}") for n in range(5)))
         deployment = Deployment(cat.served.model, "cpu", Batching(2))
-        told = Told(deployment, "HEAD", Effort(baseline_seconds=seconds), silent, FakeWatch())
-        return prepared, told, lambda **more: Played(make_response, clock, **more)
+        params = ComparisonParams(deployment, "HEAD", Effort(baseline_seconds=seconds), silent, FakeWatch())
+        return prepared, params, lambda **more: Played(make_response, clock, **more)
 
     return world_
 
 
-def test_both_sides_get_the_same_samples(make_sample):
+def test_both_arms_get_the_same_samples(make_sample):
     """Every batch comes twice; the last one is filled up from the start."""
     names = [sample.name for sample in twice([make_sample(str(n)) for n in range(5)], 2)]
     assert names == ["0", "1"] * 2 + ["2", "3"] * 2 + ["4", "0"] * 2
@@ -152,9 +152,9 @@ def test_both_sides_get_the_same_samples(make_sample):
 
 def test_pairs_of_eight_processes(world):
     """The budget is shared by eight processes, worker starts included; warm-up pairs do not count."""
-    prepared, told, played = world(30.0)
+    prepared, params, played = world(30.0)
     endpoint = played(factor=1.5, cold=6)
-    run = measure_pairs(endpoint, prepared, told)
+    run = measure_same_process(endpoint, prepared, params)
     pairs = run.paired.pairs[Phase.INFERENCE]
     assert sorted(pairs) == list(range(101, 109))
     assert all(pair == (0.008, 0.012) for of_process in pairs.values() for pair in of_process)
@@ -170,55 +170,55 @@ def test_pairs_of_eight_processes(world):
 @pytest.mark.parametrize(("seconds", "asked", "processes"), [(10.0, 8, 4), (5.0, 8, 3), (30.0, 3, 3), (30.0, 12, 12)])
 def test_as_many_processes_as_the_budget_can_start(world, seconds, asked, processes):
     """Starts of a second may take 40% of the budget; but two processes have no interval."""
-    prepared, told, played = world(seconds)
-    told = replace(told, effort=replace(told.effort, baseline_processes=asked))
+    prepared, params, played = world(seconds)
+    params = replace(params, effort=replace(params.effort, baseline_processes=asked))
     endpoint = played()
-    assert len(measure_pairs(endpoint, prepared, told).paired.pairs[Phase.HANDLE]) == processes
+    assert len(measure_same_process(endpoint, prepared, params).paired.pairs[Phase.HANDLE]) == processes
     assert endpoint.starts == processes
 
 
 def test_what_the_probe_costs_comes_with_its_first_answers(world):
     """For each phase the median over the processes, of which one was disturbed; an old probe tells nothing."""
-    prepared, told, played = world(10.0)
+    prepared, params, played = world(10.0)
     endpoint = played(costs_ms=lambda start: (2.0, 9.0) if start == 2 else (0.002, 0.009 + start / 1e6))
-    costly = measure_pairs(endpoint, prepared, told).paired.floor_s
+    costly = measure_same_process(endpoint, prepared, params).paired.floor_s
     assert costly[Phase.INFERENCE] == costly[Phase.PREPROCESS] == pytest.approx(2e-6)
     assert costly[Phase.HANDLE] == pytest.approx(9e-6, rel=1e-3)
-    assert measure_pairs(played(), prepared, told).paired.floor_s == {}
+    assert measure_same_process(played(), prepared, params).paired.floor_s == {}
 
 
 def test_a_split_batch_ends_its_process(world):
-    """It takes both turns of a pair: the sides would get different samples from there on. The next process goes on."""
-    prepared, told, played = world(30.0)
+    """It takes both turns of a pair: the arms would get different samples from there on. The next process goes on."""
+    prepared, params, played = world(30.0)
     endpoint = played(split_at=21)
-    run = measure_pairs(endpoint, prepared, told)
+    run = measure_same_process(endpoint, prepared, params)
     pairs = run.paired.pairs[Phase.HANDLE]
     assert [len(of_process) for of_process in pairs.values()] == [7] * 8
     assert run.batch_sizes == {2: 160, 1: 16}
-    assert run.wrong == ()  # each half was checked as the side that it was
+    assert run.wrong == ()  # each half was checked as the arm that it was
     asked = [names for _, names in endpoint.asked[:20]]
     assert asked[::2] == asked[1::2]
 
 
 def test_a_batch_that_failed_is_nobodys(world):
-    """It carries no headers: neither side is blamed, the run is INVALID and names both."""
-    prepared, told, played = world(5.0)
-    run = measure_pairs(played(fails_at=21), prepared, told)
-    assert run.wrong[0].startswith("one of the two sides: cat")
+    """It carries no headers: neither arm is blamed, the run is INVALID and names both."""
+    prepared, params, played = world(5.0)
+    run = measure_same_process(played(fails_at=21), prepared, params)
+    assert run.wrong[0].startswith("one of the two arms: cat")
     assert run.errors == {"HTTP 503": 2}
     assert run.invalid
 
 
 @pytest.mark.parametrize("split", [False, True])
-def test_a_share_is_of_the_requests_to_both_sides(world, split):
-    """Failed requests, which belong to neither side, and those that were sent to either: one whole for all of them."""
-    prepared, told, played = world(5.0)
+def test_a_share_is_of_the_requests_to_both_arms(world, split):
+    """Failed requests, which belong to neither arm, and those that were sent to either: one whole for all of them."""
+    prepared, params, played = world(5.0)
     if split:
-        endpoints = {side: played(only=side, fails_at=5 if side == "baseline" else 0) for side in SIDES}
-        run = measure_apart(endpoints, prepared, told)
+        endpoints = {arm: played(only=arm, fails_at=5 if arm == "baseline" else 0) for arm in ARMS}
+        run = measure_separate_processes(endpoints, prepared, params)
     else:
         endpoints = {"both": played(fails_at=21)}
-        run = measure_pairs(endpoints["both"], prepared, told)
+        run = measure_same_process(endpoints["both"], prepared, params)
     sent = sum(len(names) for endpoint in endpoints.values() for _, names in endpoint.asked)
     assert run.checked < sent
     assert run.invalid == (f"requests failed: 2 of {sent}: HTTP 503 × 2",)
@@ -226,118 +226,118 @@ def test_a_share_is_of_the_requests_to_both_sides(world, split):
 
 def test_a_wrong_baseline_is_counted_too(world):
     """Its answers come from another device: as many as they are, of all that were sent."""
-    prepared, told, played = world(5.0)
-    model = replace(told.deployment.model, network=Path("network.py"))
-    told = replace(told, deployment=replace(told.deployment, model=model))
+    prepared, params, played = world(5.0)
+    model = replace(params.deployment.model, network=Path("network.py"))
+    params = replace(params, deployment=replace(params.deployment, model=model))
     endpoints = {"baseline": played(only="baseline", device="cuda:0"), "candidate": played(only="candidate")}
-    run = measure_apart(endpoints, prepared, told)
-    wrong, right = (sum(len(names) for _, names in endpoints[side].asked) for side in SIDES)
+    run = measure_separate_processes(endpoints, prepared, params)
+    wrong, right = (sum(len(names) for _, names in endpoints[arm].asked) for arm in ARMS)
     assert run.invalid == (f"answers were wrong: {wrong} of {wrong + right}",)
 
 
 def test_a_worker_that_dies_is_not_passed_over(world):
     """TorchServe starts another, which counts its pairs anew."""
-    prepared, told, played = world(5.0)
+    prepared, params, played = world(5.0)
     with pytest.raises(MeasurementError, match="a worker died and was replaced"):
-        measure_pairs(played(dies_at=30), prepared, told)
+        measure_same_process(played(dies_at=30), prepared, params)
 
 
 def test_a_budget_is_stretched_for_an_interval(world):
     """Slow batches: twenty pairs are waited for, up to twice the budget; then one of each process must do."""
-    prepared, told, played = world(10.0)
+    prepared, params, played = world(10.0)
     endpoint = played(factor=40.0)
-    assert len(measure_pairs(endpoint, prepared, told).pooled(Phase.HANDLE)) == 20
+    assert len(measure_same_process(endpoint, prepared, params).pooled(Phase.HANDLE)) == 20
     assert 10 < endpoint.clock.ns / 1e9 < 20
     began_s = endpoint.clock.ns / 1e9
     slower = played(factor=200.0)
-    assert 2 <= len(measure_pairs(slower, prepared, told).pooled(Phase.HANDLE)) < 20
+    assert 2 <= len(measure_same_process(slower, prepared, params).pooled(Phase.HANDLE)) < 20
     assert slower.clock.ns / 1e9 - began_s == pytest.approx(20, abs=3)
 
 
 def test_rounds_are_stretched_likewise(world):
     """Five of them, or twice the budget."""
-    prepared, told, played = world(4.0)
+    prepared, params, played = world(4.0)
     endpoints = {"baseline": played(only="baseline"), "candidate": played(only="candidate")}
-    assert 2 < len(measure_restarts(endpoints, prepared, told).paired.pairs[Phase.TOTAL]) <= 5
+    assert 2 < len(measure_restarts(endpoints, prepared, params).paired.pairs[Phase.TOTAL]) <= 5
 
 
 def test_slow_batches_warm_up_less(world):
     """A second is enough: of pairs that take minutes none is given away."""
-    prepared, told, played = world(200.0)
+    prepared, params, played = world(200.0)
     endpoint = played(factor=4000.0)
-    run = measure_pairs(endpoint, prepared, told)
+    run = measure_same_process(endpoint, prepared, params)
     assert len(run.pooled(Phase.HANDLE)) == len(endpoint.asked) // 2 - endpoint.starts
 
 
 def test_a_batch_with_a_guest_is_not_timed(world):
     """Somebody else's request in it: three in a batch of two."""
-    prepared, told, played = world(5.0)
+    prepared, params, played = world(5.0)
     endpoint = played(guest_at=21)  # in each of its processes
-    run = measure_pairs(endpoint, prepared, told)
-    alone = measure_pairs(played(), prepared, told)
+    run = measure_same_process(endpoint, prepared, params)
+    alone = measure_same_process(played(), prepared, params)
     assert len(run.pooled(Phase.HANDLE)) == len(alone.pooled(Phase.HANDLE)) - endpoint.starts
     assert run.batch_sizes[3] == endpoint.starts
 
 
 def test_answers_that_differ_fail_and_end_it(world):
     """The candidate's is the golden one; the baseline's is another: that is said, and time is not wasted on it."""
-    prepared, told, played = world(30.0)
+    prepared, params, played = world(30.0)
     endpoint = played(answers={"baseline": {"cat": 0.7}})
-    run = measure_pairs(endpoint, prepared, told)
+    run = measure_same_process(endpoint, prepared, params)
     assert any("differs from the baseline: cat0: 'cat' is 0.900000, baseline 0.700000" in words for words in run.wrong)
     assert endpoint.starts == 1
 
 
 def test_a_wrong_candidate_fails(world):
-    """Both sides agree and are wrong: the golden answer says so of the candidate."""
-    prepared, told, played = world(5.0)
+    """Both arms agree and are wrong: the golden answer says so of the candidate."""
+    prepared, params, played = world(5.0)
     wrong = {"dog": 0.9}
-    run = measure_pairs(played(answers={"baseline": wrong, "candidate": wrong}), prepared, told)
+    run = measure_same_process(played(answers={"baseline": wrong, "candidate": wrong}), prepared, params)
     assert any("top label 'dog', golden 'cat'" in words for words in run.wrong)
     assert not any("differs" in words for words in run.wrong)
 
 
-def test_sides_that_cannot_share_a_process(world):
+def test_arms_that_cannot_share_a_process(world):
     """It is not measured at all: the caller has another way."""
-    prepared, told, played = world(5.0)
+    prepared, params, played = world(5.0)
     with pytest.raises(ProcessWideError, match=r"torch\.num_threads"):
-        measure_pairs(played(differs="torch.num_threads"), prepared, told)
+        measure_same_process(played(differs="torch.num_threads"), prepared, params)
 
 
 def test_apart_a_round_is_two_fresh_processes(world):
     """Each round starts both, interleaves their batches, and counts as one process."""
-    prepared, told, played = world(30.0)
+    prepared, params, played = world(30.0)
     endpoints = {
         "baseline": played(only="baseline", cold=3),
         "candidate": played(only="candidate", factor=1.5, cold=3),
     }
-    run = measure_apart(endpoints, prepared, told)
+    run = measure_separate_processes(endpoints, prepared, params)
     assert run.paired.by_process
     rounds = run.paired.pairs[Phase.HANDLE]
     assert len(rounds) == endpoints["baseline"].starts == endpoints["candidate"].starts >= 8
     assert all(pair == (0.0095, 0.0135) for of_round in rounds.values() for pair in of_round)
-    sides = [[names for side, names in endpoints[name].asked] for name in endpoints]
-    assert sides[0] == sides[1]  # the same samples, in the same order
+    arms = [[names for arm, names in endpoints[name].asked] for name in endpoints]
+    assert arms[0] == arms[1]  # the same samples, in the same order
     assert run.wrong == ()
 
 
 def test_apart_differing_answers_end_it(world):
     """As in one process."""
-    prepared, told, played = world(30.0)
+    prepared, params, played = world(30.0)
     endpoints = {
         "baseline": played(only="baseline", answers={"baseline": {"cat": 0.7}}),
         "candidate": played(only="candidate"),
     }
-    run = measure_apart(endpoints, prepared, told)
+    run = measure_separate_processes(endpoints, prepared, params)
     assert run.wrong[0].startswith("differs from the baseline: ")
     assert endpoints["candidate"].starts == 1
 
 
 def test_restarts_are_the_samples_of_a_start(world):
-    """A start a side in each round, in both orders; every phase of a worker's start."""
-    prepared, told, played = world(30.0)
+    """A start an arm in each round, in both orders; every phase of a worker's start."""
+    prepared, params, played = world(30.0)
     endpoints = {"baseline": played(only="baseline"), "candidate": played(only="candidate")}
-    run = measure_restarts(endpoints, prepared, told)
+    run = measure_restarts(endpoints, prepared, params)
     totals = run.paired.pairs[Phase.TOTAL]
     assert len(totals) == endpoints["baseline"].starts == endpoints["candidate"].starts >= 10
     assert all(of_round == ((1.0, 1.0),) for of_round in totals.values())
@@ -350,13 +350,13 @@ def test_restarts_are_the_samples_of_a_start(world):
     [(40, 30, (0.04, 0.03)), (None, 30, (0.0, 0.03)), (40, None, (0.04, 0.0)), (None, None, None)],
 )
 def test_a_warm_up_is_compared_with_a_warm_up(world, baseline_ms, candidate_ms, pair):
-    """A side without one takes no time for it; the candidate's own figures have none where it has none."""
-    prepared, told, played = world(30.0)
+    """A arm without one takes no time for it; the candidate's own figures have none where it has none."""
+    prepared, params, played = world(30.0)
     endpoints = {
         "baseline": played(only="baseline", warm_up_ms=baseline_ms),
         "candidate": played(only="candidate", warm_up_ms=candidate_ms),
     }
-    run = measure_restarts(endpoints, prepared, told)
+    run = measure_restarts(endpoints, prepared, params)
     rounds = run.paired.pairs.get(Phase.WARM_UP, {})
     assert set(rounds.values()) == ({(pair,)} if pair else set())
     assert set(run.pooled(Phase.WARM_UP)) == ({candidate_ms / 1e3} if candidate_ms else set())
@@ -387,7 +387,7 @@ def test_when_two_answers_are_the_same(baseline, candidate, same):
 
 def test_of_two_different_labels_the_first_answered_is_named():
     """Always the same one, whatever Python's hash seed."""
-    code = "from pytest_torchserve.measure.answers import why_different as why; print(why(%r, %r, 1e-3))"
+    code = "from pytest_torchserve.compare.answers import why_different as why; print(why(%r, %r, 1e-3))"
     labels = ("emu", "cat", "dog", "ant")
     answers = [json.dumps(dict.fromkeys(labels, value)).encode() for value in (0.1, 0.2)]
     for seed in range(5):
@@ -398,7 +398,7 @@ def test_of_two_different_labels_the_first_answered_is_named():
 
 
 def test_each_sample_is_compared_once():
-    """The first answer of each side from each process; the list of differences ends at fifty."""
+    """The first answer of each arm from each process; the list of differences ends at fifty."""
     agreement = Agreement(1e-3)
     for n in range(60):
         for _ in range(2):

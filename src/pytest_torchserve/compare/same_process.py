@@ -1,4 +1,4 @@
-"""Full batches of an archive that holds two sides: one worker process after the other, pair after pair."""
+"""Full batches of an archive that holds two arms: one worker process after the other, pair after pair."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from pytest_torchserve.compare.sides import (
+from pytest_torchserve.compare.arms import (
     FEWEST_PAIRS,
     STRETCH,
     WANTED_PAIRS,
     WARM_UP_PAIRS,
+    Arms,
+    ComparisonParams,
     ProcessWideError,
-    Sides,
-    Told,
     batch_times,
     twice,
 )
@@ -49,7 +49,7 @@ class PairMeter:
         split: whether a batch came apart, which ends this process's part.
     """
 
-    sides: Sides
+    arms: Arms
     batch_size: int
     seconds: float
     at_most_s: float
@@ -71,13 +71,13 @@ class PairMeter:
         traces = [
             trace
             for response, seen in zip(responses, told, strict=True)
-            if (trace := self.sides.check(response, seen.side if seen else "", seen.pid if seen else 0)) is not None
+            if (trace := self.arms.check(response, seen.arm if seen else "", seen.pid if seen else 0)) is not None
         ]
         if len(traces) == len(responses):
             self._take(responses, traces)
         elapsed_s = (self.clock.now_ns() - self._started_ns) / 1e9
         self.tell(f"{self._done} pairs", elapsed_s / self.seconds)
-        checkers = (self.sides.candidate, self.sides.baseline, self.sides.either)
+        checkers = (self.arms.candidate, self.arms.baseline, self.arms.either)
         least = max(FEWEST_PAIRS, self.wanted) if elapsed_s < self.at_most_s else 1
         enough = elapsed_s >= self.seconds and (self._done >= least or any(c.rejected for c in checkers))
         return not (enough or self.split or any(checker.hopeless for checker in checkers))
@@ -86,7 +86,7 @@ class PairMeter:
         first = traces[0]
         if first.differs:
             raise ProcessWideError(
-                wanted="two sides that can share one worker process",
+                wanted="two arms that can share one worker process",
                 found=f"they leave it with different settings: {first.differs}",
                 do="nothing: they are measured in processes of their own",
             )
@@ -97,10 +97,10 @@ class PairMeter:
                 do="look into the server's log for why it died",
             )
         self._pid = first.pid
-        sizes = {(trace.side, trace.batch): trace.batch_size for trace in traces}
+        sizes = {(trace.arm, trace.batch): trace.batch_size for trace in traces}
         self.batch_sizes.update(sizes.values())
         if len(sizes) > 1:
-            # It took both turns: from here on the sides would get different samples.
+            # It took both turns: from here on the arms would get different samples.
             self.split = True
         elif first.batch_size == self.batch_size:
             self._pair_up(responses, first)
@@ -108,30 +108,30 @@ class PairMeter:
     def _pair_up(self, responses: Sequence[Response], first: Trace) -> None:
         """Keep a whole batch until its pair is whole. Pairs of the warm-up do not count."""
         both = self._open.setdefault(first.pair, {})
-        both[first.side] = batch_times(responses, first)
-        if len(both) < 2:  # noqa: PLR2004 - both sides
+        both[first.arm] = batch_times(responses, first)
+        if len(both) < 2:  # noqa: PLR2004 - both arms
             return
         del self._open[first.pair]
         if self._warm:
             self._done += 1
-            self.sides.add(first.pid, both["baseline"], both["candidate"])
+            self.arms.add(first.pid, both["baseline"], both["candidate"])
         warm_s = (self.clock.now_ns() - self._started_ns) / 1e9
         self._warm = self._warm or first.pair >= WARM_UP_PAIRS or warm_s >= WARM_UP_S
 
 
-def measure_pairs(target: ScalableTarget, prepared: Prepared, told: Told) -> Run:
-    """Time both sides of a pair archive, in several worker processes one after the other.
+def measure_same_process(target: ScalableTarget, prepared: Prepared, params: ComparisonParams) -> Run:
+    """Time both arms of a pair archive, in several worker processes one after the other.
 
     Raises:
-        ProcessWideError: the sides cannot share a process.
+        ProcessWideError: the arms cannot share a process.
     """
-    clock, deployment, effort = MonotonicClock(), told.deployment, told.effort
+    clock, deployment, effort = MonotonicClock(), params.deployment, params.effort
     samples = twice(prepared.samples, deployment.batching.batch_size)
-    sides = Sides.of(deployment, samples)
+    arms = Arms.of(deployment, samples)
     begun_ns = clock.now_ns()
-    look_ns = told.watch.look_now()
+    look_ns = params.watch.look_now()
     left, pids, sizes = 1, list[int](), Counter[int]()
-    while left > 0 and not sides.wrong:
+    while left > 0 and not arms.wrong:
         loaded_ns = clock.now_ns()
         if target.workers():
             target.scale(0)
@@ -140,22 +140,22 @@ def measure_pairs(target: ScalableTarget, prepared: Prepared, told: Told) -> Run
         left = left if pids else processes_within(effort, loading_s)
         spent_s = (clock.now_ns() - begun_ns) / 1e9
         meter = PairMeter(
-            sides,
+            arms,
             deployment.batching.batch_size,
             max(share_s(effort.baseline_seconds, spent_s, left, loading_s), 1.0),
             share_s(STRETCH * effort.baseline_seconds, spent_s, left, loading_s),
-            max(FEWEST_PAIRS, -(-(WANTED_PAIRS - sides.count) // left)),
+            max(FEWEST_PAIRS, -(-(WANTED_PAIRS - arms.count) // left)),
             clock,
-            told.tell,
+            params.tell,
         )
         target.send(FullBatches(deployment.batching.batch_size), samples, meter.more, clock)
         pids += [worker.pid for worker in target.workers()]
         sizes.update(meter.batch_sizes)
         left -= 1
     resident = resident_bytes(pids[-1:])
-    paired = Paired(told.baseline, sides.whole_pairs(), floor_s=sides.floor_s)
-    run = sides.run(Cell("handle", deployment), prepared, paired, workers=1)
-    return replace(run, batch_sizes=dict(sizes), telemetry=told.watch.since(look_ns), worker_rss_bytes=resident)
+    paired = Paired(params.baseline, arms.whole_pairs(), floor_s=arms.floor_s)
+    run = arms.run(Cell("handle", deployment), prepared, paired, workers=1)
+    return replace(run, batch_sizes=dict(sizes), telemetry=params.watch.since(look_ns), worker_rss_bytes=resident)
 
 
 def processes_within(effort: Effort, loading_s: float) -> int:

@@ -1,4 +1,4 @@
-"""What both kinds of comparison share: two sides' answers, their times pair by pair, and what is told."""
+"""What both kinds of comparison share: two arms' answers, their times pair by pair, and what is told."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from pytest_torchserve.compare.answers import Agreement
 from pytest_torchserve.errors import MeasurementError
 from pytest_torchserve.measure import validity
-from pytest_torchserve.measure.answers import Agreement
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.run import Cell, Effort, Paired, Run
 from pytest_torchserve.model import TOLERANCE
@@ -39,7 +39,7 @@ STRETCH = 2.0
 
 
 class ProcessWideError(MeasurementError):
-    """The two sides disagree about what belongs to the whole process: one process cannot hold both."""
+    """The two arms disagree about what belongs to the whole process: one process cannot hold both."""
 
 
 def batch_times(responses: Sequence[Response], trace: Trace) -> dict[Phase, float]:
@@ -50,7 +50,7 @@ def batch_times(responses: Sequence[Response], trace: Trace) -> dict[Phase, floa
 
 
 def twice(samples: Sequence[Sample], batch_size: int) -> list[Sample]:
-    """The samples in an order in which every batch comes twice: once for each side of a pair."""
+    """The samples in an order in which every batch comes twice: once for each arm of a pair."""
     batches = -(-len(samples) // batch_size)
     found: list[Sample] = []
     for first in range(0, batches * batch_size, batch_size):
@@ -60,13 +60,13 @@ def twice(samples: Sequence[Sample], batch_size: int) -> list[Sample]:
 
 
 @dataclass(slots=True)
-class Sides:
-    """What came of both sides so far: times of whole pairs, answers, what was wrong.
+class Arms:
+    """What came of both arms so far: times of whole pairs, answers, what was wrong.
 
     Attributes:
         either: what was wrong with answers that do not tell whose they are: a batch that failed has no headers.
         pairs: phase → process → (baseline, candidate).
-        costs: by process and side, what its probe told of its start, its own cost with it.
+        costs: by process and arm, what its probe told of its start, its own cost with it.
         own: the phases that the candidate has.
     """
 
@@ -81,7 +81,7 @@ class Sides:
     own: set[Phase] = field(default_factory=set)
 
     @classmethod
-    def of(cls, deployment: Deployment, samples: Sequence[Sample]) -> Sides:
+    def of(cls, deployment: Deployment, samples: Sequence[Sample]) -> Arms:
         """Nothing yet. The baseline's answers have no golden ones: they are compared with the candidate's."""
         unknown = [replace(sample, answer=None, label=None) for sample in samples]
         return cls(
@@ -91,19 +91,19 @@ class Sides:
             Agreement(TOLERANCE[deployment.device]),
         )
 
-    def check(self, response: Response, side: str, process: int) -> Trace | None:
+    def check(self, response: Response, arm: str, process: int) -> Trace | None:
         """One response's trace where its answer can be taken.
 
         Args:
-            side: whose it is; '' where nobody knows.
+            arm: whose it is; '' where nobody knows.
             process: what counts as one process of both.
         """
-        checker = {"candidate": self.candidate, "baseline": self.baseline}.get(side, self.either)
+        checker = {"candidate": self.candidate, "baseline": self.baseline}.get(arm, self.either)
         trace = checker.check(response)
         if trace is not None and trace.init_s:
-            self.costs[trace.pid, trace.side] = trace.init_s
-        if trace is not None and side:
-            self.agreement.take(side, process, checker.samples[response.sample].name, response.body)
+            self.costs[trace.pid, trace.arm] = trace.init_s
+        if trace is not None and arm:
+            self.agreement.take(arm, process, checker.samples[response.sample].name, response.body)
         return trace
 
     @property
@@ -137,13 +137,13 @@ class Sides:
             *self.candidate.rejected,
             *(f"differs from the baseline: {words}" for words in self.agreement.different),
             *(f"baseline: {words}" for words in self.baseline.rejected),
-            *(f"one of the two sides: {words}" for words in self.either.rejected),
+            *(f"one of the two arms: {words}" for words in self.either.rejected),
         )
 
     def run(self, cell: Cell, prepared: Prepared, paired: Paired, workers: int) -> Run:
-        """What was measured. Others on the machine met both sides alike: only what was answered makes it INVALID."""
+        """What was measured. Others on the machine met both arms alike: only what was answered makes it INVALID."""
         checker = self.candidate
-        # Numerator and denominator count the requests to both sides: a failed batch belongs to neither.
+        # Numerator and denominator count the requests to both arms: a failed batch belongs to neither.
         checkers = (checker, self.baseline, self.either)
         judged = sum(one.judged for one in checkers)
         wrong = sum(one.wrong_answers for one in checkers) + self.agreement.differing
@@ -177,7 +177,7 @@ class Sides:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ComparisonParams:
     """What a comparison is told.
 
     Attributes:

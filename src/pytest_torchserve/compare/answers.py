@@ -1,4 +1,4 @@
-"""Two sides' answers to one sample, held against each other."""
+"""Two arms' answers to one sample, held against each other."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def _labels(body: bytes) -> dict[str, float] | None:
 
 @dataclass(slots=True)
 class Agreement:
-    """Keeps each side's first answer to each sample from each process, and compares.
+    """Keeps each arm's first answer to each sample from each process, and compares.
 
     Attributes:
         different: how they differ, in words; the first 50.
-        compared: how many samples both sides have answered.
+        compared: how many samples both arms have answered.
         differing: how many of them differently.
     """
 
@@ -62,17 +62,17 @@ class Agreement:
     differing: int = 0
     _answers: dict[tuple[int, str], dict[str, bytes]] = field(default_factory=dict)
 
-    def take(self, side: str, process: int, sample: str, body: bytes) -> None:
-        """One side's answer; looked at once both are there.
+    def take(self, arm: str, process: int, sample: str, body: bytes) -> None:
+        """One arm's answer; looked at once both are there.
 
         Args:
-            process: what counts as one process of both: where each side has its own, a round.
+            process: what counts as one process of both: where each arm has its own, a round.
         """
         answers = self._answers.setdefault((process, sample), {})
-        if side in answers:
+        if arm in answers:
             return
-        answers[side] = body
-        if len(answers) == 2:  # noqa: PLR2004 - both sides
+        answers[arm] = body
+        if len(answers) == 2:  # noqa: PLR2004 - both arms
             self.compared += 1
             why = why_different(answers["baseline"], answers["candidate"], self.tolerance)
             if why is not None:

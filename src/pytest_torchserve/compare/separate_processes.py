@@ -1,0 +1,150 @@
+"""Two arms in processes of their own: rounds of two fresh workers, and restarts for the phases of a start."""
+
+from __future__ import annotations
+
+import functools
+import random
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pytest_torchserve.compare.arms import (
+    FEWEST_PAIRS,
+    STRETCH,
+    WANTED_ROUNDS,
+    WARM_UP_PAIRS,
+    Arms,
+    ComparisonParams,
+    batch_times,
+)
+from pytest_torchserve.loadgen.clock import MonotonicClock
+from pytest_torchserve.loadgen.load import FullBatches
+from pytest_torchserve.measure.handle import resident_bytes
+from pytest_torchserve.measure.init import start_worker
+from pytest_torchserve.measure.run import FEWEST_SAMPLES, Cell, Paired, Run
+from pytest_torchserve.phase import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_torchserve.inputs.prepared import Prepared
+    from pytest_torchserve.loadgen.clock import Clock
+    from pytest_torchserve.loadgen.response import Response
+    from pytest_torchserve.loadgen.target import ScalableTarget
+    from pytest_torchserve.model import Sample
+
+BATCHING_SHARE = 0.4
+"""Of a round's time goes into batches; the rest went into starting its two workers."""
+
+Targets = dict[str, "ScalableTarget"]
+"""By arm: where `baseline` and `candidate` are registered."""
+
+
+@dataclass(slots=True)
+class _Rounds:
+    """Both arms, round after round. `at` is the sample that the next batch begins with."""
+
+    targets: Targets
+    arms: Arms
+    batch_size: int
+    order: random.Random
+    clock: Clock
+    at: int = 0
+
+    def play(self, number: int) -> None:
+        """One round: two fresh workers, and batches for a share of the time that starting them took."""
+        begun_ns = self.clock.now_ns()
+        for arm in _shuffled(self.targets, self.order):
+            self.targets[arm].scale(0)
+            self.targets[arm].scale(1)
+        started_ns = self.clock.now_ns()
+        until_ns = started_ns + round((started_ns - begun_ns) * BATCHING_SHARE / (1 - BATCHING_SHARE))
+        pairs = 0
+        while (self.clock.now_ns() < until_ns or pairs < WARM_UP_PAIRS + FEWEST_PAIRS) and not self.arms.wrong:
+            times = {arm: self._batch(arm, number) for arm in _shuffled(self.targets, self.order)}
+            pairs, self.at = pairs + 1, self.at + self.batch_size
+            if pairs > WARM_UP_PAIRS and all(times.values()) and not self.arms.wrong:
+                self.arms.add(number, times["baseline"], times["candidate"])
+
+    def _batch(self, arm: str, number: int) -> dict[Phase, float]:
+        """One full batch of one arm: its phases in seconds; nothing where it was split or wrong."""
+        checker = self.arms.candidate if arm == "candidate" else self.arms.baseline
+        indices = [index % len(checker.samples) for index in range(self.at, self.at + self.batch_size)]
+        samples: list[Sample] = [checker.samples[index] for index in indices]
+        answers: list[Response] = []
+
+        def more(responses: Sequence[Response]) -> bool:
+            answers.extend(responses)
+            return False
+
+        self.targets[arm].send(FullBatches(len(samples)), samples, more, self.clock)
+        traces = [self.arms.check(one._replace(sample=indices[one.sample]), arm, number) for one in answers]
+        whole = [trace for trace in traces if trace is not None]
+        if len(whole) < len(samples) or len({trace.batch for trace in whole}) > 1:
+            return {}
+        return batch_times(answers, whole[0])
+
+
+def measure_separate_processes(targets: Targets, prepared: Prepared, params: ComparisonParams) -> Run:
+    """`handle`: in each round one fresh worker an arm, their batches interleaved; a round is one sample."""
+    clock, batch_size = MonotonicClock(), params.deployment.batching.batch_size
+    arms = Arms.of(params.deployment, prepared.samples)
+    order = random.Random(params.effort.seed)  # noqa: S311 - an order, no secret
+    rounds, played = _Rounds(targets, arms, batch_size, order, clock), 0
+    begun_ns, budget_s = clock.now_ns(), params.effort.baseline_seconds
+    look_ns = params.watch.look_now()
+    while _goes_on(elapsed_s := (clock.now_ns() - begun_ns) / 1e9, budget_s, played) and not arms.wrong:
+        params.tell(f"round {played + 1}", elapsed_s / budget_s)
+        rounds.play(played)
+        played += 1
+    resident = resident_bytes([worker.pid for worker in targets["candidate"].workers()])
+    for target in targets.values():
+        target.scale(0)
+    paired = Paired(params.baseline, arms.whole_pairs(), by_process=True, differs=params.differs, floor_s=arms.floor_s)
+    run = arms.run(Cell("handle", params.deployment), prepared, paired, workers=1)
+    full = len(paired.pairs.get(Phase.HANDLE, {}))
+    return replace(
+        run,
+        batch_sizes={batch_size: full} if full else {},
+        telemetry=params.watch.since(look_ns),
+        worker_rss_bytes=resident,
+    )
+
+
+def _goes_on(elapsed_s: float, budget_s: float, rounds: int) -> bool:
+    """Until the budget is spent; up to twice as long where there are too few rounds for an interval."""
+    return (
+        elapsed_s < budget_s or rounds < FEWEST_SAMPLES or (rounds < WANTED_ROUNDS and elapsed_s < STRETCH * budget_s)
+    )
+
+
+def _shuffled(targets: Targets, order: random.Random) -> list[str]:
+    return order.sample(sorted(targets), len(targets))
+
+
+def measure_restarts(targets: Targets, prepared: Prepared, params: ComparisonParams) -> Run:
+    """init: both arms' workers started in turn, in an order drawn anew; a pair of starts is one sample."""
+    clock = MonotonicClock()
+    order = random.Random(params.effort.seed)  # noqa: S311 - an order, no secret
+    arms = Arms.of(params.deployment, prepared.samples)
+    begun_ns, rounds, resident = clock.now_ns(), 0, 0
+    budget_s = params.effort.baseline_seconds
+    look_ns = params.watch.look_now()
+    while _goes_on(elapsed_s := (clock.now_ns() - begun_ns) / 1e9, budget_s, rounds):
+        params.tell(f"round {rounds + 1}", elapsed_s / budget_s)
+        times: dict[str, Mapping[Phase, float]] = {}
+        for arm in _shuffled(targets, order):
+            target = targets[arm]
+            start = start_worker(target, prepared.samples, functools.partial(arms.check, arm=arm, process=rounds))
+            if start is None:
+                break
+            times[arm] = start.seconds
+            resident = max(resident, resident_bytes([start.trace.pid]) or 0)
+            target.scale(0)
+        if arms.wrong:
+            break
+        arms.add(rounds, times["baseline"], times["candidate"])
+        rounds += 1
+    paired = Paired(params.baseline, arms.whole_pairs(), by_process=True, differs=params.differs)
+    run = arms.run(Cell("init", params.deployment), prepared, paired, workers=1)
+    checked = len(arms.pairs[Phase.TOTAL])
+    return replace(run, checked=checked, telemetry=params.watch.since(look_ns), worker_rss_bytes=resident or None)
