@@ -16,7 +16,7 @@ from pytest_torchserve import Model
 from pytest_torchserve.loadgen import sender
 from pytest_torchserve.loadgen.clock import MonotonicClock
 from pytest_torchserve.loadgen.load import ConstantRate, FullBatches, Poisson
-from pytest_torchserve.loadgen.locust import Swarm
+from pytest_torchserve.loadgen.locust import LocustEngine
 from pytest_torchserve.loadgen.trace import Trace
 from pytest_torchserve.measure.batches import batches
 from pytest_torchserve.measure.waterfall import Stage, stages, waterfall
@@ -236,8 +236,8 @@ def test_locust_and_the_built_in_sender_agree(ts_deploy, ts_prepared):
     samples = ts_prepared(model).samples
     load, medians, schedules = Poisson(10, 5.0, seed=4), {"built in": [], "locust": []}, []
     put(endpoint, FullBatches(1), samples)
-    with Swarm(2) as swarm:
-        for engine, name in [(sender.send, "built in"), (swarm, "locust")] * 2:
+    with LocustEngine(2) as locust_engine:
+        for engine, name in [(sender.send, "built in"), (locust_engine, "locust")] * 2:
             endpoint.engine = engine
             pairs, frontend_times = put(endpoint, load, samples)
             assert all(response.error is None for response, _ in pairs)
@@ -245,7 +245,7 @@ def test_locust_and_the_built_in_sender_agree(ts_deploy, ts_prepared):
             schedules.append(sorted(response.scheduled_ns - first_ns for response, _ in pairs))
             medians[name].append(statistics.median(response.latency_s for response, _ in pairs))
             assert waterfall(pairs, frontend_times).attributed_p50 > 0.99
-        assert swarm.one_clock
+        assert locust_engine.one_clock
     endpoint.engine = sender.send
     assert all(schedule == schedules[0] for schedule in schedules)
     assert len(schedules[0]) == len(list(load.departures_ns()))

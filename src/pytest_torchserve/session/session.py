@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.config import Config, Expected
     from pytest_torchserve.deployment import Deployment
     from pytest_torchserve.inputs.prepared import Prepared
-    from pytest_torchserve.loadgen.locust import Swarm
+    from pytest_torchserve.loadgen.locust import LocustEngine
     from pytest_torchserve.loadgen.target import Engine, Target
     from pytest_torchserve.measure import Cell, Effort, Run
     from pytest_torchserve.model import Model
@@ -52,7 +52,7 @@ class Session:
         self._once = Once()
         self._endpoints: dict[str, Endpoint] = {}
         self._watch: Watch | None = None
-        self._swarm: Swarm | None = None
+        self._locust_engine: LocustEngine | None = None
         self._comparison_runner: ComparisonRunner | None = None
         self._described = False
 
@@ -216,15 +216,17 @@ class Session:
         """What sends traffic: this process, or Locust, started at the first call."""
         if self.config.engine is None:
             return sender.send
-        if self._swarm is None:
-            from pytest_torchserve.loadgen.locust import Swarm  # noqa: PLC0415 - optional
+        if self._locust_engine is None:
+            from pytest_torchserve.loadgen.locust import LocustEngine  # noqa: PLC0415 - optional
 
-            self._swarm = Swarm(self.config.engine.workers, self.config.engine.master)
+            self._locust_engine = LocustEngine(self.config.engine.workers, self.config.engine.master)
             if self.config.engine.master:
-                self._progress.say(f"start {self.config.engine.workers} workers elsewhere: {self._swarm.command}")
-        self._once("swarm", self._swarm.start)
-        self._swarm.start()  # anew where it was lost; where it runs that does nothing
-        return self._swarm
+                self._progress.say(
+                    f"start {self.config.engine.workers} workers elsewhere: {self._locust_engine.command}"
+                )
+        self._once("locust", self._locust_engine.start)
+        self._locust_engine.start()  # anew where it was lost; where it runs that does nothing
+        return self._locust_engine
 
     # -- verdicts ----------------------------------------------------------------------------------
 
@@ -260,6 +262,6 @@ class Session:
             if self._comparison_runner is not None:
                 stack.callback(self.notices.extend, self._comparison_runner.notices)
                 stack.callback(self._comparison_runner.close, failed=failed)
-            for ours in (self._watch, self._swarm):
+            for ours in (self._watch, self._locust_engine):
                 if ours is not None:
                     stack.callback(ours.close)

@@ -27,8 +27,8 @@ from pytest_torchserve.loadgen import sender
 from pytest_torchserve.loadgen.address import Address
 from pytest_torchserve.loadgen.clock import MonotonicClock
 from pytest_torchserve.loadgen.load import ClosedLoop, ConstantRate, FullBatches, Poisson
-from pytest_torchserve.loadgen.locust import Swarm, crew
-from pytest_torchserve.loadgen.locust.engine import SwarmError
+from pytest_torchserve.loadgen.locust import LocustEngine, processes
+from pytest_torchserve.loadgen.locust.engine import LocustError
 from pytest_torchserve.loadgen.response import Failure
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.traffic import judged
@@ -37,12 +37,12 @@ from pytest_torchserve.measure.traffic import judged
 @pytest.fixture(scope="module")
 def two():
     """Two workers, for all tests that leave them alive."""
-    with Swarm(2) as swarm:
-        yield swarm
+    with LocustEngine(2) as locust_engine:
+        yield locust_engine
 
 
 @pytest.fixture
-def swarm(two):
+def locust_engine(two):
     """They, with a short time-out that a test may shorten."""
     two.timeout_s = 10.0
     return two
@@ -65,9 +65,9 @@ def gaps_ns(responses):
     return [after.scheduled_ns - before.scheduled_ns for before, after in itertools.pairwise(responses)]
 
 
-def pids(swarm):
+def pids(locust_engine):
     """Its processes."""
-    return [child.process.pid for child in swarm._crew._children]
+    return [child.process.pid for child in locust_engine._processes._children]
 
 
 def gone(processes):
@@ -80,19 +80,19 @@ def kinds(responses):
     return Counter(response.failure for response in responses)
 
 
-def test_constant_rate(swarm, server):
+def test_constant_rate(locust_engine, server):
     """Two workers make exactly the load's schedule, each sample in its turn, every answer its own request's."""
     load = ConstantRate(200, 0.5)
-    responses = drive(swarm, server(echo).address, load)
+    responses = drive(locust_engine, server(echo).address, load)
     assert gaps_ns(responses) == [after - before for before, after in itertools.pairwise(load.departures_ns())]
     assert [response.sample for response in responses] == [index % 5 for index in range(100)]
     assert all(json.loads(r.body)["crc32"] == zlib.crc32(SAMPLES[r.sample].body) for r in responses)
     assert all(r.scheduled_ns <= r.begun_ns <= r.sent_ns < r.done_ns for r in responses)
     assert all(r.begun_ns < r.first_byte_ns < r.done_ns for r in responses)
-    assert swarm.one_clock
+    assert locust_engine.one_clock
 
 
-def test_no_departure_waits_for_an_answer(swarm, server):
+def test_no_departure_waits_for_an_answer(locust_engine, server):
     """With nobody answering, an open loop sends on, a connection for each."""
     all_here = threading.Barrier(40)
 
@@ -101,23 +101,23 @@ def test_no_departure_waits_for_an_answer(swarm, server):
         return echo(request)
 
     held = server(together)
-    responses = drive(swarm, held.address, ConstantRate(200, 0.2))
+    responses = drive(locust_engine, held.address, ConstantRate(200, 0.2))
     assert kinds(responses) == {None: 40}
     assert held.most_in_flight == held.connections == 40
     assert len({r.sent_ns for r in responses}) == len({r.first_byte_ns for r in responses}) == 40
     assert all(r.sent_ns < r.first_byte_ns for r in responses)
 
 
-def test_poisson_is_seeded(swarm, server):
+def test_poisson_is_seeded(locust_engine, server):
     """The same seed makes the same schedule, that of the load."""
     good, load = server(echo), Poisson(150, 0.4, seed=7)
     due_ns = list(load.departures_ns())
-    first, second = drive(swarm, good.address, load), drive(swarm, good.address, load)
+    first, second = drive(locust_engine, good.address, load), drive(locust_engine, good.address, load)
     assert gaps_ns(first) == gaps_ns(second) == [after - before for before, after in itertools.pairwise(due_ns)]
     assert len(first) == len(due_ns)
 
 
-def test_closed_loop(swarm, server):
+def test_closed_loop(locust_engine, server):
     """Five users over two workers: five in flight, never more; each sends again when it is answered."""
     together = threading.Barrier(5)
 
@@ -127,7 +127,7 @@ def test_closed_loop(swarm, server):
         return echo(request)
 
     busy = server(answer)
-    responses = drive(swarm, busy.address, ClosedLoop(5, 0.3))
+    responses = drive(locust_engine, busy.address, ClosedLoop(5, 0.3))
     assert busy.most_in_flight == busy.connections == 5
     assert len(responses) == len(busy.requests) > 5
     assert kinds(responses) == {None: len(responses)}
@@ -135,11 +135,11 @@ def test_closed_loop(swarm, server):
     assert set(counts) == set(range(5))
 
 
-def test_fewer_users_than_workers(swarm, server):
+def test_fewer_users_than_workers(locust_engine, server):
     """A worker without a share is no reason to wait."""
-    assert len(drive(swarm, server(echo).address, ConstantRate(10, 0.1))) == 1
+    assert len(drive(locust_engine, server(echo).address, ConstantRate(10, 0.1))) == 1
     lonely = server(echo)
-    assert kinds(drive(swarm, lonely.address, ClosedLoop(1, 0.1))) == {None: len(lonely.requests)}
+    assert kinds(drive(locust_engine, lonely.address, ClosedLoop(1, 0.1))) == {None: len(lonely.requests)}
 
 
 def has_ipv6():
@@ -155,10 +155,10 @@ IPV6 = pytest.param("::1", marks=pytest.mark.skipif(not has_ipv6(), reason="no I
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", IPV6])
-def test_the_same_as_the_built_in_sender(swarm, server, host):
+def test_the_same_as_the_built_in_sender(locust_engine, server, host):
     """The same load gives the same schedule, requests, counts, and answers to the last header."""
     load, by_both = Poisson(150, 0.3, seed=3), []
-    for engine in (swarm, sender.send):
+    for engine in (locust_engine, sender.send):
         good = server(echo, host=host)
         port = str(good.port).encode()
         responses = drive(engine, good.address, load)
@@ -173,7 +173,7 @@ def test_the_same_as_the_built_in_sender(swarm, server, host):
 
 def test_full_batches_leave_from_here(server):
     """They are timed, not sent by many: no process is started."""
-    alone = Swarm(2)
+    alone = LocustEngine(2)
     responses = drive(alone, server(echo).address, FullBatches(4), enough=lambda responses: len(responses) >= 8)
     assert len(responses) == 8
     assert pids(alone) == []
@@ -196,11 +196,11 @@ def test_full_batches_leave_from_here(server):
         (lambda request: b"garbage\r\n\r\n" + CLOSE, Failure.MALFORMED),
     ],
 )
-def test_a_bad_server_is_data(swarm, server, answer, failure):
+def test_a_bad_server_is_data(locust_engine, server, answer, failure):
     """Each way to fail has its kind, the built-in sender's, and no request is missing."""
     bad, load = server(answer), ConstantRate(100, 0.08)
-    swarm.timeout_s = 0.3
-    responses = drive(swarm, bad.address, load)
+    locust_engine.timeout_s = 0.3
+    responses = drive(locust_engine, bad.address, load)
     built_in = []
     sender.send(
         bad.address, "/", SAMPLES, load, lambda fresh: built_in.extend(fresh) or True, MonotonicClock(), timeout_s=0.3
@@ -224,10 +224,10 @@ def test_a_bad_server_is_data(swarm, server, answer, failure):
         ("503 Service Unavailable", "/elsewhere", "HTTP 503"),
     ],
 )
-def test_a_redirect_says_where_to(swarm, server, status, place, words):
+def test_a_redirect_says_where_to(locust_engine, server, status, place, words):
     """With either engine; it is counted by its status alone, and no answer of it is right."""
     moved = server(lambda request: http("{}", status, f"Location: {place}\r\n"))
-    for engine in (swarm, sender.send):
+    for engine in (locust_engine, sender.send):
         responses = drive(engine, moved.address, ConstantRate(50, 0.08))
         assert {(r.error, r.kind, r.body) for r in responses} == {(words, words.partition(" to ")[0], b"{}")}
         checker = Checker(SAMPLES, "cpu", has_network=False, probed=False)
@@ -248,10 +248,10 @@ LOGIN_PAGE = "<!doctype html><title>Log in</title><p>Who are you?"
     ],
     ids=["a page", "nothing", "a part", "later"],
 )
-def test_a_good_status_does_not_make_an_answer_right(swarm, server, answer):
+def test_a_good_status_does_not_make_an_answer_right(locust_engine, server, answer):
     """Where the golden answers are known, with either engine: it is an answer, and a wrong one."""
     known = [replace(sample, answer={"bytes": 1.0}) for sample in SAMPLES]
-    for engine in (swarm, sender.send):
+    for engine in (locust_engine, sender.send):
         responses = drive(engine, server(lambda request: answer).address, ConstantRate(50, 0.08))
         checker = Checker(known, "cpu", has_network=False, probed=False)
         assert judged(responses, checker) == []
@@ -267,11 +267,11 @@ def test_a_good_status_does_not_make_an_answer_right(swarm, server, answer):
         ({"tls": True}, Failure.TLS),
     ],
 )
-def test_no_connection(swarm, server, change, failure):
+def test_no_connection(locust_engine, server, change, failure):
     """What keeps a connection from being opened has its kind too."""
     good = server(echo, greeting=b"this is no TLS\r\n" if "tls" in change else b"")
     where = {"host": "127.0.0.1", "port": good.port} | change
-    responses = drive(swarm, Address(**where), ConstantRate(50, 0.08))
+    responses = drive(locust_engine, Address(**where), ConstantRate(50, 0.08))
     assert kinds(responses) == {failure: 4}
     assert all(r.status == r.first_byte_ns == 0 and r.error.startswith(failure) for r in responses)
 
@@ -284,8 +284,8 @@ def test_tls(server, tmp_path, monkeypatch):
     authority.issue_cert("localhost").configure_cert(context)
     secure = server(echo, tls=context)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    with Swarm(1) as swarm:
-        responses = drive(swarm, Address("localhost", secure.port, "secret", tls=True), ConstantRate(50, 0.4))
+    with LocustEngine(1) as locust_engine:
+        responses = drive(locust_engine, Address("localhost", secure.port, "secret", tls=True), ConstantRate(50, 0.4))
     assert kinds(responses) == {None: 20}
     assert [json.loads(r.body)["crc32"] for r in responses] == [zlib.crc32(SAMPLES[r.sample].body) for r in responses]
     assert all(request.headers["authorization"] == "Bearer secret" for request in secure.requests)
@@ -293,11 +293,11 @@ def test_tls(server, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("load", [ConstantRate(100, 60), ClosedLoop(4, 60)])
-def test_more_says_no(swarm, server, load):
+def test_more_says_no(locust_engine, server, load):
     """The load ends at once; what was in flight is told of, once, and as what it is."""
     begun = itertools.count()
     partly = server(lambda request: echo(request) if next(begun) < 20 else HANG)
-    responses = drive(swarm, partly.address, load, enough=lambda responses: len(partly.requests) >= 22)
+    responses = drive(locust_engine, partly.address, load, enough=lambda responses: len(partly.requests) >= 22)
     assert kinds(responses)[None] == 20
     assert kinds(responses)[Failure.UNANSWERED] == len(responses) - 20 >= 2
     # One that was still to be written when the end came has never reached the server.
@@ -313,14 +313,14 @@ def test_locust_knows_of_every_request(server):
         import sys
         from locust.env import Environment
         from pytest_torchserve.loadgen.address import Address
-        from pytest_torchserve.swarm.exchange import Target
+        from pytest_torchserve.locust_engine.exchange import Destination
         environment = Environment()
         environment.create_local_runner()
         def told(request_type, name, response_length, exception, **_):
             print(request_type, name, response_length, exception)
         environment.events.request.add_listener(told)
         address = Address("127.0.0.1", int(sys.argv[1]))
-        target = Target(address, "/predictions/x", [("text/plain", b"?")], 5, environment.events.request)
+        target = Destination(address, "/predictions/x", [("text/plain", b"?")], 5, environment.events.request)
         for index in range(4):
             target.ask(index, 0, lambda response: None)
         print(environment.stats.total.num_requests, environment.stats.total.num_failures)
@@ -334,10 +334,10 @@ def test_locust_knows_of_every_request(server):
 
 ELSEWHERE = """if True:
     import sys, time
-    from pytest_torchserve.swarm import worker, wire
+    from pytest_torchserve.loadgen.locust import protocol, worker
     here_ns = time.monotonic_ns
     time.monotonic_ns = lambda: here_ns() - 10**15
-    wire.boot_id = lambda: "elsewhere"
+    protocol.boot_id = lambda: "elsewhere"
     worker.main(sys.argv[1:])
     """
 
@@ -351,16 +351,16 @@ def free_port():
 def test_workers_elsewhere(server):
     """Started by hand, with the command that is named; one as on a host with another clock. Both end with us."""
     place = f"127.0.0.1:{free_port()}"
-    swarm = Swarm(2, master=place, join_timeout_s=30)
+    locust_engine = LocustEngine(2, master=place, join_timeout_s=30)
     by_hand = [
-        subprocess.Popen([sys.executable, *shlex.split(swarm.command)[1:]], stdin=subprocess.DEVNULL),
+        subprocess.Popen([sys.executable, *shlex.split(locust_engine.command)[1:]], stdin=subprocess.DEVNULL),
         subprocess.Popen([sys.executable, "-c", ELSEWHERE, place], stdin=subprocess.DEVNULL),
     ]
-    with swarm:
-        assert not swarm.one_clock
+    with locust_engine:
+        assert not locust_engine.one_clock
         good, clock = server(echo), MonotonicClock()
         before_ns = clock.now_ns()
-        responses = drive(swarm, good.address, ClosedLoop(2, 0.2))
+        responses = drive(locust_engine, good.address, ClosedLoop(2, 0.2))
         assert kinds(responses) == {None: len(good.requests)}
         assert all(before_ns < r.scheduled_ns < r.sent_ns < r.done_ns < clock.now_ns() for r in responses)
     assert [process.wait(20) for process in by_hand] == [0, 0]
@@ -369,46 +369,46 @@ def test_workers_elsewhere(server):
 def test_too_few_workers():
     """Who waits in vain says for whom, and what to type."""
     place = f"127.0.0.1:{free_port()}"
-    with pytest.raises(SwarmError) as caught:
-        Swarm(2, master=place, join_timeout_s=0.1).start()
+    with pytest.raises(LocustError) as caught:
+        LocustEngine(2, master=place, join_timeout_s=0.1).start()
     assert "0 of 2" in caught.value.found
     assert f"python -m pytest_torchserve.loadgen.locust.worker {place}" in caught.value.do
 
 
-@pytest.mark.parametrize("place", ["127.0.0.1:5557", "[::1]:5557", "swarm.example:5557"])
+@pytest.mark.parametrize("place", ["127.0.0.1:5557", "[::1]:5557", "master.example:5557"])
 def test_the_command_names_the_place_as_it_was_given(place):
     """What is printed can be typed: an IPv6 address keeps its brackets."""
-    assert Swarm(2, master=place).command.endswith(f" {place}")
+    assert LocustEngine(2, master=place).command.endswith(f" {place}")
 
 
 def test_port_taken():
     """The master's own words are told."""
-    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(SwarmError) as caught:
-        Swarm(1, master=f"127.0.0.1:{listener.getsockname()[1]}").start()
+    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(LocustError) as caught:
+        LocustEngine(1, master=f"127.0.0.1:{listener.getsockname()[1]}").start()
     assert "in use" in caught.value.found
 
 
 def test_without_locust(monkeypatch):
     """It is optional; who wants it is told how to get it."""
-    monkeypatch.setattr(crew, "find_spec", lambda name: None)
-    with pytest.raises(SwarmError) as caught:
-        Swarm(1).start()
+    monkeypatch.setattr(processes, "find_spec", lambda name: None)
+    with pytest.raises(LocustError) as caught:
+        LocustEngine(1).start()
     assert "pytest-torchserve[locust]" in caught.value.do
 
 
 def test_a_process_that_dies(server):
     """In the middle of a load, worker or master: an error with its end, no hang, and nothing is left; then anew."""
-    swarm, good = Swarm(1), server(echo)
+    locust_engine, good = LocustEngine(1), server(echo)
     for place, name in ((1, "worker 0"), (0, "the master")):
-        swarm.start()
-        started = pids(swarm)
+        locust_engine.start()
+        started = pids(locust_engine)
 
         def kill(responses, pid=started[place]):
             if responses:
                 os.kill(pid, signal.SIGKILL)
 
-        with pytest.raises(SwarmError) as caught:
-            drive(swarm, good.address, ConstantRate(50, 60), enough=kill)
+        with pytest.raises(LocustError) as caught:
+            drive(locust_engine, good.address, ConstantRate(50, 60), enough=kill)
         assert f"{name} ended with exit code -9" in caught.value.found
         assert "constant50" in caught.value.wanted
         assert gone(started)
@@ -418,10 +418,10 @@ def test_nothing_outlives_a_killed_owner():
     """SIGKILL leaves us no time to close anything; master and workers end by themselves."""
     script = """if True:
         import sys
-        from pytest_torchserve.swarm import Swarm
-        swarm = Swarm(1)
-        swarm.start()
-        print(*[child.process.pid for child in swarm._crew._children], *("gevent" in sys.modules,), flush=True)
+        from pytest_torchserve.locust_engine import LocustEngine
+        started = LocustEngine(1)
+        started.start()
+        print(*[child.process.pid for child in started._processes._children], *("gevent" in sys.modules,), flush=True)
         sys.stdin.read()
         """
     owner = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -435,8 +435,8 @@ def test_nothing_outlives_a_killed_owner():
 
 def test_close():
     """After the end of its context nothing is left of the master and the worker."""
-    with Swarm(1) as swarm:
-        started = pids(swarm)
+    with LocustEngine(1) as locust_engine:
+        started = pids(locust_engine)
         assert len(started) == 2
         assert all(map(psutil.pid_exists, started))
     assert gone(started)

@@ -30,12 +30,12 @@ def main():
     """Print what `others.Report` holds, as JSON."""
     url, threads, duration_s = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
     ready, tallies = threading.Barrier(threads + 1), []
-    crew = [threading.Thread(target=ask, args=(url, duration_s, ready, tallies)) for _ in range(threads)]
-    for thread in crew:
+    threads_of_users = [threading.Thread(target=ask, args=(url, duration_s, ready, tallies)) for _ in range(threads)]
+    for thread in threads_of_users:
         thread.start()
     ready.wait()
     start_s = time.monotonic()
-    for thread in crew:
+    for thread in threads_of_users:
         thread.join()
     spent_s = time.monotonic() - start_s
     if len(tallies) < threads:

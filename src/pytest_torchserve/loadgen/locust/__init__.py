@@ -1,6 +1,6 @@
 """A load sent by many processes, on this machine or on others, through Locust.
 
-`Swarm` is loaded when it is asked for: the master and the workers import this package too, and Locust must
+`LocustEngine` is loaded when it is asked for: the master and the workers import this package too, and Locust must
 replace the standard library's sockets before anything else has loaded them.
 """
 
@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_torchserve.loadgen.locust.engine import Swarm
+    from pytest_torchserve.loadgen.locust.engine import LocustEngine
 
-__all__ = ["Swarm"]
+__all__ = ["LocustEngine"]
 
 
-def __getattr__(name: str) -> type[Swarm]:
-    if name != "Swarm":
+def __getattr__(name: str) -> type[LocustEngine]:
+    if name != "LocustEngine":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from pytest_torchserve.loadgen.locust.engine import Swarm  # noqa: PLC0415 - see above
+    from pytest_torchserve.loadgen.locust.engine import LocustEngine  # noqa: PLC0415 - see above
 
-    return Swarm
+    return LocustEngine

@@ -1,4 +1,4 @@
-"""A process of a swarm as pytest's process sees it: started, listened to, ended."""
+"""A Locust process as pytest's process sees it: started, listened to, ended."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tempfile
 import time
 from typing import IO
 
-from pytest_torchserve.loadgen.locust import wire
+from pytest_torchserve.loadgen.locust import protocol
 
 _READ_BYTES = 1 << 20
 _TAIL_BYTES = 4000
@@ -96,13 +96,13 @@ class Line:
         self._read = master.process.stdout.fileno()
         os.set_blocking(self._write, False)
         os.set_blocking(self._read, False)
-        self._frames = wire.Frames()
+        self._frames = protocol.Frames()
         self.heard_s = time.monotonic()
         self.ended = False
 
-    def send(self, message: wire.Message) -> None:
+    def send(self, message: protocol.Message) -> None:
         """Write one message; where the master is gone or does not read, `ended` says so."""
-        left = memoryview(wire.frame(message))
+        left = memoryview(protocol.frame(message))
         deadline_s = time.monotonic() + _WRITE_S
         while left and not self.ended:
             if not _ready(self._write, select.POLLOUT, deadline_s - time.monotonic()):
@@ -115,7 +115,7 @@ class Line:
             except OSError:
                 self.ended = True
 
-    def receive(self, timeout_s: float) -> list[wire.Message]:
+    def receive(self, timeout_s: float) -> list[protocol.Message]:
         """What came, as soon as something has; nothing at the end of the time, or of the pipe."""
         if not _ready(self._read, select.POLLIN, timeout_s):
             return []

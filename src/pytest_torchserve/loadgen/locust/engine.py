@@ -1,4 +1,4 @@
-"""`Swarm`: the load engine that spreads a load over Locust workers. It runs in pytest's process, without gevent."""
+"""`LocustEngine` spreads a load over Locust workers. It runs in pytest's process, without gevent."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pytest_torchserve.loadgen import sender
 from pytest_torchserve.loadgen.load import FullBatches
-from pytest_torchserve.loadgen.locust import wire
-from pytest_torchserve.loadgen.locust.crew import ANSWER_S, Crew, SwarmError
-from pytest_torchserve.loadgen.locust.share import share_out
-from pytest_torchserve.loadgen.locust.wire import Kind
+from pytest_torchserve.loadgen.locust import protocol
+from pytest_torchserve.loadgen.locust.partition import partition
+from pytest_torchserve.loadgen.locust.processes import ANSWER_S, LocustError, Processes
+from pytest_torchserve.loadgen.locust.protocol import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.loadgen.response import Response
     from pytest_torchserve.model import Sample
 
-__all__ = ["Swarm", "SwarmError"]
+__all__ = ["LocustEngine", "LocustError"]
 
 JOIN_TIMEOUT_S = 60.0
 LOOK_EVERY_S = 0.25
@@ -40,7 +40,7 @@ class _Tally:
     received: int = 0
 
 
-class Swarm:
+class LocustEngine:
     """Sends loads from several processes; an `endpoint.Engine`, and a context manager.
 
     A load that fails, and one that `more` breaks off by an exception, ends the processes; the next load starts
@@ -63,7 +63,7 @@ class Swarm:
     ) -> None:
         self.workers = workers
         self.timeout_s = timeout_s
-        self._crew = Crew(workers, master, join_timeout_s)
+        self._processes = Processes(workers, master, join_timeout_s)
         self._number = 0
 
     def __enter__(self) -> Self:
@@ -80,24 +80,24 @@ class Swarm:
     @property
     def one_clock(self) -> bool:
         """Whether all workers share this host's monotonic clock, so that their times are exact among ours."""
-        return set(self._crew.boots.values()) <= {wire.boot_id()}
+        return set(self._processes.boots.values()) <= {protocol.boot_id()}
 
     @property
     def command(self) -> str:
         """What starts a worker by hand, on a machine that has pytest-torchserve and Locust."""
-        return self._crew.command
+        return self._processes.command
 
     def start(self) -> None:
         """Start the master and, where they are ours, the workers; return when all are there.
 
         Raises:
-            SwarmError: they are not; nothing is left running.
+            LocustError: they are not; nothing is left running.
         """
-        self._crew.start()
+        self._processes.start()
 
     def close(self) -> None:
         """End all that was started; workers elsewhere are told to end."""
-        self._crew.close()
+        self._processes.close()
 
     def __call__(
         self, address: Address, path: str, samples: Sequence[Sample], load: Load, more: More, clock: Clock
@@ -105,19 +105,19 @@ class Swarm:
         """Drive one load to its end. Full batches are a stopwatch and no traffic: they leave from this process.
 
         Raises:
-            SwarmError: a process of the swarm ended, fell silent, or lost responses.
+            LocustError: a process ended, fell silent, or lost responses.
         """
         if isinstance(load, FullBatches):
             sender.send(address, path, samples, load, more, clock, self.timeout_s)
             return
-        self._crew.wanted = f"{load.name} at {address.url}{path} from {self.workers} Locust workers"
+        self._processes.wanted = f"{load.name} at {address.url}{path} from {self.workers} Locust workers"
         self.start()
-        shares = share_out(load, self.workers)
-        if not shares:
-            self._crew.fail(f"a {type(load).__name__}", "give Locust a closed or an open loop; it knows no others")
+        parts = partition(load, self.workers)
+        if not parts:
+            self._processes.fail(f"a {type(load).__name__}", "give Locust a closed or an open loop; it knows no others")
         try:
             self._prepare(address, path, samples)
-            end_s = self._go(shares)
+            end_s = self._go(parts)
             self._collect(more, end_s + self.timeout_s + ANSWER_S)
         except BaseException:
             self.close()
@@ -133,20 +133,20 @@ class Swarm:
             "samples": [(sample.content_type, sample.body) for sample in samples],
             "timeout_s": self.timeout_s,
         }
-        self._crew.tell(Kind.PREPARE, [prepare] * self.workers)
+        self._processes.tell(Kind.PREPARE, [prepare] * self.workers)
         ready = 0
-        for messages in self._crew.turns(time.monotonic() + ANSWER_S):
+        for messages in self._processes.turns(time.monotonic() + ANSWER_S):
             ready += sum(message.kind == Kind.READY for message in messages)
             if ready == self.workers:
                 return
 
-    def _go(self, shares: Sequence[dict[str, Any]]) -> float:
+    def _go(self, parts: Sequence[dict[str, Any]]) -> float:
         """Start the load in a moment; returns when requests stop leaving, monotonic."""
         lead_ns = round(_LEAD_S * 1e9)
         start_ns = time.monotonic_ns() + lead_ns
-        common = {"number": self._number, "boot_id": wire.boot_id(), "start_ns": start_ns, "lead_ns": lead_ns}
-        self._crew.tell(Kind.GO, [common | share for share in shares])
-        return float(start_ns + shares[0]["duration_ns"]) / 1e9
+        common = {"number": self._number, "boot_id": protocol.boot_id(), "start_ns": start_ns, "lead_ns": lead_ns}
+        self._processes.tell(Kind.GO, [common | part for part in parts])
+        return float(start_ns + parts[0]["duration_ns"]) / 1e9
 
     def _collect(self, more: More, deadline_s: float) -> None:
         """Show every response as it comes; after a no those that are left, at once and without asking."""
@@ -158,22 +158,22 @@ class Swarm:
                 rest += fresh
             elif not more(fresh):
                 going, deadline_s = False, time.monotonic() + ANSWER_S
-                self._crew.tell(Kind.STOP, [{"number": self._number}] * self.workers)
+                self._processes.tell(Kind.STOP, [{"number": self._number}] * self.workers)
             if time.monotonic() > deadline_s:
-                self._crew.fail("the workers do not come to an end", "report it")
+                self._processes.fail("the workers do not come to an end", "report it")
         if rest:
             more(rest)
         if tally.received != tally.promised:
-            self._crew.fail(f"{tally.promised} responses, of which {tally.received} arrived", "report it")
+            self._processes.fail(f"{tally.promised} responses, of which {tally.received} arrived", "report it")
 
     def _hear(self, tally: _Tally) -> list[Response]:
         """The responses of the next quarter of a second, or of what was left of the load."""
         fresh: list[Response] = []
         look_s = time.monotonic() + LOOK_EVERY_S
         while tally.done < self.workers and time.monotonic() < look_s:
-            for message in self._crew.turn(look_s):
+            for message in self._processes.turn(look_s):
                 if message.kind == Kind.BATCH:
-                    fresh += wire.unpack_responses(message.data["batch"])
+                    fresh += protocol.unpack_responses(message.data["batch"])
                 elif message.kind == Kind.DONE:
                     tally.done += 1
                     tally.promised += message.data["count"]

@@ -43,7 +43,7 @@ class _Times(NamedTuple):
         return Response(*self, sent_ns, stamps.first_byte_ns, done_ns, status, head, body, words, failure)
 
 
-class Target:
+class Destination:
     """Where to send what.
 
     Args:

@@ -1,4 +1,4 @@
-"""The master: `python -m pytest_torchserve.loadgen.locust.master HOST:PORT`, started by `Swarm` and by nobody else.
+"""The master: `python -m pytest_torchserve.loadgen.locust.master HOST:PORT`, started by `LocustEngine` alone.
 
 Locust's master as a library. It passes messages on: commands from standard input to the workers, what the workers
 say to standard output, and adds who is gone. The end of standard input is its own end, and the workers'.
@@ -17,8 +17,8 @@ from gevent.queue import Queue
 from locust.env import Environment
 from locust.runners import STATE_MISSING
 
-from pytest_torchserve.loadgen.locust import wire
-from pytest_torchserve.loadgen.locust.wire import FROM_WORKERS, Frames, Kind
+from pytest_torchserve.loadgen.locust import protocol
+from pytest_torchserve.loadgen.locust.protocol import FROM_WORKERS, Frames, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,25 +47,25 @@ class Relay:
     def __init__(self, runner: MasterRunner, out: int) -> None:
         self._runner = runner
         self._out = out
-        self._waiting: Queue[wire.Message] = Queue()
+        self._waiting: Queue[protocol.Message] = Queue()
         self._workers: set[str] = set()
         for kind in FROM_WORKERS:
             runner.register_message(kind, self._pass_on)
 
     def put(self, kind: Kind, worker: str = "", **data: Any) -> None:
         """Say something to pytest's process, without waiting for it to listen."""
-        self._waiting.put(wire.Message(kind, worker, data))
+        self._waiting.put(protocol.Message(kind, worker, data))
 
     def _pass_on(self, msg: Message, **_: object) -> None:
         if msg.type == Kind.HELLO:
             self._workers.add(msg.node_id)
-        self._waiting.put(wire.Message(msg.type, msg.node_id, msg.data))
+        self._waiting.put(protocol.Message(msg.type, msg.node_id, msg.data))
 
     def write(self) -> None:
         """Write what is waiting, for ever."""
         gevent.os.make_nonblocking(self._out)
         while True:
-            left = memoryview(wire.frame(self._waiting.get()))
+            left = memoryview(protocol.frame(self._waiting.get()))
             while left:
                 left = left[gevent.os.nb_write(self._out, left) :]
 
@@ -92,7 +92,7 @@ class Relay:
 
 def main(arguments: Sequence[str]) -> None:
     """Listen there until our owner is gone."""
-    host, port = wire.split_address(arguments[0])
+    host, port = protocol.split_address(arguments[0])
     # Standard output is for frames alone; what others print goes where errors go.
     out = os.dup(1)
     os.dup2(2, 1)

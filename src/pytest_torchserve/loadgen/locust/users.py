@@ -15,13 +15,13 @@ from locust.exception import StopUser
 from pytest_torchserve.loadgen.locust.timer import Timer
 
 if TYPE_CHECKING:
-    from pytest_torchserve.loadgen.locust.share import Share
+    from pytest_torchserve.loadgen.locust.partition import Part
 
 
 class WorkerEnvironment(Environment):
     """Locust's, and the share that its users send."""
 
-    share: Share
+    part: Part
 
 
 class ClosedUser(User):
@@ -31,20 +31,20 @@ class ClosedUser(User):
 
     def __init__(self, environment: WorkerEnvironment) -> None:
         super().__init__(environment)
-        self.share = environment.share
-        self.client = self.share.target.session
+        self.part = environment.part
+        self.client = self.part.destination.session
 
     def on_start(self) -> None:
         """All start together."""
-        gevent.sleep(max(0.0, (self.share.start_ns - time.monotonic_ns()) / 1e9))
+        gevent.sleep(max(0.0, (self.part.start_ns - time.monotonic_ns()) / 1e9))
 
     @task
     def ask(self) -> None:
         """One request."""
         now_ns = time.monotonic_ns()
-        if now_ns >= self.share.end_ns:
+        if now_ns >= self.part.end_ns:
             raise StopUser
-        self.share.ask(self.share.next_index(), now_ns)
+        self.part.ask(self.part.next_index(), now_ns)
 
 
 class OpenUser(User):
@@ -54,19 +54,19 @@ class OpenUser(User):
 
     def __init__(self, environment: WorkerEnvironment) -> None:
         super().__init__(environment)
-        self.share = environment.share
-        self.client = self.share.target.session
+        self.part = environment.part
+        self.client = self.part.destination.session
         self._flying = Group()
 
     @task
     def dispatch(self) -> None:
         """All departures; then it waits for the answers."""
-        share = self.share
+        part = self.part
         with contextlib.closing(Timer()) as timer:
-            for place, after_ns in enumerate(share.departures_ns):
-                due_ns = share.start_ns + after_ns
+            for place, after_ns in enumerate(part.departures_ns):
+                due_ns = part.start_ns + after_ns
                 timer.wait_until(due_ns)
-                self._flying.spawn(self._ask, share.first + place * share.step, due_ns)
+                self._flying.spawn(self._ask, part.first + place * part.step, due_ns)
         self._flying.join()
         raise StopUser
 
@@ -76,6 +76,6 @@ class OpenUser(User):
 
     def _ask(self, index: int, due_ns: int) -> None:
         try:
-            self.share.ask(index, due_ns)
+            self.part.ask(index, due_ns)
         except Exception as error:  # noqa: BLE001 - ours: told as Locust tells of those in its tasks
             self.environment.events.user_error.fire(user_instance=self, exception=error, tb=error.__traceback__)

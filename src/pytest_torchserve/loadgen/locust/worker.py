@@ -3,8 +3,8 @@
 It sends its share of each load that comes, and ends when the master does (at the latest 15 s after it fell
 silent). What it is told includes the server's token, which Locust's connection does not encrypt.
 
-`Swarm` starts it without an argument: it then reads one from standard input, as the master chooses its port while
-this process still loads Locust, and ends when standard input does.
+`LocustEngine` starts it without an argument: it then reads one from standard input, as the master chooses its port
+while this process still loads Locust, and ends when standard input does.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ import locust  # noqa: F401 - replaces the sockets of what is imported below
 
 from pytest_torchserve import __version__
 from pytest_torchserve.loadgen.address import Address
-from pytest_torchserve.loadgen.locust import wire
-from pytest_torchserve.loadgen.locust.exchange import Target
-from pytest_torchserve.loadgen.locust.share import Share
+from pytest_torchserve.loadgen.locust import protocol
+from pytest_torchserve.loadgen.locust.exchange import Destination
+from pytest_torchserve.loadgen.locust.partition import Part
+from pytest_torchserve.loadgen.locust.protocol import Kind
 from pytest_torchserve.loadgen.locust.users import ClosedUser, OpenUser, WorkerEnvironment
-from pytest_torchserve.loadgen.locust.wire import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,19 +43,19 @@ _LOOK_EVERY_S = 1.0
 _GOODBYE_S = 0.2
 
 
-class Hand:
+class LoadWorker:
     """Does what the master says."""
 
     def __init__(self, environment: WorkerEnvironment, runner: WorkerRunner) -> None:
         self._environment = environment
         self._runner = runner
-        self._target: Target | None = None
-        self._share: Share | None = None
+        self._destination: Destination | None = None
+        self._part: Part | None = None
         self._failed = False
         environment.events.user_error.add_listener(self._user_error)
         for kind, listener in ((Kind.PREPARE, self._prepare), (Kind.GO, self._go), (Kind.STOP, self._stop)):
             runner.register_message(kind, self._guarded(listener))
-        runner.send_message(Kind.HELLO, {"boot_id": wire.boot_id(), "version": __version__})
+        runner.send_message(Kind.HELLO, {"boot_id": protocol.boot_id(), "version": __version__})
 
     def _guarded(self, listener: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
         """What goes wrong here must be known in pytest's process; Locust would only log it."""
@@ -69,7 +69,7 @@ class Hand:
         return guarded
 
     def _fail(self, words: str) -> None:
-        """Once: it ends the swarm, and until then each request may fail so."""
+        """Once: it ends all the processes, and until then each request may fail so."""
         if self._failed:
             return
         self._failed = True
@@ -80,7 +80,7 @@ class Hand:
 
     def _prepare(self, data: dict[str, Any]) -> None:
         """Know where to send what: its own message, since bodies are large and loads start on time."""
-        self._target = Target(
+        self._destination = Destination(
             Address(**data["address"]),
             data["path"],
             data["samples"],
@@ -94,15 +94,15 @@ class Hand:
         self._runner.send_message(Kind.READY, {"number": data["number"]})
 
     def _go(self, data: dict[str, Any]) -> None:
-        """Start one's share. Where the clock is another one, the load starts so long after this message came."""
-        assert self._target is not None  # noqa: S101 - the master sends that first
+        """Start one's part. Where the clock is another one, the load starts so long after this message came."""
+        assert self._destination is not None  # noqa: S101 - the master sends that first
         start_ns, shift_ns = data["start_ns"], 0
-        if data["boot_id"] != wire.boot_id():
+        if data["boot_id"] != protocol.boot_id():
             start_ns = time.monotonic_ns() + data["lead_ns"]
             shift_ns = data["start_ns"] - start_ns
-        self._share = Share(
+        self._part = Part(
             number=data["number"],
-            target=self._target,
+            destination=self._destination,
             start_ns=start_ns,
             end_ns=start_ns + data["duration_ns"],
             first=data["first"],
@@ -111,42 +111,42 @@ class Hand:
             departures_ns=data["departures_ns"],
             shift_ns=shift_ns,
         )
-        gevent.spawn(self._guarded_run, self._share)
+        gevent.spawn(self._guarded_run, self._part)
 
     def _stop(self, data: dict[str, Any]) -> None:
         """Each greenlet that is killed reports its request as unanswered."""
-        if self._share is not None and self._share.number == data["number"]:
-            self._share.over = True
+        if self._part is not None and self._part.number == data["number"]:
+            self._part.over = True
             self._runner.user_greenlets.kill(block=False)
 
-    def _guarded_run(self, share: Share) -> None:
+    def _guarded_run(self, part: Part) -> None:
         try:
-            self._run(share)
+            self._run(part)
         except Exception:  # noqa: BLE001 - told as it is
             self._fail(traceback.format_exc())
 
-    def _run(self, share: Share) -> None:
+    def _run(self, part: Part) -> None:
         """Locust's users, from their start to the last response."""
         environment, runner = self._environment, self._runner
-        environment.share = share
+        environment.part = part
         runner.stats.clear_all()
         environment.events.test_start.fire(environment=environment)
-        if not share.over and share.users:
-            runner.spawn_users({OpenUser.__name__ if share.open else ClosedUser.__name__: share.users})
+        if not part.over and part.users:
+            runner.spawn_users({OpenUser.__name__ if part.open else ClosedUser.__name__: part.users})
         environment.events.spawning_complete.fire(user_count=runner.user_count)
         while not runner.user_greenlets.join(timeout=REPORT_EVERY_S):
-            self._report(share)
+            self._report(part)
         runner.stop()  # fires test_stopping and test_stop
-        self._report(share)
-        share.target.close()
-        runner.send_message(Kind.DONE, {"number": share.number, "count": share.count})
+        self._report(part)
+        part.destination.close()
+        runner.send_message(Kind.DONE, {"number": part.number, "count": part.count})
 
-    def _report(self, share: Share) -> None:
-        fresh = share.fresh[:]
-        share.fresh.clear()
+    def _report(self, part: Part) -> None:
+        fresh = part.fresh[:]
+        part.fresh.clear()
         if fresh:
-            batch = wire.pack_responses(fresh, share.shift_ns)
-            self._runner.send_message(Kind.BATCH, {"number": share.number, "batch": batch})
+            batch = protocol.pack_responses(fresh, part.shift_ns)
+            self._runner.send_message(Kind.BATCH, {"number": part.number, "batch": batch})
 
 
 def _leave() -> None:
@@ -192,9 +192,9 @@ def main(arguments: Sequence[str]) -> None:
     with contextlib.suppress(OSError, ValueError):  # each request in flight takes a connection
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     environment = WorkerEnvironment(user_classes=[ClosedUser, OpenUser])
-    runner = environment.create_worker_runner(*wire.split_address(place))
+    runner = environment.create_worker_runner(*protocol.split_address(place))
     gevent.spawn(_leave_with_master, environment)
-    Hand(environment, runner)
+    LoadWorker(environment, runner)
     try:
         runner.greenlet.join()  # until the master says quit
     except KeyboardInterrupt:

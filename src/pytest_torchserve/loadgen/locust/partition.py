@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_torchserve.loadgen.load import Load
-    from pytest_torchserve.loadgen.locust.exchange import Target
+    from pytest_torchserve.loadgen.locust.exchange import Destination
     from pytest_torchserve.loadgen.response import Response
 
 
-def share_out(load: Load, workers: int) -> list[dict[str, Any]]:
+def partition(load: Load, workers: int) -> list[dict[str, Any]]:
     """Each worker's users, or its departures; nothing for a load that is neither closed nor open.
 
     The schedule travels as it is: a worker with another Python, or another version of ours, cannot draw another.
@@ -35,12 +35,12 @@ def share_out(load: Load, workers: int) -> list[dict[str, Any]]:
 
 
 @dataclass(slots=True)
-class Share:
+class Part:
     """What one worker sends of one load. All times are of this host's clock.
 
     Attributes:
         number: the load's, to tell a late message from one that is meant.
-        target: where to send what.
+        destination: where to send what.
         start_ns: when the load starts.
         end_ns: when users of a closed loop stop.
         first: the load's number of this worker's first request.
@@ -54,7 +54,7 @@ class Share:
     """
 
     number: int
-    target: Target
+    destination: Destination
     start_ns: int
     end_ns: int
     first: int
@@ -79,7 +79,7 @@ class Share:
 
     def ask(self, index: int, scheduled_ns: int) -> None:
         """Send one request and keep its response."""
-        self.target.ask(index, scheduled_ns, self._keep)
+        self.destination.ask(index, scheduled_ns, self._keep)
 
     def _keep(self, response: Response) -> None:
         self.count += 1

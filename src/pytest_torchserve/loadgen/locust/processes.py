@@ -1,4 +1,4 @@
-"""The processes of a swarm together: started, joined, told, heard, ended."""
+"""The master and its workers together: started, joined, told, heard, ended."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pytest_torchserve import __version__
 from pytest_torchserve.errors import SuiteError
 from pytest_torchserve.loadgen.address import Address
-from pytest_torchserve.loadgen.locust import wire
+from pytest_torchserve.loadgen.locust import protocol
 from pytest_torchserve.loadgen.locust.child import Child, Line
-from pytest_torchserve.loadgen.locust.wire import Kind, Message
+from pytest_torchserve.loadgen.locust.protocol import Kind, Message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,11 +27,11 @@ _MASTER_SILENT_S = 15.0
 _REAPED_S = 1.0
 
 
-class SwarmError(SuiteError):
+class LocustError(SuiteError):
     """Locust's master or workers did not start, did not come, or ended while they were needed."""
 
 
-class Crew:
+class Processes:
     """One master and its workers.
 
     Args:
@@ -57,7 +57,7 @@ class Crew:
     @property
     def command(self) -> str:
         """What starts a worker by hand."""
-        host, port = wire.split_address(self._where) if self._where else (_LOOPBACK, 0)
+        host, port = protocol.split_address(self._where) if self._where else (_LOOPBACK, 0)
         host = socket.gethostname() if host in _ANY_HOST else host
         return f"python -m pytest_torchserve.loadgen.locust.worker {Address(host, port or self._port).authority}"
 
@@ -65,7 +65,7 @@ class Crew:
         """Return when all are there; does nothing where they are.
 
         Raises:
-            SwarmError: they are not; nothing is left running.
+            LocustError: they are not; nothing is left running.
         """
         if self._children:
             return
@@ -120,7 +120,7 @@ class Crew:
         """What is said, until the caller has heard enough.
 
         Raises:
-            SwarmError: it has not by then.
+            LocustError: it has not by then.
         """
         while time.monotonic() < deadline_s:
             yield self.turn(deadline_s)
@@ -130,7 +130,7 @@ class Crew:
         """What is said next; nothing when nothing is until then, or for a while: somebody may be gone.
 
         Raises:
-            SwarmError: one of them is gone, silent, or says that it failed.
+            LocustError: one of them is gone, silent, or says that it failed.
         """
         assert self._line is not None  # noqa: S101 - they are started
         messages = self._line.receive(min(until_s - time.monotonic(), _LOOK_EVERY_S))
@@ -163,4 +163,4 @@ class Crew:
 
     def fail(self, found: str, do: str) -> NoReturn:
         """Raise it."""
-        raise SwarmError(wanted=self.wanted, found=found, do=do)
+        raise LocustError(wanted=self.wanted, found=found, do=do)
