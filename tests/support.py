@@ -12,8 +12,8 @@ import pytest
 
 from fakes import FakeServer, FakeWatch
 from pytest_torchserve.inputs.prepared import Prepared, Served
-from pytest_torchserve.loadgen.load import ClosedLoop, FullBatches
 from pytest_torchserve.loadgen.response import Failure, Response
+from pytest_torchserve.loadgen.schedule import ClosedLoop, FullBatches
 from pytest_torchserve.model import Model, Sample
 
 ROOT = Path(__file__).parents[1]

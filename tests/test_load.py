@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_torchserve.loadgen.load import ClosedLoop
+from pytest_torchserve.loadgen.schedule import ClosedLoop
 from pytest_torchserve.phase import Phase
 
 
@@ -12,7 +12,7 @@ from pytest_torchserve.phase import Phase
 def test_load(ts_load_run, ts_store):
     """Every request has an outcome, every answer is right; where the figures mean something else, it says INVALID."""
     assert ts_load_run.wrong == ()
-    load = ts_load_run.cell.load
+    load = ts_load_run.cell.schedule
     if not isinstance(load, ClosedLoop):
         assert ts_load_run.traffic.asked == len(list(load.departures_ns()))
     ts_store(ts_load_run, Phase.LATENCY)

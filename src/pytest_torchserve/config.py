@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.deployment import Batching, Deployment, Device
     from pytest_torchserve.inputs import weights
     from pytest_torchserve.loadgen.address import Address
-    from pytest_torchserve.loadgen.load import TimedLoad
+    from pytest_torchserve.loadgen.schedule import TimedSchedule
     from pytest_torchserve.measure import Effort
     from pytest_torchserve.model import Model
     from pytest_torchserve.torchserve.settings import ServerSettings
@@ -91,7 +91,7 @@ class Config:
     data: Path | None
     batch_sizes: tuple[int, ...]
     effort: Effort
-    loads: tuple[TimedLoad, ...]
+    schedules: tuple[TimedSchedule, ...]
     batchings: tuple[Batching, ...]
     pace_seconds: float
     server: ServerSettings

@@ -13,10 +13,10 @@ import psutil
 import pytest
 
 from pytest_torchserve import Model
-from pytest_torchserve.loadgen import sender
+from pytest_torchserve.loadgen import client
 from pytest_torchserve.loadgen.clock import MonotonicClock
-from pytest_torchserve.loadgen.load import ConstantRate, FullBatches, Poisson
 from pytest_torchserve.loadgen.locust import LocustEngine
+from pytest_torchserve.loadgen.schedule import ConstantRate, FullBatches, Poisson
 from pytest_torchserve.loadgen.trace import Trace
 from pytest_torchserve.measure.batches import batches
 from pytest_torchserve.measure.waterfall import Stage, stages, waterfall
@@ -237,7 +237,7 @@ def test_locust_and_the_built_in_sender_agree(ts_deploy, ts_prepared):
     load, medians, schedules = Poisson(10, 5.0, seed=4), {"built in": [], "locust": []}, []
     put(endpoint, FullBatches(1), samples)
     with LocustEngine(2) as locust_engine:
-        for engine, name in [(sender.send, "built in"), (locust_engine, "locust")] * 2:
+        for engine, name in [(client.send, "built in"), (locust_engine, "locust")] * 2:
             endpoint.engine = engine
             pairs, frontend_times = put(endpoint, load, samples)
             assert all(response.error is None for response, _ in pairs)
@@ -246,7 +246,7 @@ def test_locust_and_the_built_in_sender_agree(ts_deploy, ts_prepared):
             medians[name].append(statistics.median(response.latency_s for response, _ in pairs))
             assert waterfall(pairs, frontend_times).attributed_p50 > 0.99
         assert locust_engine.one_clock
-    endpoint.engine = sender.send
+    endpoint.engine = client.send
     assert all(schedule == schedules[0] for schedule in schedules)
     assert len(schedules[0]) == len(list(load.departures_ns()))
     assert 0.8 <= statistics.fmean(medians["locust"]) / statistics.fmean(medians["built in"]) <= 1.25

@@ -19,7 +19,7 @@ from pytest_torchserve.compare.arms import (
 )
 from pytest_torchserve.errors import MeasurementError
 from pytest_torchserve.loadgen.clock import Clock, MonotonicClock
-from pytest_torchserve.loadgen.load import FullBatches
+from pytest_torchserve.loadgen.schedule import FullBatches
 from pytest_torchserve.loadgen.trace import Trace
 from pytest_torchserve.measure.handle import WARM_UP_S, Tell, resident_bytes
 from pytest_torchserve.measure.run import FEWEST_SAMPLES, Cell, Paired, Run
@@ -64,7 +64,7 @@ class PairMeter:
     _started_ns: int = 0
     _done: int = 0
 
-    def more(self, responses: Sequence[Response]) -> bool:
+    def on_responses(self, responses: Sequence[Response]) -> bool:
         """Take in one batch; whether to send another."""
         self._started_ns = self._started_ns or self.clock.now_ns()
         told = [Trace.of(response) for response in responses]
@@ -148,7 +148,7 @@ def measure_same_process(target: ScalableTarget, prepared: Prepared, params: Com
             clock,
             params.tell,
         )
-        target.send(FullBatches(deployment.batching.batch_size), samples, meter.more, clock)
+        target.send(FullBatches(deployment.batching.batch_size), samples, meter.on_responses, clock)
         pids += [worker.pid for worker in target.workers()]
         sizes.update(meter.batch_sizes)
         left -= 1

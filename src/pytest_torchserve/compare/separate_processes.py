@@ -17,7 +17,7 @@ from pytest_torchserve.compare.arms import (
     batch_times,
 )
 from pytest_torchserve.loadgen.clock import MonotonicClock
-from pytest_torchserve.loadgen.load import FullBatches
+from pytest_torchserve.loadgen.schedule import FullBatches
 from pytest_torchserve.measure.handle import resident_bytes
 from pytest_torchserve.measure.init import start_worker
 from pytest_torchserve.measure.run import FEWEST_SAMPLES, Cell, Paired, Run
@@ -72,11 +72,11 @@ class _Rounds:
         samples: list[Sample] = [checker.samples[index] for index in indices]
         answers: list[Response] = []
 
-        def more(responses: Sequence[Response]) -> bool:
+        def on_responses(responses: Sequence[Response]) -> bool:
             answers.extend(responses)
             return False
 
-        self.targets[arm].send(FullBatches(len(samples)), samples, more, self.clock)
+        self.targets[arm].send(FullBatches(len(samples)), samples, on_responses, self.clock)
         traces = [self.arms.check(one._replace(sample=indices[one.sample]), arm, number) for one in answers]
         whole = [trace for trace in traces if trace is not None]
         if len(whole) < len(samples) or len({trace.batch for trace in whole}) > 1:

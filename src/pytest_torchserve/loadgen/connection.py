@@ -15,7 +15,7 @@ from pytest_torchserve.loadgen.response import Failure, Response, why_refused
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_torchserve.loadgen.load import Done
+    from pytest_torchserve.loadgen.schedule import Done
 
 _FINAL_STATUS = 200
 _STATUS_AT = len(b"HTTP/1.1 ")

@@ -13,17 +13,23 @@ if TYPE_CHECKING:
     from pytest_torchserve.loadgen.address import Address
     from pytest_torchserve.loadgen.clock import Clock
     from pytest_torchserve.loadgen.frontend_times import FrontendTimes
-    from pytest_torchserve.loadgen.load import Load, More
+    from pytest_torchserve.loadgen.schedule import OnResponses, Schedule
     from pytest_torchserve.model import Sample
 
 
 class Engine(Protocol):
-    """Sends one load to one path of one server: this process (`sender.send`), or many."""
+    """Sends one load to one path of one server: this process (`client.send`), or many."""
 
     def __call__(
-        self, address: Address, path: str, samples: Sequence[Sample], load: Load, more: More, clock: Clock
+        self,
+        address: Address,
+        path: str,
+        samples: Sequence[Sample],
+        schedule: Schedule,
+        on_responses: OnResponses,
+        clock: Clock,
     ) -> None:
-        """Drive the load to its end; `more` is shown every response once."""
+        """Drive the load to its end; `on_responses` is shown every response once."""
 
 
 class Target(Protocol):
@@ -41,7 +47,7 @@ class Target(Protocol):
     def probed(self) -> bool:
         """Whether every answer must carry the probe's headers."""
 
-    def send(self, load: Load, samples: Sequence[Sample], more: More, clock: Clock) -> None:
+    def send(self, schedule: Schedule, samples: Sequence[Sample], on_responses: OnResponses, clock: Clock) -> None:
         """Put it under load."""
 
     @property

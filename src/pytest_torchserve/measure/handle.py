@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pytest_torchserve import stats
 from pytest_torchserve.errors import MeasurementError
 from pytest_torchserve.loadgen.clock import Clock, MonotonicClock
-from pytest_torchserve.loadgen.load import FullBatches
+from pytest_torchserve.loadgen.schedule import FullBatches
 from pytest_torchserve.measure import validity
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.run import Cell, Effort, Run
@@ -72,7 +72,7 @@ class HandleMeter:
     started_ns: int = 0
     _looked_ns: int = 0
 
-    def more(self, responses: Sequence[Response]) -> bool:
+    def on_responses(self, responses: Sequence[Response]) -> bool:
         """Take in one batch; whether to send another."""
         self._begun_ns = self._begun_ns or self.clock.now_ns()
         traces = [trace for trace in map(self.checker.check, responses) if trace is not None]
@@ -149,7 +149,7 @@ def measure_handle(target: ScalableTarget, prepared: Prepared, effort: Effort, t
     clock = MonotonicClock()
     meter = HandleMeter(effort, deployment.batching.batch_size, checker, clock, tell)
     look_ns = watch.look_now()
-    target.send(FullBatches(deployment.batching.batch_size), prepared.samples, meter.more, clock)
+    target.send(FullBatches(deployment.batching.batch_size), prepared.samples, meter.on_responses, clock)
     telemetry = watch.since(look_ns)
     pids = [pid for pid in meter.seconds[Phase.HANDLE]]  # noqa: C416 - reads as what it is
     return Run(

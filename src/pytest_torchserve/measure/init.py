@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve.errors import MeasurementError
 from pytest_torchserve.loadgen.clock import MonotonicClock
-from pytest_torchserve.loadgen.load import FullBatches
+from pytest_torchserve.loadgen.schedule import FullBatches
 from pytest_torchserve.measure import validity
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.handle import Tell, resident_bytes
@@ -128,9 +128,9 @@ def start_worker(
 def _first_answer(target: ScalableTarget, samples: Sequence[Sample]) -> Response:
     answers: list[Response] = []
 
-    def more(responses: Sequence[Response]) -> bool:
+    def on_responses(responses: Sequence[Response]) -> bool:
         answers.extend(responses)
         return False
 
-    target.send(FullBatches(1), samples, more, MonotonicClock())
+    target.send(FullBatches(1), samples, on_responses, MonotonicClock())
     return answers[0]

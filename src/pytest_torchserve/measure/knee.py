@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from pytest_torchserve import stats
-from pytest_torchserve.loadgen.load import ClosedLoop, Poisson
+from pytest_torchserve.loadgen.schedule import ClosedLoop, Poisson
 from pytest_torchserve.measure import traffic, validity
 from pytest_torchserve.measure.batches import batches
 from pytest_torchserve.measure.capacity import (
@@ -77,12 +77,12 @@ class Knee:
         """Poisson arrivals at this rate, until the goal can be decided or the budget of one rate is spent."""
         effort = self._effort
         wanted_s = SPARE * least_sample(self.goal) / rate_per_s
-        load = Poisson(rate_per_s, min(max(wanted_s, _SHORTEST_S), effort.capacity_seconds), effort.seed)
+        schedule = Poisson(rate_per_s, min(max(wanted_s, _SHORTEST_S), effort.capacity_seconds), effort.seed)
         traffic.warm_up(self._target, self._prepared)  # and what a rate too high left in the queue is worked off
         look_ns = self._watch.look_now()
-        hopeless = _Hopeless(effort.slo_s, self.goal, sum(1 for _ in load.departures_ns()))
+        hopeless = _Hopeless(effort.slo_s, self.goal, sum(1 for _ in schedule.departures_ns()))
         self._tell(f"{rate_per_s:.3g}/s", len(self.steps) / 10)
-        sent = traffic.send(self._target, self._prepared, self._cell, load, self._quietly, hopeless)
+        sent = traffic.send(self._target, self._prepared, self._cell, schedule, self._quietly, hopeless)
         telemetry = self._watch.since(look_ns)
         self._remember_errors(rate_per_s, sent)
         over = len(sent.responses) - sum(response.latency_s <= effort.slo_s for response, _ in sent.timed)

@@ -11,7 +11,7 @@ from pytest_torchserve.measure.batches import mean_size
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_torchserve.loadgen.load import TimedLoad
+    from pytest_torchserve.loadgen.schedule import TimedSchedule
     from pytest_torchserve.measure.batches import Batches
     from pytest_torchserve.measure.capacity import Capacity
     from pytest_torchserve.measure.waterfall import Waterfall
@@ -31,7 +31,7 @@ class Cell:
 
     kind: Kind
     deployment: Deployment
-    load: TimedLoad | None = None
+    schedule: TimedSchedule | None = None
 
     @property
     def id(self) -> str:
@@ -46,7 +46,7 @@ class Cell:
             return f"{name}-b{batching.batch_size}"
         else:
             name += f"-b{batching.batch_size}-d{batching.max_batch_delay_ms}"
-        return f"{name}-{self.load.name}" if self.load else name
+        return f"{name}-{self.schedule.name}" if self.schedule else name
 
 
 @dataclass(frozen=True, slots=True)

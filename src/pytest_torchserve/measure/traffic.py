@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve import stats
 from pytest_torchserve.loadgen.clock import MonotonicClock
-from pytest_torchserve.loadgen.load import ClosedLoop, FullBatches, OpenLoop
-from pytest_torchserve.loadgen.surroundings import without_collecting
+from pytest_torchserve.loadgen.process_tuning import without_collecting
+from pytest_torchserve.loadgen.schedule import ClosedLoop, FullBatches, OpenLoop
 from pytest_torchserve.measure import validity
 from pytest_torchserve.measure.batches import batches
 from pytest_torchserve.measure.check import Checker
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from pytest_torchserve.inputs.prepared import Prepared
     from pytest_torchserve.loadgen.clock import Clock
-    from pytest_torchserve.loadgen.load import TimedLoad
     from pytest_torchserve.loadgen.response import Response
+    from pytest_torchserve.loadgen.schedule import TimedSchedule
     from pytest_torchserve.loadgen.target import Target
     from pytest_torchserve.loadgen.trace import Trace
     from pytest_torchserve.measure.batches import Batches
@@ -52,7 +52,7 @@ class Collector:
     _start_ns: int = 0
     _tell_ns: int = 0
 
-    def more(self, fresh: Sequence[Response]) -> bool:
+    def on_responses(self, fresh: Sequence[Response]) -> bool:
         """Keep them; False once the load is over and the drain too."""
         now_ns = self.clock.now_ns()
         self._start_ns = self._start_ns or now_ns
@@ -100,14 +100,14 @@ def warm_up(target: Target, prepared: Prepared) -> bool:
     clock = MonotonicClock()
     start_ns, sent, answered = clock.now_ns(), 0, True
 
-    def more(responses: Sequence[Response]) -> bool:
+    def on_responses(responses: Sequence[Response]) -> bool:
         nonlocal sent, answered
         sent += 1
         answered = all(response.status for response in responses)
         cold = sent < WARM_UP_BATCHES or clock.now_ns() - start_ns < WARM_UP_S * 1e9
         return cold and answered
 
-    target.send(FullBatches(target.batch_size or 1), prepared.samples, more, clock)
+    target.send(FullBatches(target.batch_size or 1), prepared.samples, on_responses, clock)
     return answered
 
 
@@ -115,7 +115,7 @@ def send(
     target: Target,
     prepared: Prepared,
     cell: Cell,
-    load: TimedLoad,
+    schedule: TimedSchedule,
     tell: Tell,
     hopeless: Callable[[Sequence[Response]], bool] = lambda _: False,
 ) -> Sent:
@@ -125,9 +125,9 @@ def send(
         hopeless: shown the responses as they come; once it says yes, nothing more is sent or waited for.
     """
     clock = MonotonicClock()
-    collector = Collector(load.duration_s, clock, tell, hopeless)
+    collector = Collector(schedule.duration_s, clock, tell, hopeless)
     start_ns = clock.now_ns()
-    target.send(load, prepared.samples, collector.more, clock)
+    target.send(schedule, prepared.samples, collector.on_responses, clock)
     # Not before the first was due: an engine of many processes needs a moment to begin.
     start_ns = max(start_ns, min((response.scheduled_ns for response in collector.responses), default=0))
     checker = Checker.for_cell(cell.deployment, prepared.samples, probed=target.probed)
@@ -155,10 +155,10 @@ def by_process(timed: Sequence[tuple[Response, Trace | None]]) -> dict[int, tupl
 
 def measure_load(target: Target, prepared: Prepared, cell: Cell, tell: Tell, watch: Watch) -> Run:
     """Put the deployment under the cell's load and account for every request."""
-    assert cell.load is not None  # noqa: S101 - this kind of cell has one
+    assert cell.schedule is not None  # noqa: S101 - this kind of cell has one
     warm_up(target, prepared)
     log_offset, look_ns = target.log_offset(), watch.look_now()
-    sent = send(target, prepared, cell, cell.load, tell)
+    sent = send(target, prepared, cell, cell.schedule, tell)
     telemetry = watch.since(look_ns)
     frontend_times = target.frontend_times(log_offset, sent.request_ids)
     gathered = batches(sent.traces, frontend_times, target.batch_size)
@@ -171,7 +171,7 @@ def measure_load(target: Target, prepared: Prepared, cell: Cell, tell: Tell, wat
         wrong=tuple(sent.checker.wrong),
         failed=tuple(sent.checker.failed),
         errors=dict(sent.checker.errors),
-        invalid=why_invalid(cell.load, sent, gathered, target.worker_count, telemetry if target.owned else None),
+        invalid=why_invalid(cell.schedule, sent, gathered, target.worker_count, telemetry if target.owned else None),
         batch_sizes=gathered.sizes,
         throughput=throughput(sent),
         worker_rss_bytes=telemetry.rss_bytes.get("worker") if telemetry else None,
@@ -184,7 +184,7 @@ def measure_load(target: Target, prepared: Prepared, cell: Cell, tell: Tell, wat
         telemetry=telemetry,
         traffic=Traffic(
             asked=len(sent.responses),
-            offered_per_s=cell.load.rate_per_s if isinstance(cell.load, OpenLoop) else None,
+            offered_per_s=cell.schedule.rate_per_s if isinstance(cell.schedule, OpenLoop) else None,
             lateness=stats.quantiles([(r.sent_ns - r.scheduled_ns) / 1e9 for r in sent.responses]),
             latency=stats.quantiles([r.latency_s for r, _ in sent.timed]),
             waterfall=waterfall(sent.timed, frontend_times, same_host=target.same_host),
@@ -194,11 +194,11 @@ def measure_load(target: Target, prepared: Prepared, cell: Cell, tell: Tell, wat
 
 
 def why_invalid(
-    load: TimedLoad, sent: Sent, gathered: Batches, workers: int, telemetry: Telemetry | None
+    schedule: TimedSchedule, sent: Sent, gathered: Batches, workers: int, telemetry: Telemetry | None
 ) -> tuple[str, ...]:
     """Every reason why these figures say something else than they seem to."""
     responses, checker = sent.responses, sent.checker
-    end_ns = sent.start_ns + round(load.duration_s * 1e9)
+    end_ns = sent.start_ns + round(schedule.duration_s * 1e9)
     done_ns = [r.done_ns for r, _ in sent.timed]
     grain = max(gathered.sizes, default=1) * max(1, workers)
     reasons = [
@@ -207,17 +207,17 @@ def why_invalid(
         validity.too_few(len(sent.timed)),
         validity.strangers(telemetry),
     ]
-    if isinstance(load, OpenLoop):
+    if isinstance(schedule, OpenLoop):
         full = {(t.pid, t.batch): t.phases_s["handle"] for t in sent.traces if t.batch_size == gathered.configured}
-        overloaded = validity.overload(load, responses, gathered, list(full.values()), workers)
+        overloaded = validity.overload(schedule, responses, gathered, list(full.values()), workers)
         due_ns = [r.scheduled_ns for r in responses]
         reasons += [
             validity.lateness(responses),
-            validity.rate(load, responses),
+            validity.rate(schedule, responses),
             overloaded or validity.unstable(due_ns, done_ns, sent.start_ns, end_ns, grain),
         ]
     else:
-        users = load.concurrency if isinstance(load, ClosedLoop) else grain
+        users = schedule.concurrency if isinstance(schedule, ClosedLoop) else grain
         reasons.append(validity.unstable(None, done_ns, sent.start_ns, end_ns, min(grain, users)))
     return validity.found(*reasons)
 

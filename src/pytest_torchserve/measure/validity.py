@@ -15,8 +15,8 @@ from pytest_torchserve import stats
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_torchserve.loadgen.load import OpenLoop
     from pytest_torchserve.loadgen.response import Response
+    from pytest_torchserve.loadgen.schedule import OpenLoop
     from pytest_torchserve.measure.batches import Batches
     from pytest_torchserve.telemetry.monitor import Telemetry
 
@@ -53,7 +53,7 @@ def lateness(responses: Sequence[Response]) -> str | None:
     return f"the sender was late: p99 {p99_ms:.3g} ms, {p99_ms / median_ms:.0%} of the median latency"
 
 
-def rate(load: OpenLoop, responses: Sequence[Response]) -> str | None:
+def rate(schedule: OpenLoop, responses: Sequence[Response]) -> str | None:
     """As many requests a second must have left as the load says."""
     if not responses:
         return "no request left"
@@ -63,7 +63,7 @@ def rate(load: OpenLoop, responses: Sequence[Response]) -> str | None:
     reached = planned_s / (planned_s + overrun_s) if planned_s else 1.0
     if reached >= RATE_SHARE:
         return None
-    return f"the rate was not reached: {reached * load.rate_per_s:.3g}/s left of {load.rate_per_s:g}/s"
+    return f"the rate was not reached: {reached * schedule.rate_per_s:.3g}/s left of {schedule.rate_per_s:g}/s"
 
 
 def errors(kinds: Mapping[str, int], asked: int) -> str | None:
@@ -109,7 +109,7 @@ def _windows(times_ns: Sequence[int], start_ns: int, end_ns: int) -> list[int]:
 
 
 def overload(
-    load: OpenLoop, responses: Sequence[Response], batches: Batches, handle_s: Sequence[float], workers: int
+    schedule: OpenLoop, responses: Sequence[Response], batches: Batches, handle_s: Sequence[float], workers: int
 ) -> str | None:
     """The queue must not have grown without bound.
 
@@ -123,8 +123,8 @@ def overload(
     size = batches.configured or 1
     if handle_s:
         capacity = workers * size / statistics.median(handle_s)
-        if capacity < load.rate_per_s:
-            return f"overload: {load.rate_per_s:g}/s came, full batches make {capacity:.3g}/s"
+        if capacity < schedule.rate_per_s:
+            return f"overload: {schedule.rate_per_s:g}/s came, full batches make {capacity:.3g}/s"
     due = sorted(r.scheduled_ns for r in responses)
     if len(due) < 2 * WINDOWS:
         return None

@@ -199,15 +199,15 @@ def ts_ask() -> Callable[[Endpoint, Sequence[Sample]], list[Response]]:
 
     def ask_(endpoint: Endpoint, samples: Sequence[Sample]) -> list[Response]:
         from pytest_torchserve.loadgen.clock import MonotonicClock  # noqa: PLC0415 - see the module's top
-        from pytest_torchserve.loadgen.load import FullBatches  # noqa: PLC0415 - likewise
+        from pytest_torchserve.loadgen.schedule import FullBatches  # noqa: PLC0415 - likewise
 
         answers: list[Response] = []
 
-        def more(responses: Sequence[Response]) -> bool:
+        def on_responses(responses: Sequence[Response]) -> bool:
             answers.extend(responses)
             return False
 
-        endpoint.send(FullBatches(len(samples)), samples, more, MonotonicClock())
+        endpoint.send(FullBatches(len(samples)), samples, on_responses, MonotonicClock())
         return sorted(answers, key=lambda response: response.sample)
 
     return ask_

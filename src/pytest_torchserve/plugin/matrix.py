@@ -9,7 +9,7 @@ import pytest
 
 from pytest_torchserve.config import PACE_PER_S
 from pytest_torchserve.deployment import DEVICES, UNKNOWN_BATCHING, Batching, Deployment
-from pytest_torchserve.loadgen.load import ConstantRate
+from pytest_torchserve.loadgen.schedule import ConstantRate
 from pytest_torchserve.measure import Cell
 from pytest_torchserve.model import Model
 from pytest_torchserve.plugin import options
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pytest_torchserve.config import Config
-    from pytest_torchserve.loadgen.load import TimedLoad
+    from pytest_torchserve.loadgen.schedule import TimedSchedule
     from pytest_torchserve.measure import Kind
 
 PACE = Batching(batch_size=16, max_batch_delay_ms=3000)
@@ -81,8 +81,8 @@ def cells(kind: Kind, fixture: str, config: pytest.Config, definition: pytest.It
             continue  # a floor has no pace of its own
         for device in DEVICES:
             for batching in _batchings(fixture, told, definition):
-                for load in _loads(fixture, told):
-                    yield Cell(kind, Deployment(model, device, batching), load)
+                for schedule in _schedules(fixture, told):
+                    yield Cell(kind, Deployment(model, device, batching), schedule)
 
 
 def _batchings(fixture: str, told: Config, definition: pytest.Item) -> tuple[Batching, ...]:
@@ -95,11 +95,11 @@ def _batchings(fixture: str, told: Config, definition: pytest.Item) -> tuple[Bat
     return (PACE,) if fixture == "ts_pace_run" else told.batchings
 
 
-def _loads(fixture: str, told: Config) -> tuple[TimedLoad | None, ...]:
+def _schedules(fixture: str, told: Config) -> tuple[TimedSchedule | None, ...]:
     """The traffic of a kind of cell; a cell of another kind has none."""
     if fixture == "ts_pace_run":
         return (ConstantRate(PACE_PER_S, told.pace_seconds),)
-    return told.loads if fixture == "ts_load_run" else (None,)
+    return told.schedules if fixture == "ts_load_run" else (None,)
 
 
 def _attached(kind: Kind, fixture: str, config: pytest.Config) -> Iterator[Cell]:
@@ -111,7 +111,7 @@ def _attached(kind: Kind, fixture: str, config: pytest.Config) -> Iterator[Cell]
     model = next((model for model in models(config) if model.name == name), unknown)
     deployment = Deployment(model, "unknown", UNKNOWN_BATCHING)
     if fixture == "ts_load_run":
-        yield from (Cell(kind, deployment, load) for load in told.loads)
+        yield from (Cell(kind, deployment, schedule) for schedule in told.schedules)
     elif fixture == "ts_capacity_run":
         yield Cell(kind, deployment)
 

@@ -61,7 +61,7 @@ def _wanted(config: pytest.Config, extra: Mapping[str, Any]) -> bool:
     batching = Batching(extra["batch_size"], extra["max_batch_delay_ms"])
     if extra["load"] == PACE_LOAD and batching == PACE:
         return True
-    if extra["load"] and extra["load"] not in {load.name for load in told.loads}:
+    if extra["load"] and extra["load"] not in {schedule.name for schedule in told.schedules}:
         return False
     return extra["kind"] == "init" or told.attach is not None or batching in told.batchings
 

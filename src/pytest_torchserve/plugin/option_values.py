@@ -16,7 +16,7 @@ from pytest_torchserve.config import Attach, Engine
 from pytest_torchserve.deployment import Batching
 from pytest_torchserve.errors import OptionError
 from pytest_torchserve.loadgen.address import Address
-from pytest_torchserve.loadgen.load import ClosedLoop, ConstantRate, Poisson
+from pytest_torchserve.loadgen.schedule import ClosedLoop, ConstantRate, Poisson
 from pytest_torchserve.measure.run import FEWEST_SAMPLES
 from pytest_torchserve.torchserve import settings
 
@@ -24,33 +24,33 @@ if TYPE_CHECKING:
     import pytest
 
     from pytest_torchserve.compare.baseline import Baseline
-    from pytest_torchserve.loadgen.load import TimedLoad
+    from pytest_torchserve.loadgen.schedule import TimedSchedule
     from pytest_torchserve.torchserve.settings import ServerSettings
 
 PORTS = 1 << 16
 
 
-def loads(text: str, duration_s: float, seed: int) -> tuple[TimedLoad, ...]:
+def schedules(text: str, duration_s: float, seed: int) -> tuple[TimedSchedule, ...]:
     """Read `closed:4,constant:10,poisson:50`: users, or requests a second.
 
     Raises:
         OptionError: it cannot be read.
     """
-    loads: list[TimedLoad] = []
+    schedules: list[TimedSchedule] = []
     for part in text.split(","):
         kind, _, number = part.strip().partition(":")
         try:
-            loads.append(_load(kind, number, duration_s, seed))
+            schedules.append(_schedule(kind, number, duration_s, seed))
         except ValueError as error:
             raise OptionError(
                 wanted="--ts-loads as closed:USERS, constant:RATE or poisson:RATE, with commas between, each above 0",
                 found=repr(part),
                 do="write for example --ts-loads=closed:4,constant:10,poisson:50",
             ) from error
-    return tuple(dict.fromkeys(loads))
+    return tuple(dict.fromkeys(schedules))
 
 
-def _load(kind: str, number: str, duration_s: float, seed: int) -> TimedLoad:
+def _schedule(kind: str, number: str, duration_s: float, seed: int) -> TimedSchedule:
     """One load; ValueError for another kind, and for a number that cannot be."""
     if not 0 < float(number) < math.inf:
         raise ValueError(number)

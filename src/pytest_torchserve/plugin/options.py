@@ -141,7 +141,9 @@ def read(config: pytest.Config) -> Config:
             baseline_processes=option_values.processes(config.getoption("ts_baseline_processes")),
         ),
         pace_seconds=value("ts_requests") / PACE_PER_S,
-        loads=option_values.loads(config.getoption("ts_loads"), value("ts_load_seconds"), config.getoption("ts_seed")),
+        schedules=option_values.schedules(
+            config.getoption("ts_loads"), value("ts_load_seconds"), config.getoption("ts_seed")
+        ),
         batchings=option_values.batchings(config.getoption("ts_batching")),
         engine=option_values.engine(config),
         attach=option_values.attach(config),

@@ -80,7 +80,7 @@ def extra_info(run: Run, phase: Phase) -> dict[str, Any]:
         "validity": run.validity,
         "invalid": list(run.invalid),
         "errors": dict(run.errors),
-        "load": run.cell.load.name if run.cell.load else None,
+        "load": run.cell.schedule.name if run.cell.schedule else None,
         **journal.beyond(run),
         "paired": _paired(run, phase),
     }

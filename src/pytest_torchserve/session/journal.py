@@ -44,8 +44,8 @@ def as_record(run: Run) -> dict[str, Any]:
         "validity": run.validity,
         "invalid": list(run.invalid),
         "errors": dict(run.errors),
-        "load": run.cell.load.name if run.cell.load else None,
-        "schedule": asdict(cast("Any", run.cell.load)) if run.cell.load else None,
+        "load": run.cell.schedule.name if run.cell.schedule else None,
+        "schedule": asdict(cast("Any", run.cell.schedule)) if run.cell.schedule else None,
         **beyond(run),
         "paired": asdict(run.paired) if run.paired is not None else None,
     }

@@ -13,7 +13,7 @@ from pytest_torchserve.compare import verdict
 from pytest_torchserve.compare.baseline import NoBaselineError
 from pytest_torchserve.compare.runner import ComparisonRunner, ComparisonSetup
 from pytest_torchserve.errors import InputError, ServerError
-from pytest_torchserve.loadgen import sender
+from pytest_torchserve.loadgen import client
 from pytest_torchserve.loadgen.response import Failure
 from pytest_torchserve.session.journal import Journal, as_record
 from pytest_torchserve.session.supplies import Supplies
@@ -215,7 +215,7 @@ class Session:
     def engine(self) -> Engine:
         """What sends traffic: this process, or Locust, started at the first call."""
         if self.config.engine is None:
-            return sender.send
+            return client.send
         if self._locust_engine is None:
             from pytest_torchserve.loadgen.locust import LocustEngine  # noqa: PLC0415 - optional
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_torchserve._util.ledger import Account, Ledger
 from pytest_torchserve.errors import InputError
 from pytest_torchserve.inputs.prepared import Prepared, Served
-from pytest_torchserve.loadgen import sender
+from pytest_torchserve.loadgen import client
 from pytest_torchserve.model import Model, Sample
 from pytest_torchserve.torchserve.management import Management
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.loadgen.address import Address
     from pytest_torchserve.loadgen.clock import Clock
     from pytest_torchserve.loadgen.frontend_times import FrontendTimes
-    from pytest_torchserve.loadgen.load import Load, More
+    from pytest_torchserve.loadgen.schedule import OnResponses, Schedule
     from pytest_torchserve.loadgen.target import Engine
 
 _ANSWER = ".answer.json"
@@ -41,7 +41,7 @@ class AttachedEndpoint:
     """
 
     def __init__(
-        self, address: Address, management: Address | None, model: str, ledger: Ledger, engine: Engine = sender.send
+        self, address: Address, management: Address | None, model: str, ledger: Ledger, engine: Engine = client.send
     ) -> None:
         self._address = address
         self._ledger = ledger
@@ -50,11 +50,11 @@ class AttachedEndpoint:
         self.batch_size: int | None = None
         self.worker_count = 0
         if management is not None:
-            client = Management(management.url, management.key)
+            management_api = Management(management.url, management.key)
             try:
-                described = client.describe(model)
+                described = management_api.describe(model)
             finally:
-                client.close()
+                management_api.close()
             self.batch_size = int(described["batchSize"])
             self.worker_count = len(described["workers"])
 
@@ -63,10 +63,10 @@ class AttachedEndpoint:
         """Nobody promises that its archive holds the probe."""
         return False
 
-    def send(self, load: Load, samples: Sequence[Sample], more: More, clock: Clock) -> None:
+    def send(self, schedule: Schedule, samples: Sequence[Sample], on_responses: OnResponses, clock: Clock) -> None:
         """Put it under load."""
         with self._ledger.span(Account.IN_FLIGHT):
-            self._engine(self._address, self.path, samples, load, more, clock)
+            self._engine(self._address, self.path, samples, schedule, on_responses, clock)
 
     def log_offset(self) -> int:
         """Its log is out of reach."""

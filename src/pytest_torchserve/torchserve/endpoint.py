@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_torchserve._util.ledger import Account, Ledger
 from pytest_torchserve._util.wait import wait_until
 from pytest_torchserve.errors import ManagementError, ServerError, WorkerError
-from pytest_torchserve.loadgen import sender
+from pytest_torchserve.loadgen import client
 from pytest_torchserve.loadgen.target import Worker
 from pytest_torchserve.torchserve import archive
 from pytest_torchserve.torchserve.worker_log import worker_traceback
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.deployment import Deployment
     from pytest_torchserve.loadgen.clock import Clock
     from pytest_torchserve.loadgen.frontend_times import FrontendTimes
-    from pytest_torchserve.loadgen.load import Load, More
+    from pytest_torchserve.loadgen.schedule import OnResponses, Schedule
     from pytest_torchserve.loadgen.target import Engine
     from pytest_torchserve.model import Sample
     from pytest_torchserve.torchserve.server import Server
@@ -54,7 +54,7 @@ class Endpoint:
         deployment: Deployment,
         made: archive.Archive,
         ledger: Ledger,
-        engine: Engine = sender.send,
+        engine: Engine = client.send,
     ) -> None:
         self.server = server
         self.deployment = deployment
@@ -180,10 +180,10 @@ class Endpoint:
         """Its archive holds the probe."""
         return True
 
-    def send(self, load: Load, samples: Sequence[Sample], more: More, clock: Clock) -> None:
-        """Put it under load: `more` is given the responses as they come and says whether to go on."""
+    def send(self, schedule: Schedule, samples: Sequence[Sample], on_responses: OnResponses, clock: Clock) -> None:
+        """Put it under load: `on_responses` is given the responses as they come and says whether to go on."""
         with self._ledger.span(Account.IN_FLIGHT):
-            self.engine(self.server.address, self.path, samples, load, more, clock)
+            self.engine(self.server.address, self.path, samples, schedule, on_responses, clock)
 
     def log_offset(self) -> int:
         """A place in the server's log of requests."""

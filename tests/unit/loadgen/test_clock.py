@@ -6,7 +6,7 @@ import asyncio
 import itertools
 
 from pytest_torchserve.loadgen.clock import MonotonicClock
-from pytest_torchserve.loadgen.surroundings import loop_factory
+from pytest_torchserve.loadgen.process_tuning import loop_factory
 
 
 def test_it_never_wakes_early():

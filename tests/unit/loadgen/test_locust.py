@@ -23,13 +23,13 @@ import trustme
 
 from fakes import CLOSE, HANG, RESET, SAMPLES, echo, http
 from pytest_torchserve._util.wait import wait_until
-from pytest_torchserve.loadgen import sender
+from pytest_torchserve.loadgen import client
 from pytest_torchserve.loadgen.address import Address
 from pytest_torchserve.loadgen.clock import MonotonicClock
-from pytest_torchserve.loadgen.load import ClosedLoop, ConstantRate, FullBatches, Poisson
 from pytest_torchserve.loadgen.locust import LocustEngine, processes
 from pytest_torchserve.loadgen.locust.engine import LocustError
 from pytest_torchserve.loadgen.response import Failure
+from pytest_torchserve.loadgen.schedule import ClosedLoop, ConstantRate, FullBatches, Poisson
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.traffic import judged
 
@@ -158,7 +158,7 @@ IPV6 = pytest.param("::1", marks=pytest.mark.skipif(not has_ipv6(), reason="no I
 def test_the_same_as_the_built_in_sender(locust_engine, server, host):
     """The same load gives the same schedule, requests, counts, and answers to the last header."""
     load, by_both = Poisson(150, 0.3, seed=3), []
-    for engine in (locust_engine, sender.send):
+    for engine in (locust_engine, client.send):
         good = server(echo, host=host)
         port = str(good.port).encode()
         responses = drive(engine, good.address, load)
@@ -202,7 +202,7 @@ def test_a_bad_server_is_data(locust_engine, server, answer, failure):
     locust_engine.timeout_s = 0.3
     responses = drive(locust_engine, bad.address, load)
     built_in = []
-    sender.send(
+    client.send(
         bad.address, "/", SAMPLES, load, lambda fresh: built_in.extend(fresh) or True, MonotonicClock(), timeout_s=0.3
     )
     assert kinds(responses) == kinds(built_in) == {failure: 8}
@@ -227,7 +227,7 @@ def test_a_bad_server_is_data(locust_engine, server, answer, failure):
 def test_a_redirect_says_where_to(locust_engine, server, status, place, words):
     """With either engine; it is counted by its status alone, and no answer of it is right."""
     moved = server(lambda request: http("{}", status, f"Location: {place}\r\n"))
-    for engine in (locust_engine, sender.send):
+    for engine in (locust_engine, client.send):
         responses = drive(engine, moved.address, ConstantRate(50, 0.08))
         assert {(r.error, r.kind, r.body) for r in responses} == {(words, words.partition(" to ")[0], b"{}")}
         checker = Checker(SAMPLES, "cpu", has_network=False, probed=False)
@@ -251,7 +251,7 @@ LOGIN_PAGE = "<!doctype html><title>Log in</title><p>Who are you?"
 def test_a_good_status_does_not_make_an_answer_right(locust_engine, server, answer):
     """Where the golden answers are known, with either engine: it is an answer, and a wrong one."""
     known = [replace(sample, answer={"bytes": 1.0}) for sample in SAMPLES]
-    for engine in (locust_engine, sender.send):
+    for engine in (locust_engine, client.send):
         responses = drive(engine, server(lambda request: answer).address, ConstantRate(50, 0.08))
         checker = Checker(known, "cpu", has_network=False, probed=False)
         assert judged(responses, checker) == []

@@ -10,7 +10,7 @@ from scipy import optimize
 
 from fakes import FakeWatch, silent
 from pytest_torchserve.deployment import Batching, Deployment
-from pytest_torchserve.loadgen.load import Poisson
+from pytest_torchserve.loadgen.schedule import Poisson
 from pytest_torchserve.measure import Cell, Effort, knee, measure_capacity
 from pytest_torchserve.measure.capacity import (
     CLOSE_ENOUGH,

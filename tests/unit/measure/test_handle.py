@@ -36,7 +36,7 @@ def feed(meter, clock, make_response, *, processes=(1,), batch_s=0.01, batches=1
             make_response(pid=pid, batch=numbers[pid], size=size, sent_s=0, done_s=batch_s, **phases_ms)
             for _ in range(size)
         ]
-        if not meter.more(answers):
+        if not meter.on_responses(answers):
             return count
     return batches
 
@@ -65,7 +65,7 @@ def test_one_wrong_answer_stays(checker, make_response):
     """It is kept with its reason, its batch is not timed, and the cell goes on."""
     clock = FakeClock(1.0)
     meter = HandleMeter(Effort(processes=1), 1, checker, clock, silent)
-    assert meter.more([make_response(answer={"dog": 0.9})])
+    assert meter.on_responses([make_response(answer={"dog": 0.9})])
     assert meter.checked == 0
     assert "top label 'dog'" in checker.wrong[0]
 
@@ -75,7 +75,7 @@ def test_a_failed_cell_takes_no_longer_than_a_good_one(checker, make_response):
     clock = FakeClock(1.0)
     meter = HandleMeter(Effort(processes=3, cell_seconds=20), 1, checker, clock, silent)
     count = 0
-    while meter.more([make_response(answer={"dog": 0.9})]):
+    while meter.on_responses([make_response(answer={"dog": 0.9})]):
         clock.now_s += 4
         count += 1
     assert count == 5
@@ -84,7 +84,7 @@ def test_a_failed_cell_takes_no_longer_than_a_good_one(checker, make_response):
 def test_a_server_that_does_not_answer_is_not_asked_again(checker, make_response):
     """A time-out or a refused connection ends the cell: the next would only take as long."""
     meter = HandleMeter(Effort(processes=1), 1, checker, FakeClock(1.0), silent)
-    assert not meter.more([make_response(status=0, error="no answer within 300 s")])
+    assert not meter.on_responses([make_response(status=0, error="no answer within 300 s")])
 
 
 def test_a_replaced_worker_is_an_error(checker, make_response):
@@ -93,7 +93,7 @@ def test_a_replaced_worker_is_an_error(checker, make_response):
     meter = HandleMeter(Effort(processes=1), 1, checker, clock, silent)
     feed(meter, clock, make_response, batches=5)
     with pytest.raises(MeasurementError, match="process 99, which is new"):
-        meter.more([make_response(pid=99)])
+        meter.on_responses([make_response(pid=99)])
 
 
 def test_batches_that_are_all_split_end_with_the_budget(checker, make_response):
@@ -102,7 +102,7 @@ def test_batches_that_are_all_split_end_with_the_budget(checker, make_response):
     meter = HandleMeter(Effort(processes=1, cell_seconds=20), 2, checker, clock, silent)
     feed(meter, clock, make_response, size=2, batches=3)
     count = 0
-    while meter.more([make_response(pid=1, batch=10 + count), make_response(pid=1, batch=1000 + count)]):
+    while meter.on_responses([make_response(pid=1, batch=10 + count), make_response(pid=1, batch=1000 + count)]):
         clock.now_s += 1
         count += 1
     assert count == 20
@@ -116,7 +116,7 @@ def test_a_noisy_latency_keeps_a_cell_going(checker, make_response):
     meter = HandleMeter(Effort(processes=1, cell_seconds=20), 1, checker, clock, silent)
     for batch in range(10**6):
         clock.now_s += 0.01
-        if not meter.more([make_response(batch=batch, done_s=rng.uniform(0.001, 0.02))]):
+        if not meter.on_responses([make_response(batch=batch, done_s=rng.uniform(0.001, 0.02))]):
             break
     assert clock.now_s > 5  # a steady one is done after a tenth of that
 
@@ -124,7 +124,7 @@ def test_a_noisy_latency_keeps_a_cell_going(checker, make_response):
 def test_a_hopeless_cell_ends(checker, make_response):
     """A cell whose answers are all wrong is not measured to its end."""
     meter = HandleMeter(Effort(processes=1), 1, checker, FakeClock(1.0), silent)
-    answers = [meter.more([make_response(status=503, error="HTTP 503")]) for _ in range(ENOUGH_WRONG)]
+    answers = [meter.on_responses([make_response(status=503, error="HTTP 503")]) for _ in range(ENOUGH_WRONG)]
     assert answers == [True] * (ENOUGH_WRONG - 1) + [False]
 
 
@@ -165,7 +165,7 @@ def test_a_split_batch_shows(checker, make_response):
     feed(meter, clock, make_response, size=4, batches=3)
     split = [make_response(pid=1, batch=9, size=3) for _ in range(3)] + [make_response(pid=1, batch=10, size=1)]
     before = meter.checked
-    meter.more(split)
+    meter.on_responses(split)
     assert meter.checked == before
     assert meter.batch_sizes == {3: 1, 1: 1}
 

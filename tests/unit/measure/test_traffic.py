@@ -10,8 +10,8 @@ import pytest
 
 from fakes import FakeClock, FakeWatch, silent
 from pytest_torchserve.deployment import Batching, Deployment
-from pytest_torchserve.loadgen.load import ClosedLoop, ConstantRate, Poisson
 from pytest_torchserve.loadgen.response import Failure
+from pytest_torchserve.loadgen.schedule import ClosedLoop, ConstantRate, Poisson
 from pytest_torchserve.measure import Cell, Effort, measure_capacity, measure_load
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.traffic import DRAIN_S, Collector, judged
@@ -59,11 +59,11 @@ def test_waiting_for_answers_ends(make_response):
     """30 s after the last departure nothing more is waited for; progress is told meanwhile."""
     clock, told = FakeClock(1.0), []
     collector = Collector(10.0, clock, lambda what, share: told.append(what))
-    assert collector.more([])
+    assert collector.on_responses([])
     clock.now_s += 10 + DRAIN_S - 1
-    assert collector.more([make_response()])
+    assert collector.on_responses([make_response()])
     clock.now_s += 2
-    assert not collector.more([])
+    assert not collector.on_responses([])
     assert told[-1] == "1 answered"
 
 

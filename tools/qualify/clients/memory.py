@@ -14,9 +14,9 @@ import psutil
 from clients import stub
 from clients.ours import cpu_s
 from pytest_torchserve.errors import MeasurementError
-from pytest_torchserve.loadgen import sender
+from pytest_torchserve.loadgen import client
 from pytest_torchserve.loadgen.clock import MonotonicClock
-from pytest_torchserve.loadgen.load import ClosedLoop, FullBatches
+from pytest_torchserve.loadgen.schedule import ClosedLoop, FullBatches
 from pytest_torchserve.measure import traffic
 from pytest_torchserve.measure.check import Checker
 
@@ -39,11 +39,11 @@ def recorded(deployed: Deployed) -> bytes:
     kept: list[Response] = []
     endpoint, samples = deployed.endpoint, deployed.prepared.samples
 
-    def more(fresh: Sequence[Response]) -> bool:
+    def on_responses(fresh: Sequence[Response]) -> bool:
         kept.extend(fresh)
         return False
 
-    sender.send(endpoint.server.address, endpoint.path, samples, ClosedLoop(1, 10.0), more, MonotonicClock())
+    client.send(endpoint.server.address, endpoint.path, samples, ClosedLoop(1, 10.0), on_responses, MonotonicClock())
     answer = kept[0]
     if int(answer.headers.get("content-length", -1)) != len(answer.body):
         raise MeasurementError(
@@ -110,11 +110,11 @@ def _send(address: Address, path: str, samples: Sequence[Sample], count: int) ->
     """So many responses, in whole batches: a closed loop, which shows its answers now and then, sends more."""
     kept: list[Response] = []
 
-    def more(fresh: Sequence[Response]) -> bool:
+    def on_responses(fresh: Sequence[Response]) -> bool:
         kept.extend(fresh)
         return len(kept) < count
 
-    sender.send(address, path, samples, FullBatches(_CONNECTIONS), more, MonotonicClock())
+    client.send(address, path, samples, FullBatches(_CONNECTIONS), on_responses, MonotonicClock())
     return kept
 
 

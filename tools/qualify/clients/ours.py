@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_torchserve import stats
 from pytest_torchserve.errors import MeasurementError
-from pytest_torchserve.loadgen import sender, surroundings
+from pytest_torchserve.loadgen import client, process_tuning
 from pytest_torchserve.loadgen.clock import MonotonicClock
-from pytest_torchserve.loadgen.load import ClosedLoop, ConstantRate
+from pytest_torchserve.loadgen.schedule import ClosedLoop, ConstantRate
 from pytest_torchserve.measure import traffic
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.run import Cell
@@ -18,8 +18,8 @@ from pytest_torchserve.measure.waterfall import waterfall
 
 if TYPE_CHECKING:
     from clients.service import Deployed
-    from pytest_torchserve.loadgen.load import TimedLoad
     from pytest_torchserve.loadgen.response import Response
+    from pytest_torchserve.loadgen.schedule import TimedSchedule
 
 WINDOW_S = 2.0
 WINDOWS_WITHOUT_GAIN = 4
@@ -58,11 +58,11 @@ def _quiet(_words: str, _share: float) -> None:
     """In place of the progress line."""
 
 
-def _send(deployed: Deployed, load: TimedLoad) -> list[Response]:
+def _send(deployed: Deployed, load: TimedSchedule) -> list[Response]:
     """One load as `traffic.send` drives it, not judged yet."""
     endpoint, clock = deployed.endpoint, MonotonicClock()
     kept = traffic.Collector(load.duration_s, clock, _quiet)
-    sender.send(endpoint.server.address, endpoint.path, deployed.prepared.samples, load, kept.more, clock)
+    client.send(endpoint.server.address, endpoint.path, deployed.prepared.samples, load, kept.on_responses, clock)
     return kept.responses
 
 
@@ -113,7 +113,7 @@ def lateness(deployed: Deployed, rate_per_s: float, duration_s: float) -> dict[s
 def bare_lateness(rate_per_s: float, duration_s: float) -> dict[str, float]:
     """The same of a loop that only wakes up, no server and no socket, in ms: the machine's own share of lateness."""
     start_ns, late_ms = time.monotonic_ns(), []
-    with surroundings.undisturbed(punctual=True):
+    with process_tuning.undisturbed(punctual=True):
         for number in range(1, 1 + int(rate_per_s * duration_s)):
             due_ns = start_ns + round(number / rate_per_s * 1e9)
             while (left_ns := due_ns - time.monotonic_ns()) > 0:

@@ -9,8 +9,8 @@ import socket
 from typing import TYPE_CHECKING
 
 from pytest_torchserve.loadgen.address import Address
-from pytest_torchserve.loadgen.sender import encode
-from pytest_torchserve.loadgen.surroundings import loop_factory
+from pytest_torchserve.loadgen.client import encode
+from pytest_torchserve.loadgen.process_tuning import loop_factory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

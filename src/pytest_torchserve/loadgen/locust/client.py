@@ -1,4 +1,4 @@
-"""Locust's FastHttp client, made to send what `sender.encode` sends, and to tell when the bytes went and came.
+"""Locust's FastHttp client, made to send what `client.encode` sends, and to tell when the bytes went and came.
 
 Locust fires its events and geventhttpclient speaks HTTP as in any Locust user. What differs: no redirects, no
 retries, no cookies, no headers of its own, certificates verified, and as many connections as are needed at once.

@@ -7,12 +7,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from pytest_torchserve.loadgen import sender
-from pytest_torchserve.loadgen.load import FullBatches
+from pytest_torchserve.loadgen import client
 from pytest_torchserve.loadgen.locust import protocol
 from pytest_torchserve.loadgen.locust.partition import partition
 from pytest_torchserve.loadgen.locust.processes import ANSWER_S, LocustError, Processes
 from pytest_torchserve.loadgen.locust.protocol import Kind
+from pytest_torchserve.loadgen.schedule import FullBatches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from pytest_torchserve.loadgen.address import Address
     from pytest_torchserve.loadgen.clock import Clock
-    from pytest_torchserve.loadgen.load import Load, More
     from pytest_torchserve.loadgen.response import Response
+    from pytest_torchserve.loadgen.schedule import OnResponses, Schedule
     from pytest_torchserve.model import Sample
 
 __all__ = ["LocustEngine", "LocustError"]
@@ -43,7 +43,7 @@ class _Tally:
 class LocustEngine:
     """Sends loads from several processes; an `endpoint.Engine`, and a context manager.
 
-    A load that fails, and one that `more` breaks off by an exception, ends the processes; the next load starts
+    A load that fails, and one that `on_responses` breaks off by an exception, ends the processes; the next load starts
     them anew. Workers on other machines end with their master and must then be started again by hand.
 
     Args:
@@ -58,7 +58,7 @@ class LocustEngine:
         workers: int,
         master: str | None = None,
         *,
-        timeout_s: float = sender.TIMEOUT_S,
+        timeout_s: float = client.TIMEOUT_S,
         join_timeout_s: float = JOIN_TIMEOUT_S,
     ) -> None:
         self.workers = workers
@@ -100,25 +100,33 @@ class LocustEngine:
         self._processes.close()
 
     def __call__(
-        self, address: Address, path: str, samples: Sequence[Sample], load: Load, more: More, clock: Clock
+        self,
+        address: Address,
+        path: str,
+        samples: Sequence[Sample],
+        schedule: Schedule,
+        on_responses: OnResponses,
+        clock: Clock,
     ) -> None:
         """Drive one load to its end. Full batches are a stopwatch and no traffic: they leave from this process.
 
         Raises:
             LocustError: a process ended, fell silent, or lost responses.
         """
-        if isinstance(load, FullBatches):
-            sender.send(address, path, samples, load, more, clock, self.timeout_s)
+        if isinstance(schedule, FullBatches):
+            client.send(address, path, samples, schedule, on_responses, clock, self.timeout_s)
             return
-        self._processes.wanted = f"{load.name} at {address.url}{path} from {self.workers} Locust workers"
+        self._processes.wanted = f"{schedule.name} at {address.url}{path} from {self.workers} Locust workers"
         self.start()
-        parts = partition(load, self.workers)
+        parts = partition(schedule, self.workers)
         if not parts:
-            self._processes.fail(f"a {type(load).__name__}", "give Locust a closed or an open loop; it knows no others")
+            self._processes.fail(
+                f"a {type(schedule).__name__}", "give Locust a closed or an open loop; it knows no others"
+            )
         try:
             self._prepare(address, path, samples)
             end_s = self._go(parts)
-            self._collect(more, end_s + self.timeout_s + ANSWER_S)
+            self._collect(on_responses, end_s + self.timeout_s + ANSWER_S)
         except BaseException:
             self.close()
             raise
@@ -148,7 +156,7 @@ class LocustEngine:
         self._processes.tell(Kind.GO, [common | part for part in parts])
         return float(start_ns + parts[0]["duration_ns"]) / 1e9
 
-    def _collect(self, more: More, deadline_s: float) -> None:
+    def _collect(self, on_responses: OnResponses, deadline_s: float) -> None:
         """Show every response as it comes; after a no those that are left, at once and without asking."""
         tally, going = _Tally(), True
         rest: list[Response] = []
@@ -156,13 +164,13 @@ class LocustEngine:
             fresh = self._hear(tally)
             if not going:
                 rest += fresh
-            elif not more(fresh):
+            elif not on_responses(fresh):
                 going, deadline_s = False, time.monotonic() + ANSWER_S
                 self._processes.tell(Kind.STOP, [{"number": self._number}] * self.workers)
             if time.monotonic() > deadline_s:
                 self._processes.fail("the workers do not come to an end", "report it")
         if rest:
-            more(rest)
+            on_responses(rest)
         if tally.received != tally.promised:
             self._processes.fail(f"{tally.promised} responses, of which {tally.received} arrived", "report it")
 

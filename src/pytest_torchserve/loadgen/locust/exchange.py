@@ -131,7 +131,7 @@ class Destination:
 
 
 def _encode(address: Address, content_type: str, body: bytes) -> _Request:
-    """The headers of `sender.encode`, in its order."""
+    """The headers of `client.encode`, in its order."""
     headers = {
         "Host": address.authority,
         "Content-Type": content_type,

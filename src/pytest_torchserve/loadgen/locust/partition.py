@@ -5,32 +5,32 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pytest_torchserve.loadgen.load import ClosedLoop, OpenLoop
+from pytest_torchserve.loadgen.schedule import ClosedLoop, OpenLoop
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_torchserve.loadgen.load import Load
     from pytest_torchserve.loadgen.locust.exchange import Destination
     from pytest_torchserve.loadgen.response import Response
+    from pytest_torchserve.loadgen.schedule import Schedule
 
 
-def partition(load: Load, workers: int) -> list[dict[str, Any]]:
+def partition(schedule: Schedule, workers: int) -> list[dict[str, Any]]:
     """Each worker's users, or its departures; nothing for a load that is neither closed nor open.
 
     The schedule travels as it is: a worker with another Python, or another version of ours, cannot draw another.
     """
-    if isinstance(load, ClosedLoop):
-        each, left = divmod(load.concurrency, workers)
+    if isinstance(schedule, ClosedLoop):
+        each, left = divmod(schedule.concurrency, workers)
         parts: list[dict[str, Any]] = [{"users": each + (k < left), "departures_ns": []} for k in range(workers)]
-    elif isinstance(load, OpenLoop):
-        due_ns = list(load.departures_ns())
+    elif isinstance(schedule, OpenLoop):
+        due_ns = list(schedule.departures_ns())
         parts = [
             {"users": min(1, len(due_ns[k::workers])), "departures_ns": due_ns[k::workers]} for k in range(workers)
         ]
     else:
         return []
-    duration_ns = round(load.duration_s * 1e9)
+    duration_ns = round(schedule.duration_s * 1e9)
     return [{"first": k, "step": workers, "duration_ns": duration_ns, **part} for k, part in enumerate(parts)]
 
 

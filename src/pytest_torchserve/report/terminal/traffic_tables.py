@@ -40,7 +40,7 @@ def load_table(runs: Sequence[Run]) -> Table:
             run.cell.deployment.model.name,
             run.cell.deployment.device,
             batch_words(traffic),
-            run.cell.load.name if run.cell.load else _NOTHING,
+            run.cell.schedule.name if run.cell.schedule else _NOTHING,
             digits(traffic.offered_per_s) if traffic.offered_per_s else _NOTHING,
             digits(run.throughput) if run.throughput else _NOTHING,
             *(milliseconds(by_name[p].value) if p in by_name else _NOTHING for p in _PERCENTILES),

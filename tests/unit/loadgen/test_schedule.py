@@ -9,8 +9,8 @@ import statistics
 import pytest
 
 from pytest_torchserve.errors import OptionError
-from pytest_torchserve.loadgen.load import ClosedLoop, ConstantRate, FullBatches, Poisson
-from pytest_torchserve.plugin.option_values import loads as parse
+from pytest_torchserve.loadgen.schedule import ClosedLoop, ConstantRate, FullBatches, Poisson
+from pytest_torchserve.plugin.option_values import schedules as parse
 
 
 class World:
@@ -91,7 +91,7 @@ def test_closed_loop_ends_when_told_to(make_response):
 
 
 def test_closed_loop_asks_though_nobody_answers():
-    """A server that is silent does not keep `more` from being asked."""
+    """A server that is silent does not keep `on_responses` from being asked."""
     asked = []
     world = World(None)
     world.send = lambda _scheduled_ns, _done: None
@@ -127,7 +127,7 @@ def test_an_open_loop_does_not_wait_for_answers(make_response):
 
 
 def test_an_open_loop_stops_when_told_to(make_response):
-    """`more` is asked at each departure; after a no nothing more leaves."""
+    """`on_responses` is asked at each departure; after a no nothing more leaves."""
     world = World(make_response)
     drive(ConstantRate(10, 100.0), world, lambda _: len(world.sent) < 7)
     assert len(world.sent) == 7

@@ -1,7 +1,7 @@
 """When requests leave: each load is a frozen description with one coroutine, `drive`.
 
 A load knows nothing of sockets. It is given `send`, which starts one request and calls back with its response,
-`more`, which is shown the responses as they come and may end it early, and a clock; all three are fakes in its
+`on_responses`, which is shown the responses as they come and may end it early, and a clock; all three are fakes in its
 tests. Callbacks, not futures: a future wakes its waiter one turn of the event loop later, and that turn costs a
 closed loop several per cent of its throughput.
 """
@@ -24,7 +24,7 @@ Done = Callable[[Response], None]
 Send = Callable[[int, Done], None]
 """`send(scheduled_ns, done)` starts a request that is due at `scheduled_ns`; `done` gets its response, once."""
 
-More = Callable[[Sequence[Response]], bool]
+OnResponses = Callable[[Sequence[Response]], bool]
 """`more(new responses)` says whether to go on; after a no nothing is waited for."""
 
 _LOOK_EVERY_S = 1.0
@@ -33,17 +33,17 @@ _SHOW_EVERY_S = 0.25
 
 
 class _Fresh(list[Response]):
-    """Answers that `more` has not been shown yet."""
+    """Answers that `on_responses` has not been shown yet."""
 
-    def __init__(self, more: More) -> None:
+    def __init__(self, on_responses: OnResponses) -> None:
         super().__init__()
-        self._more = more
+        self._on_responses = on_responses
 
     def shown(self) -> bool:
-        """Show them; whether to go on. Asked with none too: a silent server must not keep `more` from saying no."""
+        """Show them; whether to go on. Asked with none too: a silent server must not keep `on_responses` from saying no."""
         taken = self[:]
         self.clear()
-        return self._more(taken)
+        return self._on_responses(taken)
 
 
 async def _at_most(seconds: float, event: asyncio.Event) -> None:
@@ -52,18 +52,18 @@ async def _at_most(seconds: float, event: asyncio.Event) -> None:
         await asyncio.wait_for(event.wait(), seconds)
 
 
-class Load(Protocol):
+class Schedule(Protocol):
     """What every load can do."""
 
     @property
     def name(self) -> str:
         """Short, for test ids."""
 
-    async def drive(self, send: Send, more: More, clock: Clock) -> None:
-        """Send until the load is done and every answer is there, or until `more` says no."""
+    async def drive(self, send: Send, on_responses: OnResponses, clock: Clock) -> None:
+        """Send until the load is done and every answer is there, or until `on_responses` says no."""
 
 
-class TimedLoad(Load, Protocol):
+class TimedSchedule(Schedule, Protocol):
     """A load that ends by itself: traffic, where `FullBatches` is a stopwatch."""
 
     @property
@@ -85,8 +85,8 @@ class FullBatches:
         """For test ids."""
         return f"full{self.batch_size}"
 
-    async def drive(self, send: Send, more: More, clock: Clock) -> None:
-        """Batch after batch, until `more` says no."""
+    async def drive(self, send: Send, on_responses: OnResponses, clock: Clock) -> None:
+        """Batch after batch, until `on_responses` says no."""
         loop = asyncio.get_running_loop()
         while True:
             now_ns, answers, whole = clock.now_ns(), list[Response](), loop.create_future()
@@ -101,7 +101,7 @@ class FullBatches:
             for _ in range(self.batch_size):
                 send(now_ns, landed)
             await whole
-            if not more(answers):
+            if not on_responses(answers):
                 return
 
 
@@ -121,10 +121,10 @@ class ClosedLoop:
         """For test ids."""
         return f"closed{self.concurrency}"
 
-    async def drive(self, send: Send, more: More, clock: Clock) -> None:
-        """Every user until the time is up, and then until all are answered; or until `more` says no."""
+    async def drive(self, send: Send, on_responses: OnResponses, clock: Clock) -> None:
+        """Every user until the time is up, and then until all are answered; or until `on_responses` says no."""
         end_ns = clock.now_ns() + round(self.duration_s * 1e9)
-        fresh, active, ended = _Fresh(more), 0, asyncio.Event()
+        fresh, active, ended = _Fresh(on_responses), 0, asyncio.Event()
 
         def answered(response: Response) -> None:
             nonlocal active
@@ -170,9 +170,9 @@ class ConstantRate:
         """Multiples of the interval; nothing is added up, so nothing drifts."""
         return (round(index * 1e9 / self.rate_per_s) for index in range(self.requests))
 
-    async def drive(self, send: Send, more: More, clock: Clock) -> None:
+    async def drive(self, send: Send, on_responses: OnResponses, clock: Clock) -> None:
         """Send on schedule."""
-        await drive_open(self.departures_ns(), send, more, clock)
+        await drive_open(self.departures_ns(), send, on_responses, clock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,19 +198,19 @@ class Poisson:
         due = itertools.accumulate(gaps.expovariate(self.rate_per_s) * 1e9 for _ in itertools.count())
         return (round(due_ns) for due_ns in itertools.takewhile(lambda due_ns: due_ns < end_ns, due))
 
-    async def drive(self, send: Send, more: More, clock: Clock) -> None:
+    async def drive(self, send: Send, on_responses: OnResponses, clock: Clock) -> None:
         """Send on schedule."""
-        await drive_open(self.departures_ns(), send, more, clock)
+        await drive_open(self.departures_ns(), send, on_responses, clock)
 
 
 OpenLoop = ConstantRate | Poisson
 """Loads whose requests leave on a schedule of their own, whatever the server does."""
 
 
-async def drive_open(departures_ns: Iterator[int], send: Send, more: More, clock: Clock) -> None:
-    """Send on schedule, then wait for the answers; `more` is asked at each departure and then each second."""
+async def drive_open(departures_ns: Iterator[int], send: Send, on_responses: OnResponses, clock: Clock) -> None:
+    """Send on schedule, then wait for the answers; `on_responses` is asked at each departure and then each second."""
     start_ns = clock.now_ns()
-    fresh, flying, answer = _Fresh(more), 0, asyncio.Event()
+    fresh, flying, answer = _Fresh(on_responses), 0, asyncio.Event()
 
     def landed(response: Response) -> None:
         nonlocal flying

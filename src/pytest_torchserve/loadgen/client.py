@@ -9,9 +9,9 @@ import time
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from pytest_torchserve.loadgen.connection import Connection, why_unconnected
-from pytest_torchserve.loadgen.load import OpenLoop
+from pytest_torchserve.loadgen.process_tuning import allow_connections, loop_factory, undisturbed
 from pytest_torchserve.loadgen.response import Failure, Response
-from pytest_torchserve.loadgen.surroundings import allow_connections, loop_factory, undisturbed
+from pytest_torchserve.loadgen.schedule import OpenLoop
 from pytest_torchserve.loadgen.transport import Resolved, open_plain, resolve
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pytest_torchserve.loadgen.address import Address
     from pytest_torchserve.loadgen.clock import Clock
-    from pytest_torchserve.loadgen.load import Done, Load, More
+    from pytest_torchserve.loadgen.schedule import Done, OnResponses, Schedule
     from pytest_torchserve.model import Sample
 
 TIMEOUT_S = 120.0
@@ -43,7 +43,7 @@ class _Opening(NamedTuple):
         return Response(self.sample, self.scheduled_ns, self.begun_ns, now_ns, 0, now_ns, 0, b"", b"", words, failure)
 
 
-class Sender:
+class HttpClient:
     """Sends samples to one path of one server, as a load says. A context manager: it owns an event loop.
 
     A certificate is verified against the system's authorities, or those in the file that the environment
@@ -89,20 +89,20 @@ class Sender:
         self._runner.run(close())
         self._runner.close()
 
-    def run(self, load: Load, more: More, clock: Clock) -> None:
-        """Drive one load to its end; `more` is shown every response once, those that nobody waited for at last."""
+    def run(self, schedule: Schedule, on_responses: OnResponses, clock: Clock) -> None:
+        """Drive one load to its end; `on_responses` is shown every response once, those that nobody waited for at last."""
 
         async def drive() -> None:
             watch = asyncio.ensure_future(self._watch())
             try:
-                await load.drive(self._send, more, clock)
+                await schedule.drive(self._send, on_responses, clock)
             finally:
                 watch.cancel()
                 given_up = self._give_up()
             if given_up:
-                more(given_up)
+                on_responses(given_up)
 
-        self._open_loop = isinstance(load, OpenLoop)
+        self._open_loop = isinstance(schedule, OpenLoop)
         with undisturbed(punctual=self._open_loop):
             self._runner.run(drive())
 
@@ -190,14 +190,14 @@ def send(
     address: Address,
     path: str,
     samples: Sequence[Sample],
-    load: Load,
-    more: More,
+    schedule: Schedule,
+    on_responses: OnResponses,
     clock: Clock,
     timeout_s: float = TIMEOUT_S,
 ) -> None:
     """One load from this process."""
-    with Sender(address, path, samples, timeout_s=timeout_s) as sender:
-        sender.run(load, more, clock)
+    with HttpClient(address, path, samples, timeout_s=timeout_s) as client:
+        client.run(schedule, on_responses, clock)
 
 
 def encode(address: Address, path: str, sample: Sample) -> bytes:

@@ -18,11 +18,11 @@ import trustme
 
 from fakes import CLOSE, HANG, SAMPLES, echo, http
 from pytest_torchserve.loadgen.address import Address
+from pytest_torchserve.loadgen.client import HttpClient
 from pytest_torchserve.loadgen.clock import MonotonicClock
 from pytest_torchserve.loadgen.connection import Connection
-from pytest_torchserve.loadgen.load import ClosedLoop, ConstantRate, FullBatches
 from pytest_torchserve.loadgen.response import Failure
-from pytest_torchserve.loadgen.sender import Sender
+from pytest_torchserve.loadgen.schedule import ClosedLoop, ConstantRate, FullBatches
 from pytest_torchserve.model import Sample
 
 
@@ -34,8 +34,8 @@ def send(server, count, *, batch=1, timeout_s=5.0, samples=SAMPLES, key="secret"
         responses.extend(fresh)
         return len(responses) < count * batch
 
-    with Sender(Address("127.0.0.1", server.port, key), "/predictions/x", samples, timeout_s=timeout_s) as sender:
-        sender.run(FullBatches(batch), more, MonotonicClock())
+    with HttpClient(Address("127.0.0.1", server.port, key), "/predictions/x", samples, timeout_s=timeout_s) as client:
+        client.run(FullBatches(batch), more, MonotonicClock())
     return responses
 
 
@@ -109,8 +109,8 @@ def test_a_bad_server_is_data(server, bad, load):
         return not isinstance(load, FullBatches)
 
     timeout_s = 0.3 if kind == "timed out" else 30.0
-    with Sender(Address("127.0.0.1", broken.port), "/", SAMPLES, timeout_s=timeout_s) as sender:
-        sender.run(load, more, MonotonicClock())
+    with HttpClient(Address("127.0.0.1", broken.port), "/", SAMPLES, timeout_s=timeout_s) as client:
+        client.run(load, more, MonotonicClock())
     assert Counter(r.kind for r in responses) == {kind: len(responses)}
     assert len(responses) >= 3
     assert len(responses) == len(broken.requests)
@@ -129,8 +129,8 @@ def test_it_recovers(server):
 def unreachable(host, port, *, tls=False):
     """What becomes of five requests to nobody."""
     responses = []
-    with Sender(Address(host, port, tls=tls), "/", SAMPLES, timeout_s=2.0) as sender:
-        sender.run(ConstantRate(50, 0.1), lambda fresh: responses.extend(fresh) or True, MonotonicClock())
+    with HttpClient(Address(host, port, tls=tls), "/", SAMPLES, timeout_s=2.0) as client:
+        client.run(ConstantRate(50, 0.1), lambda fresh: responses.extend(fresh) or True, MonotonicClock())
     assert len(responses) == 5
     assert all(r.status == 0 for r in responses)
     return {r.kind for r in responses}
@@ -174,8 +174,8 @@ def test_tls(server, tmp_path, monkeypatch):
     assert unreachable("localhost", secure.port, tls=True) == {Failure.TLS}
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     responses = []
-    with Sender(Address("localhost", secure.port, "secret", tls=True), "/", SAMPLES) as sender:
-        sender.run(FullBatches(4), lambda fresh: responses.extend(fresh) or len(responses) < 20, MonotonicClock())
+    with HttpClient(Address("localhost", secure.port, "secret", tls=True), "/", SAMPLES) as client:
+        client.run(FullBatches(4), lambda fresh: responses.extend(fresh) or len(responses) < 20, MonotonicClock())
     assert [json.loads(r.body)["crc32"] for r in responses] == [zlib.crc32(SAMPLES[r.sample].body) for r in responses]
     assert secure.requests[0].headers["authorization"] == "Bearer secret"
 
@@ -189,14 +189,14 @@ def test_what_is_in_flight_at_the_end_is_accounted_for(server):
         responses.extend(fresh)
         return len(silent.requests) < 50
 
-    with Sender(Address("127.0.0.1", silent.port), "/", SAMPLES) as sender:
-        sender.run(load, more, MonotonicClock())
+    with HttpClient(Address("127.0.0.1", silent.port), "/", SAMPLES) as client:
+        client.run(load, more, MonotonicClock())
     assert Counter(r.kind for r in responses) == {Failure.UNANSWERED: 50}
 
 
 @pytest.mark.parametrize("load", [ClosedLoop(3, 0.1), ConstantRate(30, 0.1)], ids=lambda load: load.name)
 def test_a_silent_server_does_not_keep_a_load_from_ending(server, load):
-    """Nobody answers, and time-outs are far: `more` is asked all the same, and its no is the end."""
+    """Nobody answers, and time-outs are far: `on_responses` is asked all the same, and its no is the end."""
     silent, responses, asked = server(lambda request: HANG), [], []
 
     def more(fresh):
@@ -204,8 +204,8 @@ def test_a_silent_server_does_not_keep_a_load_from_ending(server, load):
         asked.append(len(fresh))
         return len(asked) < 5
 
-    with Sender(Address("127.0.0.1", silent.port), "/", SAMPLES, timeout_s=600) as sender:
-        sender.run(load, more, MonotonicClock())
+    with HttpClient(Address("127.0.0.1", silent.port), "/", SAMPLES, timeout_s=600) as client:
+        client.run(load, more, MonotonicClock())
     assert Counter(r.kind for r in responses) == {Failure.UNANSWERED: 3}
 
 
@@ -213,8 +213,8 @@ def test_an_open_loop_over_sockets(server):
     """Every request has its schedule, none left before it; the edges of each stand in their order."""
     responses = []
     good = server(echo)
-    with Sender(Address("127.0.0.1", good.port, ""), "/", SAMPLES) as sender:
-        sender.run(ConstantRate(200, 0.25), lambda fresh: responses.extend(fresh) or True, MonotonicClock())
+    with HttpClient(Address("127.0.0.1", good.port, ""), "/", SAMPLES) as client:
+        client.run(ConstantRate(200, 0.25), lambda fresh: responses.extend(fresh) or True, MonotonicClock())
     scheduled = sorted(r.scheduled_ns for r in responses)
     assert [b - a for a, b in itertools.pairwise(scheduled)] == [5_000_000] * 49
     assert all(r.scheduled_ns <= r.begun_ns <= r.sent_ns <= r.first_byte_ns <= r.done_ns for r in responses)
@@ -270,10 +270,10 @@ def test_the_sender_is_left_alone(server):
         return gc.isenabled(), os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK
 
     good, seen, best = server(echo), [], best_policy()
-    with Sender(Address("127.0.0.1", good.port), "/", SAMPLES) as sender:
+    with HttpClient(Address("127.0.0.1", good.port), "/", SAMPLES) as client:
         for load in (ClosedLoop(1, 0.05), ConstantRate(50, 0.1)):
             looks = set()
-            sender.run(load, lambda _, looks=looks: looks.add(look()) or True, MonotonicClock())
+            client.run(load, lambda _, looks=looks: looks.add(look()) or True, MonotonicClock())
             seen.append(looks)
             assert look() == (True, os.SCHED_OTHER)
     assert seen[0] == {(False, os.SCHED_OTHER)}
