@@ -82,10 +82,10 @@ def versions(clients: dict[str, others.Client]) -> dict[str, Any]:
     return found | ours_use | environment.software() | {"java": java.find().version}
 
 
-def lateness(noop: service.Deployed) -> dict[str, Any]:
+def schedule_delay(noop: service.Deployed) -> dict[str, Any]:
     """How late our sender is, and, before and after it, a timer that sends nothing."""
     bare = [ours.bare_lateness(PUNCTUAL_PER_S, PUNCTUAL_S)]
-    found: dict[str, Any] = {**ours.lateness(noop, PUNCTUAL_PER_S, PUNCTUAL_S)}
+    found: dict[str, Any] = {**ours.schedule_delay(noop, PUNCTUAL_PER_S, PUNCTUAL_S)}
     bare.append(ours.bare_lateness(PUNCTUAL_PER_S, PUNCTUAL_S))
     return found | {"bare_p99_ms": [made["p99_ms"] for made in bare]}
 
@@ -108,13 +108,13 @@ def measure(clients: dict[str, others.Client], options: Any) -> dict[str, Any]:
         windows = ours.warm_up(noop, WARM_UP_AT, min(WARM_UP_MOST_S, WARM_UP_RUNS * options.seconds))
         print(f"warmed up, requests/s: {', '.join(f'{per_s:.0f}' for per_s in windows)}", flush=True)
         made = compare(noop, target, clients, options)
-        punctual = lateness(noop)
+        punctual = schedule_delay(noop)
         kept = memory.measure(noop)
         explained = attributed(running)
     return {
         "warm_up_per_s": windows,
         "medians": {name: rounds.medians(made, name) for name in (OURS, *clients)},
-        "lateness": punctual,
+        "schedule_delay": punctual,
         "attributed": explained,
         "memory": kept,
         "rounds": made,
@@ -131,7 +131,7 @@ def summarised(details: dict[str, Any], missing: list[str]) -> dict[str, Any]:
         },
         "bounds": {client.name: rounds.bounds(details["rounds"], client.name) for client in others.CLIENTS},
         "cpu_us_per_request": max(made["cpu_us"] for made in details["medians"][OURS].values()),
-        "lateness_p99_ms": details["lateness"]["p99_ms"],
+        "schedule_delay_p99_ms": details["schedule_delay"]["p99_ms"],
         "attributed_share_p50": {size: found["attributed_p50"] for size, found in details["attributed"].items()},
         "mb_per_100k_responses": largest["rss_mb"] * 1e5 / largest["responses"],
         "missing": missing,

@@ -90,7 +90,7 @@ class HttpClient:
         self._runner.close()
 
     def run(self, schedule: Schedule, on_responses: OnResponses, clock: Clock) -> None:
-        """Drive one load to its end; `on_responses` is shown every response once, those that nobody waited for at last."""
+        """Drive one load to its end; `on_responses` gets every response once, those nobody waited for at last."""
 
         async def drive() -> None:
             watch = asyncio.ensure_future(self._watch())

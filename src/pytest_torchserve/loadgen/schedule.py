@@ -40,7 +40,7 @@ class _Fresh(list[Response]):
         self._on_responses = on_responses
 
     def shown(self) -> bool:
-        """Show them; whether to go on. Asked with none too: a silent server must not keep `on_responses` from saying no."""
+        """Show the new responses; return whether to go on. Called with none too, so that a silent server ends as well."""
         taken = self[:]
         self.clear()
         return self._on_responses(taken)

@@ -90,7 +90,7 @@ class Knee:
         latencies = [response.latency_s for response, _ in sent.timed]
         wrong = sent.checker.wrong_answers
         invalid = validity.found(
-            validity.lateness(sent.responses),
+            validity.schedule_delay(sent.responses),
             validity.wrong(wrong, len(sent.responses)),
             validity.strangers(telemetry if self._target.owned else None),
         )

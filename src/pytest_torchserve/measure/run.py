@@ -83,7 +83,7 @@ class Traffic:
     Attributes:
         asked: how many requests left.
         offered_per_s: the rate of an open loop; None for a closed one.
-        lateness: percentiles of how late the sender was, in seconds.
+        schedule_delay: percentiles of how late the sender was, in seconds.
         latency: percentiles of latency, in seconds, from when a request should have left.
         waterfall: where the latency went; None where no request was answered.
         batches: what the frontend's batcher made of it.
@@ -91,7 +91,7 @@ class Traffic:
 
     asked: int
     offered_per_s: float | None
-    lateness: tuple[Quantile, ...]
+    schedule_delay: tuple[Quantile, ...]
     latency: tuple[Quantile, ...]
     waterfall: Waterfall | None
     batches: Batches

@@ -185,7 +185,7 @@ def measure_load(target: Target, prepared: Prepared, cell: Cell, tell: Tell, wat
         traffic=Traffic(
             asked=len(sent.responses),
             offered_per_s=cell.schedule.rate_per_s if isinstance(cell.schedule, OpenLoop) else None,
-            lateness=stats.quantiles([(r.sent_ns - r.scheduled_ns) / 1e9 for r in sent.responses]),
+            schedule_delay=stats.quantiles([(r.sent_ns - r.scheduled_ns) / 1e9 for r in sent.responses]),
             latency=stats.quantiles([r.latency_s for r, _ in sent.timed]),
             waterfall=waterfall(sent.timed, frontend_times, same_host=target.same_host),
             batches=gathered,
@@ -212,7 +212,7 @@ def why_invalid(
         overloaded = validity.overload(schedule, responses, gathered, list(full.values()), workers)
         due_ns = [r.scheduled_ns for r in responses]
         reasons += [
-            validity.lateness(responses),
+            validity.schedule_delay(responses),
             validity.rate(schedule, responses),
             overloaded or validity.unstable(due_ns, done_ns, sent.start_ns, end_ns, grain),
         ]

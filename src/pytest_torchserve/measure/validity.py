@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.telemetry.monitor import Telemetry
 
 LATE_SHARE = 0.05
-"""p99 lateness over this share of the median latency."""
+"""p99 schedule delay over this share of the median latency."""
 
 RATE_SHARE = 0.95
 """Of the rate that was asked for must have left."""
@@ -41,7 +41,7 @@ def found(*checked: str | None) -> tuple[str, ...]:
     return tuple(reason for reason in checked if reason is not None)
 
 
-def lateness(responses: Sequence[Response]) -> str | None:
+def schedule_delay(responses: Sequence[Response]) -> str | None:
     """An open loop's sender must not add to what it measures."""
     late_ns = sorted(r.sent_ns - r.scheduled_ns for r in responses)
     if not late_ns:

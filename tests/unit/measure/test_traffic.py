@@ -150,7 +150,7 @@ def test_a_load_with_wrong_answers_is_shown(make_queue, cat):
 def test_a_late_sender(make_queue, cat):
     """Five milliseconds late for an answer after ten: recorded, INVALID, and counted into the latency."""
     run = loaded(make_queue(0.01, late_s=0.005), cat, ConstantRate(50, 20.0))
-    assert [quantile.value for quantile in run.traffic.lateness] == pytest.approx([0.005] * 3)
+    assert [quantile.value for quantile in run.traffic.schedule_delay] == pytest.approx([0.005] * 3)
     assert run.pooled(Phase.LATENCY) == pytest.approx([0.015] * 1000)
     assert run.invalid == ("the sender was late: p99 5 ms, 33% of the median latency",)
     assert any("the sender was late by (ms): p99 5.00" in line for line in closing.lines([run], width=200))

@@ -29,8 +29,8 @@ def answered(make_response):
 
 @pytest.mark.parametrize(("late_s", "valid"), [(0.0, True), (0.004, True), (0.006, False)])
 def test_a_late_sender(answered, late_s, valid):
-    """A p99 lateness of up to 5% of the median latency is allowed, more is not."""
-    found = validity.lateness(answered(10, 200, 0.1, late_s))
+    """A p99 schedule delay of up to 5% of the median latency is allowed, more is not."""
+    found = validity.schedule_delay(answered(10, 200, 0.1, late_s))
     assert (found is None) is valid
     if not valid:
         assert "the sender was late: p99 6 ms, 6% of the median" in found
@@ -38,7 +38,7 @@ def test_a_late_sender(answered, late_s, valid):
 
 def test_one_late_request_of_a_hundred_is_no_lateness(answered):
     """The p99 is what counts, not the worst."""
-    assert validity.lateness(answered(10, 200, 0.1, lambda index: 0.05 * (index == 7))) is None
+    assert validity.schedule_delay(answered(10, 200, 0.1, lambda index: 0.05 * (index == 7))) is None
 
 
 def test_a_rate_that_was_not_reached(answered):

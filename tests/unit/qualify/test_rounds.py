@@ -78,12 +78,12 @@ def found(ratio: float, late_ms: float) -> dict:
         "intervals": {"ab": rounds.certain(told, "ab")},
         "bounds": {"ab": {}},
         "cpu_us_per_request": 90.0,
-        "lateness_p99_ms": late_ms,
+        "schedule_delay_p99_ms": late_ms,
         "attributed_share_p50": {"1": 0.999},
         "mb_per_100k_responses": 88.0,
         "details": {
             "medians": {name: rounds.medians(told, name) for name in ("ours", "ab", "floor")},
-            "lateness": {"bare_p99_ms": [0.5, 2.5]},
+            "schedule_delay": {"bare_p99_ms": [0.5, 2.5]},
             "memory": {"off_the_line": {"rss_mb": 0.01, "send_s": 0.02, "check_cpu_s": 0.03}},
         },
     }
@@ -91,7 +91,7 @@ def found(ratio: float, late_ms: float) -> dict:
 
 @pytest.mark.parametrize(
     ("ratio", "late_ms", "missed"),
-    [(1.1, 0.3, []), (0.9, 0.3, ["throughput ÷ that of ab"]), (1.1, 3.0, ["lateness at 500/s, p99"])],
+    [(1.1, 0.3, []), (0.9, 0.3, ["throughput ÷ that of ab"]), (1.1, 3.0, ["schedule delay at 500/s, p99"])],
     ids=["reached", "slower", "late"],
 )
 def test_a_missed_target_is_named(ratio, late_ms, missed):

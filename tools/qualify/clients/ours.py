@@ -103,7 +103,7 @@ def warm_up(deployed: Deployed, connections: int, most_s: float) -> list[float]:
     return windows
 
 
-def lateness(deployed: Deployed, rate_per_s: float, duration_s: float) -> dict[str, float]:
+def schedule_delay(deployed: Deployed, rate_per_s: float, duration_s: float) -> dict[str, float]:
     """How long after their time requests of an open loop left, in ms."""
     responses = _send(deployed, ConstantRate(rate_per_s, duration_s))
     _judge(deployed, responses)
@@ -111,7 +111,7 @@ def lateness(deployed: Deployed, rate_per_s: float, duration_s: float) -> dict[s
 
 
 def bare_lateness(rate_per_s: float, duration_s: float) -> dict[str, float]:
-    """The same of a loop that only wakes up, no server and no socket, in ms: the machine's own share of lateness."""
+    """The same of a loop that only wakes up, no server and no socket, in ms: the machine's own share of schedule delay."""
     start_ns, late_ms = time.monotonic_ns(), []
     with process_tuning.undisturbed(punctual=True):
         for number in range(1, 1 + int(rate_per_s * duration_s)):

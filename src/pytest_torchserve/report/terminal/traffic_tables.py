@@ -88,8 +88,8 @@ def detail_lines(run: Run) -> list[str]:
         return []
     words = interval_words(traffic.latency) or "too few answers for a percentile"
     lines = [f"{run.cell.id}: latency in ms, with 95% intervals", *_wrapped(words), *batch_lines(run)]
-    if traffic.lateness:
-        lines.append(f"  the sender was late by (ms): {interval_words(traffic.lateness[-1:])}")
+    if traffic.schedule_delay:
+        lines.append(f"  the sender was late by (ms): {interval_words(traffic.schedule_delay[-1:])}")
     if run.telemetry is not None:
         cores = ", ".join(f"{role} {used:.2f}" for role, used in run.telemetry.cores.items())
         others = run.telemetry.foreign_cpu * run.telemetry.processors
