@@ -84,9 +84,9 @@ def versions(clients: dict[str, others.Client]) -> dict[str, Any]:
 
 def schedule_delay(noop: service.Deployed) -> dict[str, Any]:
     """How late our sender is, and, before and after it, a timer that sends nothing."""
-    bare = [ours.bare_lateness(PUNCTUAL_PER_S, PUNCTUAL_S)]
+    bare = [ours.bare_schedule_delay(PUNCTUAL_PER_S, PUNCTUAL_S)]
     found: dict[str, Any] = {**ours.schedule_delay(noop, PUNCTUAL_PER_S, PUNCTUAL_S)}
-    bare.append(ours.bare_lateness(PUNCTUAL_PER_S, PUNCTUAL_S))
+    bare.append(ours.bare_schedule_delay(PUNCTUAL_PER_S, PUNCTUAL_S))
     return found | {"bare_p99_ms": [made["p99_ms"] for made in bare]}
 
 

@@ -1,8 +1,8 @@
 """One deployment under one load, and what was measured there: `Cell` → `Run`."""
 
+from pytest_torchserve.measure.capacity import measure_capacity
 from pytest_torchserve.measure.handle import measure_handle
 from pytest_torchserve.measure.init import measure_init
-from pytest_torchserve.measure.knee import measure_capacity
 from pytest_torchserve.measure.run import Cell, Effort, Kind, Run
 from pytest_torchserve.measure.traffic import measure_load
 

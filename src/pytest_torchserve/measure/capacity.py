@@ -1,67 +1,34 @@
-"""The highest Poisson rate at which a latency goal is met, found by bracketing and bisection.
-
-Whether a rate meets the goal is decided as MLPerf LoadGen's early stopping decides it: of n requests k may have
-taken longer than the goal if so few would be luck (at most 1%) were the true share as large as the percentile
-allows: Σ_{i≤k} C(n,i) q^i (1-q)^(n-i) ≤ 1%, with q = 1 - p. For p99 that takes 459 requests with not one over.
-The rule takes requests for independent, which those of one queue are not quite; nothing simpler is better.
-"""
+"""Probe one deployment, rate by rate, for its capacity: the highest Poisson rate that meets a latency goal."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from pytest_torchserve import stats
+from pytest_torchserve.loadgen.schedule import ClosedLoop, Poisson
+from pytest_torchserve.measure import traffic, validity
+from pytest_torchserve.measure.batches import batches
+from pytest_torchserve.measure.bisection import search
+from pytest_torchserve.measure.check import ENOUGH_WRONG
+from pytest_torchserve.measure.early_stopping import SPARE, EarlyAbort, Outcome, decidable_goal, decide, least_sample
+from pytest_torchserve.measure.run import Run
+from pytest_torchserve.phase import Phase
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from pytest_torchserve.inputs.prepared import Prepared
+    from pytest_torchserve.loadgen.target import Target
+    from pytest_torchserve.measure.handle import Tell
+    from pytest_torchserve.measure.run import Cell, Effort
+    from pytest_torchserve.measure.traffic import Sent
+    from pytest_torchserve.telemetry.monitor import Telemetry, Watch
 
-CONFIDENCE = 0.99
-"""LoadGen's."""
+_GUESS_S = 3.0
+_GUESS_SHARE = 0.5
+"""Of a closed loop's throughput: where the search begins. A queue of random arrivals cannot use all of it."""
 
-GOALS = (0.99, 0.95, 0.9, 0.5)
-"""The percentile that the goal is about: the first that the budget can decide."""
-
-CLOSE_ENOUGH = 1.1
-"""The search ends when the lowest rate that misses is at most this many times the highest that meets."""
-
-MOST_STEPS = 12
-_GROW = 1.5
-SPARE = 3
-"""A rate is probed with this many times the least sample, so that some requests may be over the goal."""
-
-
-class Outcome(StrEnum):
-    """What a rate's probe showed."""
-
-    MEETS = "meets"
-    MISSES = "misses"
-    UNDECIDED = "undecided"
-    """Neither beyond doubt; the search goes on as if it missed."""
-
-
-def decide(n: int, over: int, p: float) -> Outcome:
-    """LoadGen's rule, both ways: `over` of n requests took longer than the goal of the p-quantile."""
-    from scipy import stats  # noqa: PLC0415 - a second of import, not to be paid when tests are only collected
-
-    chance = stats.binom(n, 1 - p)
-    if n and chance.cdf(over) <= 1 - CONFIDENCE:
-        return Outcome.MEETS
-    if n and chance.sf(over - 1) <= 1 - CONFIDENCE:
-        return Outcome.MISSES
-    return Outcome.UNDECIDED
-
-
-def least_sample(p: float) -> int:
-    """The fewest requests that can show that the p-quantile meets the goal: ln(1 - 0.99) / ln(p), rounded up."""
-    n = 1
-    while p**n > 1 - CONFIDENCE:
-        n += 1
-    return n
-
-
-def decidable_goal(requests: float) -> float:
-    """The highest percentile that so many requests can decide with something to spare."""
-    return next((p for p in GOALS if requests >= SPARE * least_sample(p)), GOALS[-1])
+_SHORTEST_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +38,7 @@ class Step:
     Attributes:
         rate_per_s: of the Poisson arrivals.
         requests: how many left.
-        over: how many were not answered rightly within the goal.
+        overlatency: how many were not answered rightly within the goal.
         outcome: what that says.
         p50_s, p99_s: of latency; None where the sample supports none.
         mean_batch: achieved batch size; None where nobody tells.
@@ -80,7 +47,7 @@ class Step:
 
     rate_per_s: float
     requests: int
-    over: int
+    overlatency: int
     outcome: Outcome
     p50_s: float | None
     p99_s: float | None
@@ -97,7 +64,7 @@ class Capacity:
         goal: the percentile that must meet it.
         rate_per_s: the highest rate that met it; None where none did.
         missed_per_s: the lowest rate above it that did not; None where none was found.
-        steps: every probe, by rate: the knee.
+        steps: every probe, by rate.
     """
 
     slo_s: float
@@ -107,31 +74,126 @@ class Capacity:
     steps: tuple[Step, ...]
 
 
-def search(
-    probe: Callable[[float], Outcome], guess_per_s: float, lowest_per_s: float = 0.0
-) -> tuple[float | None, float | None]:
-    """Bracket in growing steps, then bisect geometrically: the highest rate that meets, the lowest that does not.
+class CapacitySearch:
+    """Tries rates on one deployment and remembers what each showed."""
 
-    Args:
-        probe: tries one rate.
-        guess_per_s: where to begin.
-        lowest_per_s: below this nothing could be decided.
-    """
-    meets: float | None = None
-    misses: float | None = None
-    rate, step = guess_per_s, _GROW
-    for _ in range(MOST_STEPS):
-        if probe(rate) is Outcome.MEETS:
-            meets = rate
-        else:
-            misses = rate
-        if meets is None or misses is None:
-            rate = rate / step if meets is None else rate * step
-            step *= _GROW
-        else:
-            rate = (meets * misses) ** 0.5
-            if misses / meets <= CLOSE_ENOUGH:
-                break
-        if rate < lowest_per_s:
-            break
-    return meets, misses
+    def __init__(
+        self, target: Target, prepared: Prepared, cell: Cell, effort: Effort, watch: Watch, tell: Tell
+    ) -> None:
+        self._target = target
+        self._prepared = prepared
+        self._cell = cell
+        self._effort = effort
+        self._watch = watch
+        self._tell = tell
+        self.goal = 0.0
+        self.steps: list[Step] = []
+        self.best: Sent | None = None
+        self.telemetry: Telemetry | None = None
+        self.errors: Counter[str] = Counter()
+        self.failed: list[str] = []
+        self._errors_at: dict[float, str | None] = {}
+
+    def guess(self) -> float:
+        """Half of what users who wait for their answers get; also decides which percentile can be judged."""
+        users = 2 * (self._target.batch_size or 1) * max(1, self._target.worker_count)
+        sent = traffic.send(self._target, self._prepared, self._cell, ClosedLoop(users, _GUESS_S), self._quietly)
+        rate = max(1.0, _GUESS_SHARE * (traffic.throughput(sent) or 0.0))
+        self.goal = decidable_goal(rate * self._effort.capacity_seconds)
+        return rate
+
+    def _quietly(self, what: str, share: float) -> None:
+        """A guess is no progress."""
+
+    def probe(self, rate_per_s: float) -> Outcome:
+        """Poisson arrivals at this rate, until the goal can be decided or the budget of one rate is spent."""
+        effort = self._effort
+        wanted_s = SPARE * least_sample(self.goal) / rate_per_s
+        schedule = Poisson(rate_per_s, min(max(wanted_s, _SHORTEST_S), effort.capacity_seconds), effort.seed)
+        traffic.warm_up(self._target, self._prepared)  # and what a rate too high left in the queue is worked off
+        look_ns = self._watch.look_now()
+        early_abort = EarlyAbort(effort.slo_s, self.goal, sum(1 for _ in schedule.departures_ns()))
+        self._tell(f"{rate_per_s:.3g}/s", len(self.steps) / 10)
+        sent = traffic.send(self._target, self._prepared, self._cell, schedule, self._quietly, early_abort)
+        telemetry = self._watch.since(look_ns)
+        self._remember_errors(rate_per_s, sent)
+        overlatency = len(sent.responses) - sum(response.latency_s <= effort.slo_s for response, _ in sent.timed)
+        outcome = decide(len(sent.responses), overlatency, self.goal)
+        latencies = [response.latency_s for response, _ in sent.timed]
+        wrong = sent.checker.wrong_answers
+        invalid = validity.found(
+            validity.schedule_delay(sent.responses),
+            validity.wrong(wrong, len(sent.responses)),
+            validity.strangers(telemetry if self._target.owned else None),
+        )
+        step = Step(
+            rate_per_s=rate_per_s,
+            requests=len(sent.responses),
+            overlatency=overlatency,
+            outcome=outcome,
+            p50_s=stats.percentile(latencies, 0.5),
+            p99_s=stats.percentile(latencies, 0.99),
+            mean_batch=batches(sent.traces, {}, self._target.batch_size).mean_size,
+            invalid=invalid,
+        )
+        self.steps.append(step)
+        if outcome is Outcome.MEETS:
+            self.best = sent
+        if self.best is sent or self.best is None:
+            self.telemetry = telemetry
+        return outcome
+
+    def _remember_errors(self, rate_per_s: float, sent: Sent) -> None:
+        """A rate too high may well be refused: that is a miss, and no fault of the search."""
+        self.errors += sent.checker.errors
+        self.failed += sent.checker.failed[: ENOUGH_WRONG - len(self.failed)]
+        self._errors_at[rate_per_s] = validity.errors(sent.checker.errors, len(sent.responses))
+
+    def why_invalid(self, meets: float | None, misses: float | None) -> tuple[str, ...]:
+        """Why the rates that enclose the answer were no good; a probe far from it is only part of the curve.
+
+        Where no rate met, errors at the lowest one say that it was not the latency that was in the way.
+        """
+        reasons = [
+            (step.rate_per_s, reason)
+            for step in self.steps
+            if step.rate_per_s in (meets, misses)
+            for reason in step.invalid
+        ]
+        errors = self._errors_at.get(misses) if meets is None and misses is not None else None
+        if errors is not None and misses is not None:
+            reasons.append((misses, errors))
+        return tuple(f"at {rate_per_s:.3g}/s {reason}" for rate_per_s, reason in reasons)
+
+
+def measure_capacity(target: Target, prepared: Prepared, cell: Cell, effort: Effort, tell: Tell, watch: Watch) -> Run:
+    """Search for the highest rate that meets `effort.slo_s`; the samples are the latencies at that rate."""
+    searching = CapacitySearch(target, prepared, cell, effort, watch, tell)
+    meets = misses = None
+    if traffic.warm_up(target, prepared):
+        guess = searching.guess()
+        meets, misses = search(searching.probe, guess, least_sample(searching.goal) / effort.capacity_seconds)
+    best = searching.best
+    by_process = traffic.by_process(best.timed if best else [])
+    return Run(
+        cell=cell,
+        workers=target.worker_count,
+        seconds={Phase.LATENCY: by_process} if by_process else {},
+        checked=best.checker.checked if best else 0,
+        wrong=tuple(best.checker.wrong) if best else (),
+        failed=tuple(searching.failed),
+        errors=dict(searching.errors),
+        invalid=searching.why_invalid(meets, misses) if searching.steps else ("the server did not answer its warm-up",),
+        throughput=meets,
+        devices=tuple(sorted(best.checker.devices)) if best else (),
+        weights=prepared.served.weights_kind,
+        samples=prepared.samples_source,
+        telemetry=searching.telemetry,
+        capacity=Capacity(
+            slo_s=effort.slo_s,
+            goal=searching.goal,
+            rate_per_s=meets,
+            missed_per_s=misses,
+            steps=tuple(sorted(searching.steps, key=lambda step: step.rate_per_s)),
+        ),
+    )

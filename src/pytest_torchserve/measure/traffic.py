@@ -47,7 +47,7 @@ class Collector:
     duration_s: float
     clock: Clock
     tell: Tell
-    hopeless: Callable[[Sequence[Response]], bool] = lambda _: False
+    early_abort: Callable[[Sequence[Response]], bool] = lambda _: False
     responses: list[Response] = field(default_factory=list)
     _start_ns: int = 0
     _tell_ns: int = 0
@@ -61,7 +61,7 @@ class Collector:
         if now_ns >= self._tell_ns:
             self._tell_ns = now_ns + _TELL_EVERY_NS
             self.tell(f"{len(self.responses)} answered", elapsed_s / self.duration_s)
-        return elapsed_s < self.duration_s + DRAIN_S and not self.hopeless(fresh)
+        return elapsed_s < self.duration_s + DRAIN_S and not self.early_abort(fresh)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +117,15 @@ def send(
     cell: Cell,
     schedule: TimedSchedule,
     tell: Tell,
-    hopeless: Callable[[Sequence[Response]], bool] = lambda _: False,
+    early_abort: Callable[[Sequence[Response]], bool] = lambda _: False,
 ) -> Sent:
     """Put the deployment under a load and judge every answer.
 
     Args:
-        hopeless: shown the responses as they come; once it says yes, nothing more is sent or waited for.
+        early_abort: shown the responses as they come; once it says yes, nothing more is sent or waited for.
     """
     clock = MonotonicClock()
-    collector = Collector(schedule.duration_s, clock, tell, hopeless)
+    collector = Collector(schedule.duration_s, clock, tell, early_abort)
     start_ns = clock.now_ns()
     target.send(schedule, prepared.samples, collector.on_responses, clock)
     # Not before the first was due: an engine of many processes needs a moment to begin.

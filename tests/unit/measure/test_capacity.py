@@ -11,16 +11,9 @@ from scipy import optimize
 from fakes import FakeWatch, silent
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.loadgen.schedule import Poisson
-from pytest_torchserve.measure import Cell, Effort, knee, measure_capacity
-from pytest_torchserve.measure.capacity import (
-    CLOSE_ENOUGH,
-    MOST_STEPS,
-    Outcome,
-    decidable_goal,
-    decide,
-    least_sample,
-    search,
-)
+from pytest_torchserve.measure import Cell, Effort, measure_capacity
+from pytest_torchserve.measure.bisection import CLOSE_ENOUGH, MOST_STEPS, search
+from pytest_torchserve.measure.early_stopping import EarlyAbort, Outcome, decidable_goal, decide, least_sample
 from pytest_torchserve.telemetry.monitor import Telemetry
 
 
@@ -111,7 +104,7 @@ def test_the_capacity_of_a_known_queue(make_queue, cat):
     rates = [step.rate_per_s for step in capacity.steps]
     assert rates == sorted(rates)
     p50 = [step.p50_s for step in capacity.steps if step.p50_s]
-    assert p50[0] < p50[-1]  # the knee
+    assert p50[0] < p50[-1]  # nearer to saturation
 
 
 def test_a_goal_below_the_service_time_has_no_capacity(make_queue, cat):
@@ -178,7 +171,7 @@ def test_a_disturbed_probe_is_invalid(make_queue, cat, disturbed):
 
 def test_a_probe_ends_when_it_is_lost(make_response):
     """Once more are over than the whole probe may have, nothing more is sent or waited for."""
-    hopeless = knee._Hopeless(0.1, 0.99, 1000)
+    aborts = EarlyAbort(0.1, 0.99, 1000)
     slow = make_response(sent_s=0.0, done_s=0.2)
-    fed = next(count for count in range(1, 1000) if hopeless([slow]))
+    fed = next(count for count in range(1, 1000) if aborts([slow]))
     assert 10 < fed < 30

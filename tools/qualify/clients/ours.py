@@ -110,8 +110,8 @@ def schedule_delay(deployed: Deployed, rate_per_s: float, duration_s: float) -> 
     return _told([(response.sent_ns - response.scheduled_ns) / 1e6 for response in responses])
 
 
-def bare_lateness(rate_per_s: float, duration_s: float) -> dict[str, float]:
-    """The same of a loop that only wakes up, no server and no socket, in ms: the machine's own share of schedule delay."""
+def bare_schedule_delay(rate_per_s: float, duration_s: float) -> dict[str, float]:
+    """The same of a loop that only wakes up, without server or socket, in ms: the machine's own delay."""
     start_ns, late_ms = time.monotonic_ns(), []
     with process_tuning.undisturbed(punctual=True):
         for number in range(1, 1 + int(rate_per_s * duration_s)):

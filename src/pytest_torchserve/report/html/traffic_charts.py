@@ -72,7 +72,7 @@ def fills(runs: Sequence[Record]) -> Chart | None:
 
 
 def capacity(runs: Sequence[Record]) -> Chart | None:
-    """Rate against median and p99, up to the knee."""
+    """Draw each probed rate against its median and p99 latency."""
     rows = [run for run in runs if (run.get("capacity") or {}).get("steps")]
     if not rows:
         return None
@@ -93,7 +93,7 @@ def capacity(runs: Sequence[Record]) -> Chart | None:
             axes.legend(loc="upper left", fontsize=9)
         panels[-1, 0].set_xlabel("requests a second")
 
-    caption = "Random arrivals at one rate after the other; where p99 leaves the ground is the knee."
+    caption = "Random arrivals at one rate after the other; where p99 leaves the ground the server saturates."
     return draw("capacity", "How much it takes", caption, (WIDTH, 0.6 + 2.3 * len(rows)), paint)
 
 

@@ -134,7 +134,7 @@ def capacity_lines(run: Run) -> list[str]:
     for step in found.steps:
         p50, p99 = (_NOTHING if value is None else milliseconds(value) for value in (step.p50_s, step.p99_s))
         batch = _NOTHING if step.mean_batch is None else f"{step.mean_batch:.1f}"
-        figures = f"{step.rate_per_s:>7.1f} {step.requests:>8} {step.over:>5} {batch:>5} {p50:>7} {p99:>7}"
+        figures = f"{step.rate_per_s:>7.1f} {step.requests:>8} {step.overlatency:>5} {batch:>5} {p50:>7} {p99:>7}"
         outcome = f"{step.outcome}, INVALID" if step.invalid else step.outcome
         lines.append(f"  {figures}  {_curve(step.p99_s, found.slo_s):<{_CURVE + 1}} {outcome}")
     return lines
