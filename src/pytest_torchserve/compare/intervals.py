@@ -45,7 +45,7 @@ class Interval:
     Attributes:
         ratio: the estimate; 1.05 is five per cent slower; None where no pair has a ratio.
         low, high: its interval; None where there are too few processes for one.
-        visible: the smallest change that would have been called one four times in five: 1 outside the interval,
+        detectable: the smallest change that would have been called one four times in five: 1 outside the interval,
             and the estimate beyond the minimum effect.
         processes: how many independent samples it rests on: worker processes, or rounds of a process for each arm.
     """
@@ -53,7 +53,7 @@ class Interval:
     ratio: float | None
     low: float | None
     high: float | None
-    visible: float | None
+    detectable: float | None
     processes: int
 
 
@@ -111,7 +111,7 @@ def student(values: Sequence[float], confidence: float, min_effect: float = 0.0)
 def _around(
     middle: float, error: float, freedom: int, processes: int, confidence: float, min_effect: float
 ) -> Interval:
-    """Return the interval of so many of t's errors around an estimate, and the smallest change that was visible.
+    """Return the interval of so many of t's errors around an estimate, and the smallest detectable change.
 
     That is as many standard errors as t has at the interval's end and at the power together (Bloom, Evaluation Review
     19 (1995) 547–556); and where that is less, the minimum effect and t's errors at the power.
@@ -119,6 +119,6 @@ def _around(
     from scipy import stats  # noqa: PLC0415 - as above
 
     at_end, at_power = stats.t.ppf([0.5 + confidence / 2, POWER], freedom).tolist()
-    visible = math.expm1(max(error * (at_end + at_power), math.log1p(min_effect) + error * at_power))
+    detectable = math.expm1(max(error * (at_end + at_power), math.log1p(min_effect) + error * at_power))
     low, high = middle - at_end * error, middle + at_end * error
-    return Interval(math.exp(middle), math.exp(low), math.exp(high), visible, processes)
+    return Interval(math.exp(middle), math.exp(low), math.exp(high), detectable, processes)

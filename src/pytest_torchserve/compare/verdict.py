@@ -83,11 +83,11 @@ class Comparison:
         interval = self.interval
         times = f": × {interval.ratio:.3f}" if interval.ratio else ""
         between = f" [{interval.low:.3f}, {interval.high:.3f}]" if interval.low and interval.high else ""
-        seen = f"; a change of {interval.visible:.1%} could have been seen" if interval.visible else ""
+        seen = f"; a change of {interval.detectable:.1%} could have been seen" if interval.detectable else ""
         seen += f"; the probe itself takes {self.floor:.1%} of it" if self.floor >= FLOOR_TOLD else ""
         because = f": {self.why}" if self.why else ""
         return (
-            f"{self.verdict.value} {self.cell} {self.phase.value}{because}: {self.candidate_s * 1e3:.4g} ms, was "
+            f"{self.verdict.value} {self.cell} {self.phase.value}{because}: {self.candidate_s * 1e3:.4g} ms, baseline "
             f"{self.baseline_s * 1e3:.4g} ms{times}{between}{seen}"
         )
 

@@ -40,7 +40,7 @@ class _Fresh(list[Response]):
         self._on_responses = on_responses
 
     def shown(self) -> bool:
-        """Show the new responses and return whether to go on. Called with none too: a silent server must end as well."""
+        """Show the new responses and return whether to go on. Called with none too, so that a silent server ends."""
         taken = self[:]
         self.clear()
         return self._on_responses(taken)

@@ -78,9 +78,9 @@ def test_students_interval():
     assert math.log(found.ratio) == pytest.approx(1)
     assert math.log(found.low) == pytest.approx(1 - 2.306 * error, abs=1e-3)
     assert math.log(found.high) == pytest.approx(1 + 2.306 * error, abs=1e-3)
-    assert math.log(1 + found.visible) == pytest.approx((2.306 + 0.889) * error, abs=2e-3)
+    assert math.log(1 + found.detectable) == pytest.approx((2.306 + 0.889) * error, abs=2e-3)
     few = student([0.5] * 2, 0.95)
-    assert (few.low, few.high, few.visible, few.processes) == (None, None, None, 2)
+    assert (few.low, few.high, few.detectable, few.processes) == (None, None, None, 2)
 
 
 def biased_pairs(rng, bias, pairs=200, processes=8, noise=0.01):
@@ -303,8 +303,8 @@ def test_too_few_processes_are_told_with_how_many_it_takes():
 def test_what_was_visible_is_what_would_have_been_called():
     """Never less than the minimum effect; and a change of that size is called four times in five."""
     precise = compare([a_run(handle=noisy_pairs(1.0, 3000, noise=0.001))], RULES)[0].interval
-    assert 0.02 < precise.visible < 0.02 + BIAS / math.sqrt(8)
-    usual = compare([a_run(handle=noisy_pairs(1.0, 300))], RULES)[0].interval.visible
+    assert 0.02 < precise.detectable < 0.02 + BIAS / math.sqrt(8)
+    usual = compare([a_run(handle=noisy_pairs(1.0, 300))], RULES)[0].interval.detectable
     called = sum(
         compare([a_run(handle=noisy_pairs(1 + usual, 300, seed))], RULES)[0].verdict == "regressed"
         for seed in range(100)

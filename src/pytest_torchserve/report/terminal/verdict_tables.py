@@ -60,7 +60,7 @@ def _floor_lines(gating: Sequence[Comparison], rules: Rules) -> list[str]:
 def _table(comparisons: Sequence[Comparison], baseline: str) -> Table:
     """A row for each phase; in brackets what is shown and does not judge."""
     title = f"verdict: ms, medians; is ÷ was ({baseline}), 95% intervals of all together"
-    table = new_table(title, ["model", "phase", "was", "is", "ratio", "interval", "visible", "verdict"])
+    table = new_table(title, ["model", "phase", "was", "is", "ratio", "interval", "detectable", "verdict"])
     for one in comparisons:
         interval = one.interval
         between = f"{interval.low:.3f}–{interval.high:.3f}" if interval.low and interval.high else "–"
@@ -71,7 +71,7 @@ def _table(comparisons: Sequence[Comparison], baseline: str) -> Table:
             milliseconds(one.candidate_s),
             f"{interval.ratio:.3f}" if interval.ratio else "–",
             between,
-            percent(round(interval.visible, 3)) if interval.visible else "–",
+            percent(round(interval.detectable, 3)) if interval.detectable else "–",
             one.verdict.value if one.gating else f"({one.verdict.value})",
         )
     return table
