@@ -9,7 +9,7 @@ from pytest_torchserve.phase import HANDLE_PHASES
 
 @pytest.mark.ts_models("densenet161-stock")
 @pytest.mark.ts_batch_sizes(4)
-@pytest.mark.ts_effort(processes=1, cell_seconds=5)
+@pytest.mark.ts_budget(processes=1, cell_seconds=5)
 @pytest.mark.parametrize("phase", HANDLE_PHASES)
 def test_stock(ts_handle_run, phase, ts_store):
     """Right answers, full batches and the same phases as from a handler of our own."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.inputs import weights
     from pytest_torchserve.loadgen.address import Address
     from pytest_torchserve.loadgen.schedule import TimedSchedule
-    from pytest_torchserve.measure import Effort
+    from pytest_torchserve.measure import Budget
     from pytest_torchserve.model import Model
     from pytest_torchserve.torchserve.settings import ServerSettings
 
@@ -71,7 +71,7 @@ class Config:
         pace_seconds: how long the classic pace runs.
         engine: what sends traffic; None for this process.
         attach: whose server is measured; None for one of our own.
-        effort: how much time a measurement may take.
+        budget: how much time a measurement may take.
         baseline_named: what init and handle cells are held against, as typed; None for nothing.
         baseline: the same, found; None until something is measured that can be held against it.
         baseline_server: settings of the baseline's server, where it has one of its own.
@@ -90,7 +90,7 @@ class Config:
     weights: weights.Mode
     data: Path | None
     batch_sizes: tuple[int, ...]
-    effort: Effort
+    budget: Budget
     schedules: tuple[TimedSchedule, ...]
     batchings: tuple[Batching, ...]
     pace_seconds: float

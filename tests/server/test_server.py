@@ -21,7 +21,7 @@ from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.errors import ArchiveError, InputError, ManagementError, ServerError, WorkerError
 from pytest_torchserve.inputs.golden import Preparations
 from pytest_torchserve.loadgen.trace import Trace
-from pytest_torchserve.measure import Effort, measure_handle
+from pytest_torchserve.measure import Budget, measure_handle
 from pytest_torchserve.phase import HANDLE_PHASES, Phase
 from pytest_torchserve.torchserve import archive, java
 from pytest_torchserve.torchserve.endpoint import Endpoint
@@ -79,7 +79,7 @@ def measured(session, prepared, *, batch_size):
     endpoint.register()
     try:
         endpoint.scale(1)
-        return measure_handle(endpoint, prepared, Effort(processes=1, cell_seconds=2), silent, session.watch())
+        return measure_handle(endpoint, prepared, Budget(processes=1, cell_seconds=2), silent, session.watch())
     finally:
         endpoint.close()
 

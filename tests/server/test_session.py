@@ -47,7 +47,7 @@ def journal(suite):
 
 
 def run(suite, *args):
-    """One session with little effort, its journal beside its tests."""
+    """One session with a small budget, its journal beside its tests."""
     quick = ("--ts-processes=1", "--ts-cell-seconds=2", "--ts-init-rounds=1", f"--ts-journal={suite.path}/journal")
     return suite.runpytest_subprocess(*quick, "--benchmark-save=kept", "--benchmark-save-data", *args)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+ProgressCallback = Callable[[str, float], None]
+"""`progress(what, share done)`, called while a cell is measured."""
 
 _EVERY_S = 0.5
 

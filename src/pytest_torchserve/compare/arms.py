@@ -11,18 +11,18 @@ from pytest_torchserve.compare.answers import Agreement
 from pytest_torchserve.errors import MeasurementError
 from pytest_torchserve.measure import validity
 from pytest_torchserve.measure.check import Checker
-from pytest_torchserve.measure.run import Cell, Effort, Paired, Run
+from pytest_torchserve.measure.run import Budget, Cell, Paired, Run
 from pytest_torchserve.model import TOLERANCE
 from pytest_torchserve.phase import HANDLE_PHASES, HANDLER_PHASES, INIT_PHASES, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pytest_torchserve._util.progress import ProgressCallback
     from pytest_torchserve.deployment import Deployment
     from pytest_torchserve.inputs.prepared import Prepared
     from pytest_torchserve.loadgen.response import Response
     from pytest_torchserve.loadgen.trace import Trace
-    from pytest_torchserve.measure.handle import Tell
     from pytest_torchserve.model import Sample
     from pytest_torchserve.telemetry.monitor import Watch
 
@@ -188,7 +188,7 @@ class ComparisonParams:
 
     deployment: Deployment
     baseline: str
-    effort: Effort
-    tell: Tell
+    budget: Budget
+    progress: ProgressCallback
     watch: Watch
     differs: str = ""

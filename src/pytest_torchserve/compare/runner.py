@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_torchserve._util.ledger import Ledger
+    from pytest_torchserve._util.progress import ProgressCallback
     from pytest_torchserve.compare.baseline import Baseline
     from pytest_torchserve.deployment import Deployment
     from pytest_torchserve.inputs import weights
     from pytest_torchserve.inputs.prepared import Prepared
-    from pytest_torchserve.measure import Cell, Effort, Run
-    from pytest_torchserve.measure.handle import Tell
+    from pytest_torchserve.measure import Budget, Cell, Run
     from pytest_torchserve.model import Model
     from pytest_torchserve.telemetry.monitor import Watch
     from pytest_torchserve.torchserve.settings import ServerSettings
@@ -74,14 +74,20 @@ class ComparisonRunner:
         self.notices: list[str] = []
 
     def run(
-        self, cell: Cell, candidate: archive.Archive, prepared: Prepared, effort: Effort, tell: Tell, watch: Watch
+        self,
+        cell: Cell,
+        candidate: archive.Archive,
+        prepared: Prepared,
+        budget: Budget,
+        progress: ProgressCallback,
+        watch: Watch,
     ) -> Run:
         """One cell of kind `init` or `handle`, both arms.
 
         Raises:
             NoBaselineError: the baseline does not know the model.
         """
-        params = ComparisonParams(cell.deployment, self._baseline.words, effort, tell, watch)
+        params = ComparisonParams(cell.deployment, self._baseline.words, budget, progress, watch)
         if self._baseline.kind == "python":
             return self._in_separate_processes(
                 cell, {"baseline": candidate.path, "candidate": candidate.path}, prepared, params
@@ -115,8 +121,8 @@ class ComparisonRunner:
 
     def _in_same_process(self, arms: Mapping[str, Path], prepared: Prepared, params: ComparisonParams) -> Run:
         """Both in one worker process."""
-        deployment, effort = params.deployment, params.effort
-        made = pair_archive.build(deployment.model.name, deployment.device, arms, self._setup.store, effort.seed)
+        deployment, budget = params.deployment, params.budget
+        made = pair_archive.build(deployment.model.name, deployment.device, arms, self._setup.store, budget.seed)
         self._made.add(made.path)
         with self._deployed(self._server, deployment, "pair", made) as endpoint:
             return measure_same_process(endpoint, prepared, params)

@@ -21,16 +21,17 @@ from pytest_torchserve.errors import MeasurementError
 from pytest_torchserve.loadgen.clock import Clock, MonotonicClock
 from pytest_torchserve.loadgen.schedule import FullBatches
 from pytest_torchserve.loadgen.trace import Trace
-from pytest_torchserve.measure.handle import WARM_UP_S, Tell, resident_bytes
+from pytest_torchserve.measure.handle import WARM_UP_S, resident_bytes
 from pytest_torchserve.measure.run import FEWEST_SAMPLES, Cell, Paired, Run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_torchserve._util.progress import ProgressCallback
     from pytest_torchserve.inputs.prepared import Prepared
     from pytest_torchserve.loadgen.response import Response
     from pytest_torchserve.loadgen.target import ScalableTarget
-    from pytest_torchserve.measure.run import Effort
+    from pytest_torchserve.measure.run import Budget
     from pytest_torchserve.phase import Phase
 
 LOAD_SHARE = 0.4
@@ -55,7 +56,7 @@ class PairMeter:
     at_most_s: float
     wanted: int
     clock: Clock
-    tell: Tell
+    progress: ProgressCallback
     batch_sizes: Counter[int] = field(default_factory=Counter)
     split: bool = False
     _open: dict[int, dict[str, dict[Phase, float]]] = field(default_factory=dict)
@@ -76,7 +77,7 @@ class PairMeter:
         if len(traces) == len(responses):
             self._take(responses, traces)
         elapsed_s = (self.clock.now_ns() - self._started_ns) / 1e9
-        self.tell(f"{self._done} pairs", elapsed_s / self.seconds)
+        self.progress(f"{self._done} pairs", elapsed_s / self.seconds)
         checkers = (self.arms.candidate, self.arms.baseline, self.arms.either)
         least = max(FEWEST_PAIRS, self.wanted) if elapsed_s < self.at_most_s else 1
         enough = elapsed_s >= self.seconds and (self._done >= least or any(c.rejected for c in checkers))
@@ -125,7 +126,7 @@ def measure_same_process(target: ScalableTarget, prepared: Prepared, params: Com
     Raises:
         ProcessWideError: the arms cannot share a process.
     """
-    clock, deployment, effort = MonotonicClock(), params.deployment, params.effort
+    clock, deployment, budget = MonotonicClock(), params.deployment, params.budget
     samples = twice(prepared.samples, deployment.batching.batch_size)
     arms = Arms.of(deployment, samples)
     begun_ns = clock.now_ns()
@@ -137,16 +138,16 @@ def measure_same_process(target: ScalableTarget, prepared: Prepared, params: Com
             target.scale(0)
         target.scale(1)
         loading_s = (clock.now_ns() - loaded_ns) / 1e9
-        left = left if pids else processes_within(effort, loading_s)
+        left = left if pids else processes_within(budget, loading_s)
         spent_s = (clock.now_ns() - begun_ns) / 1e9
         meter = PairMeter(
             arms,
             deployment.batching.batch_size,
-            max(share_s(effort.baseline_seconds, spent_s, left, loading_s), 1.0),
-            share_s(STRETCH * effort.baseline_seconds, spent_s, left, loading_s),
+            max(share_s(budget.baseline_seconds, spent_s, left, loading_s), 1.0),
+            share_s(STRETCH * budget.baseline_seconds, spent_s, left, loading_s),
             max(FEWEST_PAIRS, -(-(WANTED_PAIRS - arms.count) // left)),
             clock,
-            params.tell,
+            params.progress,
         )
         target.send(FullBatches(deployment.batching.batch_size), samples, meter.on_responses, clock)
         pids += [worker.pid for worker in target.workers()]
@@ -158,10 +159,10 @@ def measure_same_process(target: ScalableTarget, prepared: Prepared, params: Com
     return replace(run, batch_sizes=dict(sizes), telemetry=params.watch.since(look_ns), worker_rss_bytes=resident)
 
 
-def processes_within(effort: Effort, loading_s: float) -> int:
+def processes_within(budget: Budget, loading_s: float) -> int:
     """Return how many worker processes a cell samples, where starting one takes so long."""
-    affordable = int(LOAD_SHARE * effort.baseline_seconds / loading_s)
-    return max(FEWEST_SAMPLES, min(effort.baseline_processes, affordable))
+    affordable = int(LOAD_SHARE * budget.baseline_seconds / loading_s)
+    return max(FEWEST_SAMPLES, min(budget.baseline_processes, affordable))
 
 
 def share_s(budget_s: float, spent_s: float, left: int, loading_s: float) -> float:

@@ -88,12 +88,12 @@ def measure_separate_processes(targets: Targets, prepared: Prepared, params: Com
     """`handle`: in each round one fresh worker an arm, their batches interleaved; a round is one sample."""
     clock, batch_size = MonotonicClock(), params.deployment.batching.batch_size
     arms = Arms.of(params.deployment, prepared.samples)
-    order = random.Random(params.effort.seed)  # noqa: S311 - an order, no secret
+    order = random.Random(params.budget.seed)  # noqa: S311 - an order, no secret
     rounds, played = _Rounds(targets, arms, batch_size, order, clock), 0
-    begun_ns, budget_s = clock.now_ns(), params.effort.baseline_seconds
+    begun_ns, budget_s = clock.now_ns(), params.budget.baseline_seconds
     look_ns = params.watch.look_now()
     while _goes_on(elapsed_s := (clock.now_ns() - begun_ns) / 1e9, budget_s, played) and not arms.wrong:
-        params.tell(f"round {played + 1}", elapsed_s / budget_s)
+        params.progress(f"round {played + 1}", elapsed_s / budget_s)
         rounds.play(played)
         played += 1
     resident = resident_bytes([worker.pid for worker in targets["candidate"].workers()])
@@ -124,13 +124,13 @@ def _shuffled(targets: Targets, order: random.Random) -> list[str]:
 def measure_restarts(targets: Targets, prepared: Prepared, params: ComparisonParams) -> Run:
     """init: both arms' workers started in turn, in an order drawn anew; a pair of starts is one sample."""
     clock = MonotonicClock()
-    order = random.Random(params.effort.seed)  # noqa: S311 - an order, no secret
+    order = random.Random(params.budget.seed)  # noqa: S311 - an order, no secret
     arms = Arms.of(params.deployment, prepared.samples)
     begun_ns, rounds, resident = clock.now_ns(), 0, 0
-    budget_s = params.effort.baseline_seconds
+    budget_s = params.budget.baseline_seconds
     look_ns = params.watch.look_now()
     while _goes_on(elapsed_s := (clock.now_ns() - begun_ns) / 1e9, budget_s, rounds):
-        params.tell(f"round {rounds + 1}", elapsed_s / budget_s)
+        params.progress(f"round {rounds + 1}", elapsed_s / budget_s)
         times: dict[str, Mapping[Phase, float]] = {}
         for arm in _shuffled(targets, order):
             target = targets[arm]

@@ -3,12 +3,12 @@
 from pytest_torchserve.measure.capacity import measure_capacity
 from pytest_torchserve.measure.handle import measure_handle
 from pytest_torchserve.measure.init import measure_init
-from pytest_torchserve.measure.run import Cell, Effort, Kind, Run
+from pytest_torchserve.measure.run import Budget, Cell, Kind, Run
 from pytest_torchserve.measure.traffic import measure_load
 
 __all__ = [
+    "Budget",
     "Cell",
-    "Effort",
     "Kind",
     "Run",
     "measure_capacity",

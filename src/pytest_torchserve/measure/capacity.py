@@ -17,10 +17,10 @@ from pytest_torchserve.measure.run import Run
 from pytest_torchserve.phase import Phase
 
 if TYPE_CHECKING:
+    from pytest_torchserve._util.progress import ProgressCallback
     from pytest_torchserve.inputs.prepared import Prepared
     from pytest_torchserve.loadgen.target import Target
-    from pytest_torchserve.measure.handle import Tell
-    from pytest_torchserve.measure.run import Cell, Effort
+    from pytest_torchserve.measure.run import Budget, Cell
     from pytest_torchserve.measure.traffic import Sent
     from pytest_torchserve.telemetry.monitor import Telemetry, Watch
 
@@ -78,14 +78,14 @@ class CapacitySearch:
     """Tries rates on one deployment and remembers what each showed."""
 
     def __init__(
-        self, target: Target, prepared: Prepared, cell: Cell, effort: Effort, watch: Watch, tell: Tell
+        self, target: Target, prepared: Prepared, cell: Cell, budget: Budget, watch: Watch, progress: ProgressCallback
     ) -> None:
         self._target = target
         self._prepared = prepared
         self._cell = cell
-        self._effort = effort
+        self._effort = budget
         self._watch = watch
-        self._tell = tell
+        self._progress = progress
         self.goal = 0.0
         self.steps: list[Step] = []
         self.best: Sent | None = None
@@ -107,17 +107,17 @@ class CapacitySearch:
 
     def probe(self, rate_per_s: float) -> Outcome:
         """Poisson arrivals at this rate, until the goal can be decided or the budget of one rate is spent."""
-        effort = self._effort
+        budget = self._effort
         wanted_s = SPARE * least_sample(self.goal) / rate_per_s
-        schedule = Poisson(rate_per_s, min(max(wanted_s, _SHORTEST_S), effort.capacity_seconds), effort.seed)
+        schedule = Poisson(rate_per_s, min(max(wanted_s, _SHORTEST_S), budget.capacity_seconds), budget.seed)
         traffic.warm_up(self._target, self._prepared)  # and what a rate too high left in the queue is worked off
         look_ns = self._watch.look_now()
-        early_abort = EarlyAbort(effort.slo_s, self.goal, sum(1 for _ in schedule.departures_ns()))
-        self._tell(f"{rate_per_s:.3g}/s", len(self.steps) / 10)
+        early_abort = EarlyAbort(budget.slo_s, self.goal, sum(1 for _ in schedule.departures_ns()))
+        self._progress(f"{rate_per_s:.3g}/s", len(self.steps) / 10)
         sent = traffic.send(self._target, self._prepared, self._cell, schedule, self._quietly, early_abort)
         telemetry = self._watch.since(look_ns)
         self._remember_errors(rate_per_s, sent)
-        overlatency = len(sent.responses) - sum(response.latency_s <= effort.slo_s for response, _ in sent.timed)
+        overlatency = len(sent.responses) - sum(response.latency_s <= budget.slo_s for response, _ in sent.timed)
         outcome = decide(len(sent.responses), overlatency, self.goal)
         latencies = [response.latency_s for response, _ in sent.timed]
         wrong = sent.checker.wrong_answers
@@ -166,13 +166,15 @@ class CapacitySearch:
         return tuple(f"at {rate_per_s:.3g}/s {reason}" for rate_per_s, reason in reasons)
 
 
-def measure_capacity(target: Target, prepared: Prepared, cell: Cell, effort: Effort, tell: Tell, watch: Watch) -> Run:
-    """Search for the highest rate that meets `effort.slo_s`; the samples are the latencies at that rate."""
-    searching = CapacitySearch(target, prepared, cell, effort, watch, tell)
+def measure_capacity(
+    target: Target, prepared: Prepared, cell: Cell, budget: Budget, progress: ProgressCallback, watch: Watch
+) -> Run:
+    """Search for the highest rate that meets `budget.slo_s`; the samples are the latencies at that rate."""
+    searching = CapacitySearch(target, prepared, cell, budget, watch, progress)
     meets = misses = None
     if traffic.warm_up(target, prepared):
         guess = searching.guess()
-        meets, misses = search(searching.probe, guess, least_sample(searching.goal) / effort.capacity_seconds)
+        meets, misses = search(searching.probe, guess, least_sample(searching.goal) / budget.capacity_seconds)
     best = searching.best
     by_process = traffic.by_process(best.timed if best else [])
     return Run(
@@ -190,7 +192,7 @@ def measure_capacity(target: Target, prepared: Prepared, cell: Cell, effort: Eff
         samples=prepared.samples_source,
         telemetry=searching.telemetry,
         capacity=Capacity(
-            slo_s=effort.slo_s,
+            slo_s=budget.slo_s,
             goal=searching.goal,
             rate_per_s=meets,
             missed_per_s=misses,

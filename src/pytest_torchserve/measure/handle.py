@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,10 +13,13 @@ from pytest_torchserve.loadgen.clock import Clock, MonotonicClock
 from pytest_torchserve.loadgen.schedule import FullBatches
 from pytest_torchserve.measure import validity
 from pytest_torchserve.measure.check import Checker
-from pytest_torchserve.measure.run import Cell, Effort, Run
+from pytest_torchserve.measure.run import Budget, Cell, Run
 from pytest_torchserve.phase import HANDLE_PHASES, HANDLER_PHASES, Phase
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_torchserve._util.progress import ProgressCallback
     from pytest_torchserve.inputs.prepared import Prepared
     from pytest_torchserve.loadgen.response import Response
     from pytest_torchserve.loadgen.target import ScalableTarget
@@ -33,9 +35,6 @@ WARM_UP_S = 1.0
 
 _PATIENCE = 40
 _CHECK_EVERY_S = 0.25
-
-Tell = Callable[[str, float], None]
-"""`tell(what, share done)` for the progress line."""
 
 
 @dataclass(slots=True)
@@ -54,11 +53,11 @@ class _Warmth:
 class HandleMeter:
     """Takes in batch after batch and knows when it is enough. Its clock may be a fake."""
 
-    effort: Effort
+    budget: Budget
     batch_size: int
     checker: Checker
     clock: Clock
-    tell: Tell
+    progress: ProgressCallback
     seconds: dict[Phase, dict[int, list[float]]] = field(
         default_factory=lambda: {phase: defaultdict(list) for phase in HANDLE_PHASES}
     )
@@ -88,7 +87,7 @@ class HandleMeter:
             return
         if first.pid not in self._warmth:
             raise MeasurementError(
-                wanted=f"the {self.effort.processes} worker processes that were warmed up",
+                wanted=f"the {self.budget.processes} worker processes that were warmed up",
                 found=f"a batch came from process {first.pid}, which is new: a worker died and was replaced",
                 do="look into the server's log for why it died",
             )
@@ -109,52 +108,54 @@ class HandleMeter:
         warmth = self._warmth[pid]
         warmth.batches += 1
         warmth.spent_s += latency_s
-        if len(self._warmth) >= self.effort.processes and all(w.warm for w in self._warmth.values()):
+        if len(self._warmth) >= self.budget.processes and all(w.warm for w in self._warmth.values()):
             self.started_ns = self.clock.now_ns()
-        elif sum(w.batches for w in self._warmth.values()) > _PATIENCE * self.effort.processes:
+        elif sum(w.batches for w in self._warmth.values()) > _PATIENCE * self.budget.processes:
             raise MeasurementError(
-                wanted=f"batches on {self.effort.processes} worker processes",
+                wanted=f"batches on {self.budget.processes} worker processes",
                 found=f"only {sorted(self._warmth)} got any",
                 do="see in the server's log whether a worker died",
             )
 
     def _enough(self) -> bool:
         now_ns = self.clock.now_ns()
-        if self.checker.rejected and now_ns - self._begun_ns >= self.effort.cell_seconds * 1e9:
+        if self.checker.rejected and now_ns - self._begun_ns >= self.budget.cell_seconds * 1e9:
             return True  # it has failed already: it may not take longer than a good one
         if not self.started_ns:
             return False
         elapsed_s = (now_ns - self.started_ns) / 1e9
-        if elapsed_s >= self.effort.cell_seconds:
+        if elapsed_s >= self.budget.cell_seconds:
             return bool(self.batch_sizes or self.checker.rejected)  # at least one batch, however slow
         if now_ns - self._looked_ns < _CHECK_EVERY_S * 1e9:
             return False
         self._looked_ns = now_ns
         batches = sum(map(len, self.seconds[Phase.HANDLE].values()))
-        self.tell(f"{batches} batches", elapsed_s / self.effort.cell_seconds)
+        self.progress(f"{batches} batches", elapsed_s / self.budget.cell_seconds)
         return all(self._precise(phase) for phase in (Phase.HANDLE, Phase.LATENCY))
 
     def _precise(self, phase: Phase) -> bool:
         by_process = self.seconds[phase]
-        if len(by_process) < self.effort.processes or min(map(len, by_process.values())) < MIN_BATCHES:
+        if len(by_process) < self.budget.processes or min(map(len, by_process.values())) < MIN_BATCHES:
             return False
         reached = stats.precision(by_process)
-        return reached is not None and reached <= self.effort.precision
+        return reached is not None and reached <= self.budget.precision
 
 
-def measure_handle(target: ScalableTarget, prepared: Prepared, effort: Effort, tell: Tell, watch: Watch) -> Run:
-    """Time full batches on a deployment that has `effort.processes` workers ready."""
+def measure_handle(
+    target: ScalableTarget, prepared: Prepared, budget: Budget, progress: ProgressCallback, watch: Watch
+) -> Run:
+    """Time full batches on a deployment that has `budget.processes` workers ready."""
     deployment = target.deployment
     checker = Checker.for_cell(deployment, prepared.samples)
     clock = MonotonicClock()
-    meter = HandleMeter(effort, deployment.batching.batch_size, checker, clock, tell)
+    meter = HandleMeter(budget, deployment.batching.batch_size, checker, clock, progress)
     look_ns = watch.look_now()
     target.send(FullBatches(deployment.batching.batch_size), prepared.samples, meter.on_responses, clock)
     telemetry = watch.since(look_ns)
     pids = [pid for pid in meter.seconds[Phase.HANDLE]]  # noqa: C416 - reads as what it is
     return Run(
         cell=Cell("handle", deployment),
-        workers=effort.processes,
+        workers=budget.processes,
         seconds={
             phase: {pid: tuple(values) for pid, values in by_process.items()}
             for phase, by_process in meter.seconds.items()

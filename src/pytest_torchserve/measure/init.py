@@ -11,13 +11,14 @@ from pytest_torchserve.loadgen.clock import MonotonicClock
 from pytest_torchserve.loadgen.schedule import FullBatches
 from pytest_torchserve.measure import validity
 from pytest_torchserve.measure.check import Checker
-from pytest_torchserve.measure.handle import Tell, resident_bytes
-from pytest_torchserve.measure.run import Cell, Effort, Run
+from pytest_torchserve.measure.handle import resident_bytes
+from pytest_torchserve.measure.run import Budget, Cell, Run
 from pytest_torchserve.phase import INIT_PHASES, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from pytest_torchserve._util.progress import ProgressCallback
     from pytest_torchserve.inputs.prepared import Prepared
     from pytest_torchserve.loadgen.response import Response
     from pytest_torchserve.loadgen.target import ScalableTarget
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
 _PROBED = (Phase.LOAD_MODEL, Phase.TO_DEVICE, Phase.WARM_UP)
 
 
-def measure_init(target: ScalableTarget, prepared: Prepared, effort: Effort, tell: Tell, watch: Watch) -> Run:
-    """Start `effort.init_rounds` workers, each a new process, each alone. The last one stays.
+def measure_init(
+    target: ScalableTarget, prepared: Prepared, budget: Budget, progress: ProgressCallback, watch: Watch
+) -> Run:
+    """Start `budget.init_rounds` workers, each a new process, each alone. The last one stays.
 
     `total` runs from the scale request to its answer, which TorchServe gives when the worker is ready; `load_model`,
     `to_device` and `warm_up` are the probe's, the last one only of a handler whose start calls a method of this name;
@@ -41,8 +44,8 @@ def measure_init(target: ScalableTarget, prepared: Prepared, effort: Effort, tel
     seconds: dict[Phase, dict[int, tuple[float, ...]]] = {phase: {} for phase in INIT_PHASES}
     resident, gpu_bytes = None, 0
     look_ns = watch.look_now()
-    for round_ in range(effort.init_rounds):
-        tell(f"round {round_ + 1} of {effort.init_rounds}", round_ / effort.init_rounds)
+    for round_ in range(budget.init_rounds):
+        progress(f"round {round_ + 1} of {budget.init_rounds}", round_ / budget.init_rounds)
         start = start_worker(target, prepared.samples, checker.check)
         if start is None:
             break

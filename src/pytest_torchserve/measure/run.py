@@ -1,4 +1,4 @@
-"""The nouns of measuring: what to measure (`Cell`), how hard (`Effort`), what came of it (`Run`)."""
+"""The nouns of measuring: what to measure (`Cell`), how hard (`Budget`), what came of it (`Run`)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Effort:
+class Budget:
     """How much time and how many processes a measurement may use.
 
     Attributes:

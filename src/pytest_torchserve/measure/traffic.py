@@ -21,6 +21,7 @@ from pytest_torchserve.phase import Phase
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from pytest_torchserve._util.progress import ProgressCallback
     from pytest_torchserve.inputs.prepared import Prepared
     from pytest_torchserve.loadgen.clock import Clock
     from pytest_torchserve.loadgen.response import Response
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from pytest_torchserve.loadgen.target import Target
     from pytest_torchserve.loadgen.trace import Trace
     from pytest_torchserve.measure.batches import Batches
-    from pytest_torchserve.measure.handle import Tell
     from pytest_torchserve.telemetry.monitor import Telemetry, Watch
 
 DRAIN_S = 30.0
@@ -46,7 +46,7 @@ class Collector:
 
     duration_s: float
     clock: Clock
-    tell: Tell
+    progress: ProgressCallback
     early_abort: Callable[[Sequence[Response]], bool] = lambda _: False
     responses: list[Response] = field(default_factory=list)
     _start_ns: int = 0
@@ -60,7 +60,7 @@ class Collector:
         elapsed_s = (now_ns - self._start_ns) / 1e9
         if now_ns >= self._tell_ns:
             self._tell_ns = now_ns + _TELL_EVERY_NS
-            self.tell(f"{len(self.responses)} answered", elapsed_s / self.duration_s)
+            self.progress(f"{len(self.responses)} answered", elapsed_s / self.duration_s)
         return elapsed_s < self.duration_s + DRAIN_S and not self.early_abort(fresh)
 
 
@@ -116,7 +116,7 @@ def send(
     prepared: Prepared,
     cell: Cell,
     schedule: TimedSchedule,
-    tell: Tell,
+    progress: ProgressCallback,
     early_abort: Callable[[Sequence[Response]], bool] = lambda _: False,
 ) -> Sent:
     """Put the deployment under a load and judge every answer.
@@ -125,7 +125,7 @@ def send(
         early_abort: shown the responses as they come; once it says yes, nothing more is sent or waited for.
     """
     clock = MonotonicClock()
-    collector = Collector(schedule.duration_s, clock, tell, early_abort)
+    collector = Collector(schedule.duration_s, clock, progress, early_abort)
     start_ns = clock.now_ns()
     target.send(schedule, prepared.samples, collector.on_responses, clock)
     # Not before the first was due: an engine of many processes needs a moment to begin.
@@ -153,12 +153,12 @@ def by_process(timed: Sequence[tuple[Response, Trace | None]]) -> dict[int, tupl
     return {pid: tuple(values) for pid, values in seconds.items()}
 
 
-def measure_load(target: Target, prepared: Prepared, cell: Cell, tell: Tell, watch: Watch) -> Run:
+def measure_load(target: Target, prepared: Prepared, cell: Cell, progress: ProgressCallback, watch: Watch) -> Run:
     """Put the deployment under the cell's load and account for every request."""
     assert cell.schedule is not None  # noqa: S101 - this kind of cell has one
     warm_up(target, prepared)
     log_offset, look_ns = target.log_offset(), watch.look_now()
-    sent = send(target, prepared, cell, cell.schedule, tell)
+    sent = send(target, prepared, cell, cell.schedule, progress)
     telemetry = watch.since(look_ns)
     frontend_times = target.frontend_times(log_offset, sent.request_ids)
     gathered = batches(sent.traces, frontend_times, target.batch_size)

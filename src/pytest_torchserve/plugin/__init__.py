@@ -22,7 +22,7 @@ pytest_plugins = ("pytest_torchserve.plugin.fixtures",)
 
 _MARKERS = (
     "ts_models(name, ...): measure only these models of the catalogue",
-    "ts_effort(processes=…, cell_seconds=…, init_rounds=…): at most this much",
+    "ts_budget(processes=…, cell_seconds=…, init_rounds=…): at most this much",
     "ts_batch_sizes(n, ...): measure only these of the batch sizes",
 )
 

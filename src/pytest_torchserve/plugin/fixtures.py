@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_torchserve._util.ledger import Ledger
     from pytest_torchserve.inputs.prepared import Prepared
     from pytest_torchserve.loadgen.response import Response
-    from pytest_torchserve.measure import Cell, Effort, Kind, Run
+    from pytest_torchserve.measure import Budget, Cell, Kind, Run
     from pytest_torchserve.model import Model, Sample
     from pytest_torchserve.phase import Phase
     from pytest_torchserve.session.session import Session
@@ -73,9 +73,9 @@ def or_fail(call: Callable[[], T]) -> T:
     pytest.fail(message, pytrace=False)  # outside the `except`: else the message is shown twice
 
 
-def effort_for(request: pytest.FixtureRequest, usual: Effort) -> Effort:
-    """The session's effort, less where a test's `ts_effort` marker says so; never more."""
-    marker = request.node.get_closest_marker("ts_effort")
+def effort_for(request: pytest.FixtureRequest, usual: Budget) -> Budget:
+    """The session's budget, less where a test's `ts_budget` marker says so; never more."""
+    marker = request.node.get_closest_marker("ts_budget")
     limits = marker.kwargs if marker else {}
     return replace(usual, **{name: min(getattr(usual, name), limit) for name, limit in limits.items()})
 
@@ -103,7 +103,7 @@ def _measured(request: pytest.FixtureRequest, session: Session) -> Iterator[Run]
     cell: Cell = request.param
     need_device(cell.deployment.device, require_gpu=session.config.require_gpu)
     try:
-        yield or_fail(lambda: session.run(cell, effort_for(request, session.config.effort)))
+        yield or_fail(lambda: session.run(cell, effort_for(request, session.config.budget)))
     finally:
         session.release(cell.deployment)
 

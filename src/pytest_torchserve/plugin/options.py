@@ -13,7 +13,7 @@ import pytest
 from pytest_torchserve import conditions
 from pytest_torchserve.config import PACE_PER_S, Config
 from pytest_torchserve.errors import OptionError
-from pytest_torchserve.measure import Effort
+from pytest_torchserve.measure import Budget
 from pytest_torchserve.plugin import option_table, option_values
 from pytest_torchserve.torchserve import settings
 
@@ -130,7 +130,7 @@ def read(config: pytest.Config) -> Config:
         weights=config.getoption("ts_weights"),
         data=Path(data).resolve() if data else None,
         batch_sizes=option_values.batch_sizes(value("ts_batch_sizes")),
-        effort=Effort(
+        budget=Budget(
             processes=value("ts_processes"),
             cell_seconds=value("ts_cell_seconds"),
             init_rounds=value("ts_init_rounds"),

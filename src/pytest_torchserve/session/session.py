@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.inputs.prepared import Prepared
     from pytest_torchserve.loadgen.locust import LocustEngine
     from pytest_torchserve.loadgen.target import Engine, Target
-    from pytest_torchserve.measure import Cell, Effort, Run
+    from pytest_torchserve.measure import Budget, Cell, Run
     from pytest_torchserve.model import Model
 
 
@@ -41,7 +41,7 @@ class Session:
         self.config = config
         self.ledger = ledger
         self.journal = Journal(config.journal)
-        self.runs: dict[tuple[Cell, Effort], Run] = {}
+        self.runs: dict[tuple[Cell, Budget], Run] = {}
         self.notices: list[str] = []
         self.uncompared: dict[str, str] = {}
         self.comparisons: list[verdict.Comparison] = []
@@ -126,34 +126,34 @@ class Session:
 
     # -- cells -----------------------------------------------------------------------------------
 
-    def run(self, cell: Cell, effort: Effort) -> Run:
+    def run(self, cell: Cell, budget: Budget) -> Run:
         """The cell's run, measured at the first call and remembered, as a failure is too."""
-        key = (cell, effort)
+        key = (cell, budget)
         if key not in self.runs:
-            self.runs[key] = self._once(key, lambda: self._measure(cell, effort))
+            self.runs[key] = self._once(key, lambda: self._measure(cell, budget))
         return self.runs[key]
 
-    def _measure(self, cell: Cell, effort: Effort) -> Run:
+    def _measure(self, cell: Cell, budget: Budget) -> Run:
         deployment = cell.deployment
         if self.config.attach is None:
             self.start()
         self._progress.start(f"{cell.kind} {cell.id}")
-        tell, watch = self._progress.update, self.watch()
+        progress, watch = self._progress.update, self.watch()
         try:
-            compared = self._compared(cell, effort, watch)
+            compared = self._compared(cell, budget, watch)
             if compared is not None:
                 run = compared
             elif cell.kind == "init":
                 prepared = self.prepared(deployment.model)
-                run = measure.measure_init(self.endpoint(deployment), prepared, effort, tell, watch)
+                run = measure.measure_init(self.endpoint(deployment), prepared, budget, progress, watch)
             elif cell.kind == "handle":
                 prepared = self.prepared(deployment.model)
-                endpoint = self.endpoint(deployment, workers=effort.processes)
-                run = measure.measure_handle(endpoint, prepared, effort, tell, watch)
+                endpoint = self.endpoint(deployment, workers=budget.processes)
+                run = measure.measure_handle(endpoint, prepared, budget, progress, watch)
             elif cell.kind == "load":
-                run = measure.measure_load(*self._target(deployment), cell, tell, watch)
+                run = measure.measure_load(*self._target(deployment), cell, progress, watch)
             else:
-                run = measure.measure_capacity(*self._target(deployment), cell, effort, tell, watch)
+                run = measure.measure_capacity(*self._target(deployment), cell, budget, progress, watch)
         finally:
             self._progress.finish()
         self.journal.write("run", as_record(run))
@@ -161,7 +161,7 @@ class Session:
             self._drop(deployment)  # what it still has queued would run into the next cell
         return run
 
-    def _compared(self, cell: Cell, effort: Effort, watch: Watch) -> Run | None:
+    def _compared(self, cell: Cell, budget: Budget, watch: Watch) -> Run | None:
         """The cell held against the baseline; None where there is none, or none for this cell."""
         deployment, baseline = cell.deployment, self.config.baseline
         if baseline is None or cell.kind not in ("init", "handle"):
@@ -174,7 +174,7 @@ class Session:
             )
             self._comparison_runner = ComparisonRunner(setup, self.start(), self.ledger)
         try:
-            return self._comparison_runner.run(cell, candidate, prepared, effort, self._progress.update, watch)
+            return self._comparison_runner.run(cell, candidate, prepared, budget, self._progress.update, watch)
         except NoBaselineError as error:
             name, why = f"{cell.kind} {cell.id}", f"no baseline: {error.wanted}; found: {error.found}"
             self.uncompared[name] = why

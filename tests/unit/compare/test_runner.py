@@ -19,7 +19,7 @@ from pytest_torchserve.compare.separate_processes import measure_restarts, measu
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.errors import MeasurementError
 from pytest_torchserve.loadgen.response import Failure
-from pytest_torchserve.measure import Effort
+from pytest_torchserve.measure import Budget
 from pytest_torchserve.phase import Phase
 
 RIGHT = {"cat": 0.9}
@@ -138,7 +138,7 @@ def world(monkeypatch, make_response, make_sample, cat):
     def world_(seconds=30.0):
         prepared = replace(cat, samples=tuple(make_sample(f"cat{n}") for n in range(5)))
         deployment = Deployment(cat.served.model, "cpu", Batching(2))
-        params = ComparisonParams(deployment, "HEAD", Effort(baseline_seconds=seconds), silent, FakeWatch())
+        params = ComparisonParams(deployment, "HEAD", Budget(baseline_seconds=seconds), silent, FakeWatch())
         return prepared, params, lambda **more: Played(make_response, clock, **more)
 
     return world_
@@ -171,7 +171,7 @@ def test_pairs_of_eight_processes(world):
 def test_as_many_processes_as_the_budget_can_start(world, seconds, asked, processes):
     """Starts of a second may take 40% of the budget; but two processes have no interval."""
     prepared, params, played = world(seconds)
-    params = replace(params, effort=replace(params.effort, baseline_processes=asked))
+    params = replace(params, budget=replace(params.budget, baseline_processes=asked))
     endpoint = played()
     assert len(measure_same_process(endpoint, prepared, params).paired.pairs[Phase.HANDLE]) == processes
     assert endpoint.starts == processes

@@ -15,7 +15,7 @@ from pytest_torchserve.loadgen.response import Failure
 from pytest_torchserve.measure import measure_handle
 from pytest_torchserve.measure.check import ENOUGH_WRONG, Checker
 from pytest_torchserve.measure.handle import MIN_BATCHES, HandleMeter
-from pytest_torchserve.measure.run import Effort
+from pytest_torchserve.measure.run import Budget
 from pytest_torchserve.phase import Phase
 
 
@@ -44,7 +44,7 @@ def feed(meter, clock, make_response, *, processes=(1,), batch_s=0.01, batches=1
 def test_a_steady_cell_ends_when_precise(checker, make_response):
     """Each process's first three batches are warm-up; then the least number of batches is enough."""
     clock = FakeClock(1.0)
-    meter = HandleMeter(Effort(processes=3), 1, checker, clock, silent)
+    meter = HandleMeter(Budget(processes=3), 1, checker, clock, silent)
     feed(meter, clock, make_response, processes=(1, 2, 3))
     per_process = {pid: len(values) for pid, values in meter.seconds[Phase.HANDLE].items()}
     assert set(per_process) == {1, 2, 3}
@@ -55,7 +55,7 @@ def test_a_steady_cell_ends_when_precise(checker, make_response):
 def test_a_slow_cell_ends_with_its_budget(checker, make_response):
     """Batches of 4 s: one to warm up, then as many as the budget holds."""
     clock = FakeClock(1.0)
-    meter = HandleMeter(Effort(processes=1, cell_seconds=20), 1, checker, clock, silent)
+    meter = HandleMeter(Budget(processes=1, cell_seconds=20), 1, checker, clock, silent)
     feed(meter, clock, make_response, batch_s=4.0)
     assert len(meter.seconds[Phase.LATENCY][1]) == 5
     assert meter.seconds[Phase.LATENCY][1] == pytest.approx([4.0] * 5)
@@ -64,7 +64,7 @@ def test_a_slow_cell_ends_with_its_budget(checker, make_response):
 def test_one_wrong_answer_stays(checker, make_response):
     """It is kept with its reason, its batch is not timed, and the cell goes on."""
     clock = FakeClock(1.0)
-    meter = HandleMeter(Effort(processes=1), 1, checker, clock, silent)
+    meter = HandleMeter(Budget(processes=1), 1, checker, clock, silent)
     assert meter.on_responses([make_response(answer={"dog": 0.9})])
     assert meter.checked == 0
     assert "top label 'dog'" in checker.wrong[0]
@@ -73,7 +73,7 @@ def test_one_wrong_answer_stays(checker, make_response):
 def test_a_failed_cell_takes_no_longer_than_a_good_one(checker, make_response):
     """Now and then a wrong answer, and batches too slow to collect fifty: it ends with its budget."""
     clock = FakeClock(1.0)
-    meter = HandleMeter(Effort(processes=3, cell_seconds=20), 1, checker, clock, silent)
+    meter = HandleMeter(Budget(processes=3, cell_seconds=20), 1, checker, clock, silent)
     count = 0
     while meter.on_responses([make_response(answer={"dog": 0.9})]):
         clock.now_s += 4
@@ -83,14 +83,14 @@ def test_a_failed_cell_takes_no_longer_than_a_good_one(checker, make_response):
 
 def test_a_server_that_does_not_answer_is_not_asked_again(checker, make_response):
     """A time-out or a refused connection ends the cell: the next would only take as long."""
-    meter = HandleMeter(Effort(processes=1), 1, checker, FakeClock(1.0), silent)
+    meter = HandleMeter(Budget(processes=1), 1, checker, FakeClock(1.0), silent)
     assert not meter.on_responses([make_response(status=0, error="no answer within 300 s")])
 
 
 def test_a_replaced_worker_is_an_error(checker, make_response):
     """A process that was not there at warm-up is a worker that died and came back, cold."""
     clock = FakeClock(1.0)
-    meter = HandleMeter(Effort(processes=1), 1, checker, clock, silent)
+    meter = HandleMeter(Budget(processes=1), 1, checker, clock, silent)
     feed(meter, clock, make_response, batches=5)
     with pytest.raises(MeasurementError, match="process 99, which is new"):
         meter.on_responses([make_response(pid=99)])
@@ -99,7 +99,7 @@ def test_a_replaced_worker_is_an_error(checker, make_response):
 def test_batches_that_are_all_split_end_with_the_budget(checker, make_response):
     """Nothing can be timed, and that must not take for ever."""
     clock = FakeClock(1.0)
-    meter = HandleMeter(Effort(processes=1, cell_seconds=20), 2, checker, clock, silent)
+    meter = HandleMeter(Budget(processes=1, cell_seconds=20), 2, checker, clock, silent)
     feed(meter, clock, make_response, size=2, batches=3)
     count = 0
     while meter.on_responses([make_response(pid=1, batch=10 + count), make_response(pid=1, batch=1000 + count)]):
@@ -113,7 +113,7 @@ def test_a_noisy_latency_keeps_a_cell_going(checker, make_response):
     """The handler is steady, what its sender sees is not: that is not precise yet."""
     clock = FakeClock(1.0)
     rng = random.Random(1)
-    meter = HandleMeter(Effort(processes=1, cell_seconds=20), 1, checker, clock, silent)
+    meter = HandleMeter(Budget(processes=1, cell_seconds=20), 1, checker, clock, silent)
     for batch in range(10**6):
         clock.now_s += 0.01
         if not meter.on_responses([make_response(batch=batch, done_s=rng.uniform(0.001, 0.02))]):
@@ -123,7 +123,7 @@ def test_a_noisy_latency_keeps_a_cell_going(checker, make_response):
 
 def test_a_hopeless_cell_ends(checker, make_response):
     """A cell whose answers are all wrong is not measured to its end."""
-    meter = HandleMeter(Effort(processes=1), 1, checker, FakeClock(1.0), silent)
+    meter = HandleMeter(Budget(processes=1), 1, checker, FakeClock(1.0), silent)
     answers = [meter.on_responses([make_response(status=503, error="HTTP 503")]) for _ in range(ENOUGH_WRONG)]
     assert answers == [True] * (ENOUGH_WRONG - 1) + [False]
 
@@ -153,7 +153,7 @@ def test_counts_are_counts(make_queue, make_response, cat, golden):
     responses = bad + [make_response()] * (200 - len(bad))
     watch = make_queue(1.0).watch
     model = replace(cat.served.model, network=Path("network.py"))
-    run = measure_handle(OneBatch(model, responses), cat, Effort(processes=1), silent, watch)
+    run = measure_handle(OneBatch(model, responses), cat, Budget(processes=1), silent, watch)
     assert run.invalid == ("requests failed: 64 of 200: HTTP 503 × 64", "answers were wrong: 51 of 200")
     assert len(run.wrong) == 2 * ENOUGH_WRONG
 
@@ -161,7 +161,7 @@ def test_counts_are_counts(make_queue, make_response, cat, golden):
 def test_a_split_batch_shows(checker, make_response):
     """Four requests that the server took as 3 + 1: the sizes say so, and no time is kept."""
     clock = FakeClock(1.0)
-    meter = HandleMeter(Effort(processes=1), 4, checker, clock, silent)
+    meter = HandleMeter(Budget(processes=1), 4, checker, clock, silent)
     feed(meter, clock, make_response, size=4, batches=3)
     split = [make_response(pid=1, batch=9, size=3) for _ in range(3)] + [make_response(pid=1, batch=10, size=1)]
     before = meter.checked
@@ -173,7 +173,7 @@ def test_a_split_batch_shows(checker, make_response):
 def test_a_process_that_gets_nothing_is_an_error(checker, make_response):
     """Three processes were asked for and one answers everything: that is no sample of three."""
     clock = FakeClock(1.0)
-    meter = HandleMeter(Effort(processes=3), 1, checker, clock, silent)
+    meter = HandleMeter(Budget(processes=3), 1, checker, clock, silent)
     with pytest.raises(MeasurementError, match="only \\[1\\] got any"):
         feed(meter, clock, make_response, processes=(1,))
 

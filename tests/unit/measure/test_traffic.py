@@ -12,7 +12,7 @@ from fakes import FakeClock, FakeWatch, silent
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.loadgen.response import Failure
 from pytest_torchserve.loadgen.schedule import ClosedLoop, ConstantRate, Poisson
-from pytest_torchserve.measure import Cell, Effort, measure_capacity, measure_load
+from pytest_torchserve.measure import Budget, Cell, measure_capacity, measure_load
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.traffic import DRAIN_S, Collector, judged
 from pytest_torchserve.phase import Phase
@@ -101,8 +101,8 @@ def test_what_is_said_fits(make_queue, cat, width):
     loads = (ConstantRate(50, 20.0), Poisson(200, 5.0), ClosedLoop(4, 5.0))
     runs = [loaded(queue, cat, load) for load in loads]
     cell = Cell("capacity", Deployment(cat.served.model, "cpu", Batching(1, 0)))
-    effort = Effort(slo_s=0.1, capacity_seconds=60.0)
-    runs.append(measure_capacity(queue, cat, cell, effort, silent, queue.watch))
+    budget = Budget(slo_s=0.1, capacity_seconds=60.0)
+    runs.append(measure_capacity(queue, cat, cell, budget, silent, queue.watch))
     lines = closing.lines(runs, width=width)
     text = "\n".join(lines)
     said = next(index for index, line in enumerate(lines) if line.startswith("INVALID: "))
@@ -126,8 +126,8 @@ def test_everything_is_stored(make_queue, cat):
     assert stored["traffic"]["waterfall"]["mean_s"]["inference"] == pytest.approx(0.002)
     assert stored["traffic"]["batches"]["sizes"] == {"1": 1}
     cell = Cell("capacity", Deployment(cat.served.model, "cpu", Batching(1, 0)))
-    effort = Effort(slo_s=0.1, capacity_seconds=60.0)
-    found = journal.as_record(measure_capacity(queue, cat, cell, effort, silent, queue.watch))
+    budget = Budget(slo_s=0.1, capacity_seconds=60.0)
+    found = journal.as_record(measure_capacity(queue, cat, cell, budget, silent, queue.watch))
     stored = json.loads(json.dumps(found))
     assert stored["capacity"]["rate_per_s"] == stored["throughput"]
     assert {step["outcome"] for step in stored["capacity"]["steps"]} >= {"meets"}

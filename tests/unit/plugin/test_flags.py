@@ -19,13 +19,13 @@ from pytest_torchserve.session.session import Session
 
 PHASES = {"init": INIT_PHASES, "handle": HANDLE_PHASES}
 
-def measure(self, cell, effort):
+def measure(self, cell, budget):
     with Path("measured.txt").open("a") as file:
-        print(cell.kind, cell.id, effort.cell_seconds, file=file)
+        print(cell.kind, cell.id, budget.cell_seconds, file=file)
     phases = {phase: {1: (0.01,) * 40} for phase in PHASES[cell.kind] if phase is not Phase.WARM_UP}
-    self.runs[cell, effort] = Run(cell, phases, 1, checked=40, batch_sizes={cell.deployment.batching.batch_size: 40})
-    self.journal.write("run", as_record(self.runs[cell, effort]))
-    return self.runs[cell, effort]
+    self.runs[cell, budget] = Run(cell, phases, 1, checked=40, batch_sizes={cell.deployment.batching.batch_size: 40})
+    self.journal.write("run", as_record(self.runs[cell, budget]))
+    return self.runs[cell, budget]
 
 Session.run = measure
 
