@@ -44,17 +44,17 @@ class FakeClock:
         return self.now_s
 
 
-class FakeWatch:
+class FakeMonitor:
     """A monitor of the machine that always has the same to tell: by default nothing."""
 
     def __init__(self, telemetry=None):
         self._telemetry = telemetry
 
-    def look_now(self):
+    def snapshot(self):
         """Take no look."""
         return 0
 
-    def since(self, start_ns):
+    def between(self, start_ns):
         """Return what was given, whenever the window began."""
         return self._telemetry
 

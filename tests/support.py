@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fakes import FakeServer, FakeWatch
+from fakes import FakeMonitor, FakeServer
 from pytest_torchserve.inputs.prepared import Prepared, Served
 from pytest_torchserve.loadgen.response import Failure, Response
 from pytest_torchserve.loadgen.schedule import ClosedLoop, FullBatches
@@ -84,7 +84,7 @@ class _Queue:
     batch_size = 1
     worker_count = 1
     probed = owned = same_host = True
-    watch = FakeWatch()
+    monitor = FakeMonitor()
 
     def __init__(self, make_response, service_s, wrong_above=float("inf"), refused_above=float("inf"), late_s=0.0):
         self._make_response = make_response

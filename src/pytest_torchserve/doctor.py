@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pytest_torchserve import conditions, environment
 from pytest_torchserve.errors import SuiteError
 from pytest_torchserve.inputs import cache, samples, weights
-from pytest_torchserve.telemetry.monitor import Watch
+from pytest_torchserve.telemetry.monitor import Monitor
 from pytest_torchserve.torchserve import java
 
 if TYPE_CHECKING:
@@ -143,13 +143,13 @@ def _load() -> list[Finding]:
     """Two seconds of what others do here."""
     from pytest_torchserve._util.wait import wait_until  # noqa: PLC0415
 
-    watch = Watch()
+    monitor = Monitor()
     try:
-        start_ns = watch.look_now()
+        start_ns = monitor.snapshot()
         wait_until(lambda: False, timeout_s=_LOOK_S)
-        seen = watch.since(start_ns)
+        seen = monitor.between(start_ns)
     finally:
-        watch.close()
+        monitor.close()
     return [] if seen is None else [_busy(seen)]
 
 

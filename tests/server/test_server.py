@@ -79,7 +79,7 @@ def measured(session, prepared, *, batch_size):
     endpoint.register()
     try:
         endpoint.scale(1)
-        return measure_handle(endpoint, prepared, Budget(processes=1, cell_seconds=2), silent, session.watch())
+        return measure_handle(endpoint, prepared, Budget(processes=1, cell_seconds=2), silent, session.monitor())
     finally:
         endpoint.close()
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.loadgen.response import Response
     from pytest_torchserve.loadgen.trace import Trace
     from pytest_torchserve.model import Sample
-    from pytest_torchserve.telemetry.monitor import Watch
+    from pytest_torchserve.telemetry.monitor import Monitor
 
 WARM_UP_PAIRS = 3
 FEWEST_PAIRS = 2
@@ -190,5 +190,5 @@ class ComparisonParams:
     baseline: str
     budget: Budget
     progress: ProgressCallback
-    watch: Watch
+    monitor: Monitor
     differs: str = ""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.inputs.prepared import Prepared
     from pytest_torchserve.measure import Budget, Cell, Run
     from pytest_torchserve.model import Model
-    from pytest_torchserve.telemetry.monitor import Watch
+    from pytest_torchserve.telemetry.monitor import Monitor
     from pytest_torchserve.torchserve.settings import ServerSettings
 
 
@@ -80,14 +80,14 @@ class ComparisonRunner:
         prepared: Prepared,
         budget: Budget,
         progress: ProgressCallback,
-        watch: Watch,
+        monitor: Monitor,
     ) -> Run:
         """One cell of kind `init` or `handle`, both arms.
 
         Raises:
             NoBaselineError: the baseline does not know the model.
         """
-        params = ComparisonParams(cell.deployment, self._baseline.words, budget, progress, watch)
+        params = ComparisonParams(cell.deployment, self._baseline.words, budget, progress, monitor)
         if self._baseline.kind == "python":
             return self._in_separate_processes(
                 cell, {"baseline": candidate.path, "candidate": candidate.path}, prepared, params

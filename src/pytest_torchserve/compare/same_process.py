@@ -130,7 +130,7 @@ def measure_same_process(target: ScalableTarget, prepared: Prepared, params: Com
     samples = twice(prepared.samples, deployment.batching.batch_size)
     arms = Arms.of(deployment, samples)
     begun_ns = clock.now_ns()
-    look_ns = params.watch.look_now()
+    snapshot_ns = params.monitor.snapshot()
     left, pids, sizes = 1, list[int](), Counter[int]()
     while left > 0 and not arms.wrong:
         loaded_ns = clock.now_ns()
@@ -156,7 +156,9 @@ def measure_same_process(target: ScalableTarget, prepared: Prepared, params: Com
     resident = resident_bytes(pids[-1:])
     paired = Paired(params.baseline, arms.whole_pairs(), floor_s=arms.floor_s)
     run = arms.run(Cell("handle", deployment), prepared, paired, workers=1)
-    return replace(run, batch_sizes=dict(sizes), telemetry=params.watch.since(look_ns), worker_rss_bytes=resident)
+    return replace(
+        run, batch_sizes=dict(sizes), telemetry=params.monitor.between(snapshot_ns), worker_rss_bytes=resident
+    )
 
 
 def processes_within(budget: Budget, loading_s: float) -> int:

@@ -91,7 +91,7 @@ def measure_separate_processes(targets: Targets, prepared: Prepared, params: Com
     order = random.Random(params.budget.seed)  # noqa: S311 - an order, no secret
     rounds, played = _Rounds(targets, arms, batch_size, order, clock), 0
     begun_ns, budget_s = clock.now_ns(), params.budget.baseline_seconds
-    look_ns = params.watch.look_now()
+    snapshot_ns = params.monitor.snapshot()
     while _goes_on(elapsed_s := (clock.now_ns() - begun_ns) / 1e9, budget_s, played) and not arms.wrong:
         params.progress(f"round {played + 1}", elapsed_s / budget_s)
         rounds.play(played)
@@ -105,7 +105,7 @@ def measure_separate_processes(targets: Targets, prepared: Prepared, params: Com
     return replace(
         run,
         batch_sizes={batch_size: full} if full else {},
-        telemetry=params.watch.since(look_ns),
+        telemetry=params.monitor.between(snapshot_ns),
         worker_rss_bytes=resident,
     )
 
@@ -128,7 +128,7 @@ def measure_restarts(targets: Targets, prepared: Prepared, params: ComparisonPar
     arms = Arms.of(params.deployment, prepared.samples)
     begun_ns, rounds, resident = clock.now_ns(), 0, 0
     budget_s = params.budget.baseline_seconds
-    look_ns = params.watch.look_now()
+    snapshot_ns = params.monitor.snapshot()
     while _goes_on(elapsed_s := (clock.now_ns() - begun_ns) / 1e9, budget_s, rounds):
         params.progress(f"round {rounds + 1}", elapsed_s / budget_s)
         times: dict[str, Mapping[Phase, float]] = {}
@@ -147,4 +147,6 @@ def measure_restarts(targets: Targets, prepared: Prepared, params: ComparisonPar
     paired = Paired(params.baseline, arms.whole_pairs(), by_process=True, differs=params.differs)
     run = arms.run(Cell("init", params.deployment), prepared, paired, workers=1)
     checked = len(arms.pairs[Phase.TOTAL])
-    return replace(run, checked=checked, telemetry=params.watch.since(look_ns), worker_rss_bytes=resident or None)
+    return replace(
+        run, checked=checked, telemetry=params.monitor.between(snapshot_ns), worker_rss_bytes=resident or None
+    )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.loadgen.target import Target
     from pytest_torchserve.measure.run import Budget, Cell
     from pytest_torchserve.measure.traffic import Sent
-    from pytest_torchserve.telemetry.monitor import Telemetry, Watch
+    from pytest_torchserve.telemetry.monitor import Monitor, Telemetry
 
 _GUESS_S = 3.0
 _GUESS_SHARE = 0.5
@@ -78,13 +78,19 @@ class CapacitySearch:
     """Tries rates on one deployment and remembers what each showed."""
 
     def __init__(
-        self, target: Target, prepared: Prepared, cell: Cell, budget: Budget, watch: Watch, progress: ProgressCallback
+        self,
+        target: Target,
+        prepared: Prepared,
+        cell: Cell,
+        budget: Budget,
+        monitor: Monitor,
+        progress: ProgressCallback,
     ) -> None:
         self._target = target
         self._prepared = prepared
         self._cell = cell
         self._effort = budget
-        self._watch = watch
+        self._monitor = monitor
         self._progress = progress
         self.goal = 0.0
         self.steps: list[Step] = []
@@ -111,11 +117,11 @@ class CapacitySearch:
         wanted_s = SPARE * least_sample(self.goal) / rate_per_s
         schedule = Poisson(rate_per_s, min(max(wanted_s, _SHORTEST_S), budget.capacity_seconds), budget.seed)
         traffic.warm_up(self._target, self._prepared)  # and what a rate too high left in the queue is worked off
-        look_ns = self._watch.look_now()
+        snapshot_ns = self._monitor.snapshot()
         early_abort = EarlyAbort(budget.slo_s, self.goal, sum(1 for _ in schedule.departures_ns()))
         self._progress(f"{rate_per_s:.3g}/s", len(self.steps) / 10)
         sent = traffic.send(self._target, self._prepared, self._cell, schedule, self._quietly, early_abort)
-        telemetry = self._watch.since(look_ns)
+        telemetry = self._monitor.between(snapshot_ns)
         self._remember_errors(rate_per_s, sent)
         overlatency = len(sent.responses) - sum(response.latency_s <= budget.slo_s for response, _ in sent.timed)
         outcome = decide(len(sent.responses), overlatency, self.goal)
@@ -167,10 +173,10 @@ class CapacitySearch:
 
 
 def measure_capacity(
-    target: Target, prepared: Prepared, cell: Cell, budget: Budget, progress: ProgressCallback, watch: Watch
+    target: Target, prepared: Prepared, cell: Cell, budget: Budget, progress: ProgressCallback, monitor: Monitor
 ) -> Run:
     """Search for the highest rate that meets `budget.slo_s`; the samples are the latencies at that rate."""
-    searching = CapacitySearch(target, prepared, cell, budget, watch, progress)
+    searching = CapacitySearch(target, prepared, cell, budget, monitor, progress)
     meets = misses = None
     if traffic.warm_up(target, prepared):
         guess = searching.guess()

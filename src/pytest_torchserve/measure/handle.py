@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.loadgen.response import Response
     from pytest_torchserve.loadgen.target import ScalableTarget
     from pytest_torchserve.loadgen.trace import Trace
-    from pytest_torchserve.telemetry.monitor import Telemetry, Watch
+    from pytest_torchserve.telemetry.monitor import Monitor, Telemetry
 
 MIN_BATCHES = 36
 """Of each process, before a cell may end early: enough for a p90."""
@@ -142,16 +142,16 @@ class HandleMeter:
 
 
 def measure_handle(
-    target: ScalableTarget, prepared: Prepared, budget: Budget, progress: ProgressCallback, watch: Watch
+    target: ScalableTarget, prepared: Prepared, budget: Budget, progress: ProgressCallback, monitor: Monitor
 ) -> Run:
     """Time full batches on a deployment that has `budget.processes` workers ready."""
     deployment = target.deployment
     checker = Checker.for_cell(deployment, prepared.samples)
     clock = MonotonicClock()
     meter = HandleMeter(budget, deployment.batching.batch_size, checker, clock, progress)
-    look_ns = watch.look_now()
+    snapshot_ns = monitor.snapshot()
     target.send(FullBatches(deployment.batching.batch_size), prepared.samples, meter.on_responses, clock)
-    telemetry = watch.since(look_ns)
+    telemetry = monitor.between(snapshot_ns)
     pids = [pid for pid in meter.seconds[Phase.HANDLE]]  # noqa: C416 - reads as what it is
     return Run(
         cell=Cell("handle", deployment),

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from pytest_torchserve.loadgen.target import ScalableTarget
     from pytest_torchserve.loadgen.trace import Trace
     from pytest_torchserve.model import Sample
-    from pytest_torchserve.telemetry.monitor import Watch
+    from pytest_torchserve.telemetry.monitor import Monitor
 
 _PROBED = (Phase.LOAD_MODEL, Phase.TO_DEVICE, Phase.WARM_UP)
 
 
 def measure_init(
-    target: ScalableTarget, prepared: Prepared, budget: Budget, progress: ProgressCallback, watch: Watch
+    target: ScalableTarget, prepared: Prepared, budget: Budget, progress: ProgressCallback, monitor: Monitor
 ) -> Run:
     """Start `budget.init_rounds` workers, each a new process, each alone. The last one stays.
 
@@ -43,7 +43,7 @@ def measure_init(
     checker = Checker.for_cell(target.deployment, prepared.samples)
     seconds: dict[Phase, dict[int, tuple[float, ...]]] = {phase: {} for phase in INIT_PHASES}
     resident, gpu_bytes = None, 0
-    look_ns = watch.look_now()
+    snapshot_ns = monitor.snapshot()
     for round_ in range(budget.init_rounds):
         progress(f"round {round_ + 1} of {budget.init_rounds}", round_ / budget.init_rounds)
         start = start_worker(target, prepared.samples, checker.check)
@@ -60,7 +60,7 @@ def measure_init(
             seconds[phase][pid] = (value,)
         resident = max(resident or 0, resident_bytes([pid]) or 0)
         gpu_bytes = max(gpu_bytes, start.trace.gpu_bytes)
-    telemetry = watch.since(look_ns)
+    telemetry = monitor.between(snapshot_ns)
     invalid = validity.found(
         validity.errors(checker.errors, checker.judged),
         validity.wrong(checker.wrong_answers, checker.judged),

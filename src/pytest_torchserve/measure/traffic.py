@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.loadgen.target import Target
     from pytest_torchserve.loadgen.trace import Trace
     from pytest_torchserve.measure.batches import Batches
-    from pytest_torchserve.telemetry.monitor import Telemetry, Watch
+    from pytest_torchserve.telemetry.monitor import Monitor, Telemetry
 
 DRAIN_S = 30.0
 """So long after the last departure answers are waited for; what is missing then counts as unanswered."""
@@ -153,13 +153,13 @@ def by_process(timed: Sequence[tuple[Response, Trace | None]]) -> dict[int, tupl
     return {pid: tuple(values) for pid, values in seconds.items()}
 
 
-def measure_load(target: Target, prepared: Prepared, cell: Cell, progress: ProgressCallback, watch: Watch) -> Run:
+def measure_load(target: Target, prepared: Prepared, cell: Cell, progress: ProgressCallback, monitor: Monitor) -> Run:
     """Put the deployment under the cell's load and account for every request."""
     assert cell.schedule is not None  # noqa: S101 - this kind of cell has one
     warm_up(target, prepared)
-    log_offset, look_ns = target.log_offset(), watch.look_now()
+    log_offset, snapshot_ns = target.log_offset(), monitor.snapshot()
     sent = send(target, prepared, cell, cell.schedule, progress)
-    telemetry = watch.since(look_ns)
+    telemetry = monitor.between(snapshot_ns)
     frontend_times = target.frontend_times(log_offset, sent.request_ids)
     gathered = batches(sent.traces, frontend_times, target.batch_size)
     seconds = by_process(sent.timed)

@@ -17,7 +17,7 @@ from pytest_torchserve.loadgen import client
 from pytest_torchserve.loadgen.response import Failure
 from pytest_torchserve.session.journal import Journal, as_record
 from pytest_torchserve.session.supplies import Supplies
-from pytest_torchserve.telemetry.monitor import Watch
+from pytest_torchserve.telemetry.monitor import Monitor
 from pytest_torchserve.torchserve import java
 from pytest_torchserve.torchserve.attached import AttachedEndpoint, prepared_from
 from pytest_torchserve.torchserve.endpoint import Endpoint
@@ -51,7 +51,7 @@ class Session:
         self.supplies = Supplies(config, ledger, self.notices.append)
         self._once = Once()
         self._endpoints: dict[str, Endpoint] = {}
-        self._watch: Watch | None = None
+        self._monitor: Monitor | None = None
         self._locust_engine: LocustEngine | None = None
         self._comparison_runner: ComparisonRunner | None = None
         self._described = False
@@ -138,22 +138,22 @@ class Session:
         if self.config.attach is None:
             self.start()
         self._progress.start(f"{cell.kind} {cell.id}")
-        progress, watch = self._progress.update, self.watch()
+        progress, monitor = self._progress.update, self.monitor()
         try:
-            compared = self._compared(cell, budget, watch)
+            compared = self._compared(cell, budget, monitor)
             if compared is not None:
                 run = compared
             elif cell.kind == "init":
                 prepared = self.prepared(deployment.model)
-                run = measure.measure_init(self.endpoint(deployment), prepared, budget, progress, watch)
+                run = measure.measure_init(self.endpoint(deployment), prepared, budget, progress, monitor)
             elif cell.kind == "handle":
                 prepared = self.prepared(deployment.model)
                 endpoint = self.endpoint(deployment, workers=budget.processes)
-                run = measure.measure_handle(endpoint, prepared, budget, progress, watch)
+                run = measure.measure_handle(endpoint, prepared, budget, progress, monitor)
             elif cell.kind == "load":
-                run = measure.measure_load(*self._target(deployment), cell, progress, watch)
+                run = measure.measure_load(*self._target(deployment), cell, progress, monitor)
             else:
-                run = measure.measure_capacity(*self._target(deployment), cell, budget, progress, watch)
+                run = measure.measure_capacity(*self._target(deployment), cell, budget, progress, monitor)
         finally:
             self._progress.finish()
         self.journal.write("run", as_record(run))
@@ -161,7 +161,7 @@ class Session:
             self._drop(deployment)  # what it still has queued would run into the next cell
         return run
 
-    def _compared(self, cell: Cell, budget: Budget, watch: Watch) -> Run | None:
+    def _compared(self, cell: Cell, budget: Budget, monitor: Monitor) -> Run | None:
         """The cell held against the baseline; None where there is none, or none for this cell."""
         deployment, baseline = cell.deployment, self.config.baseline
         if baseline is None or cell.kind not in ("init", "handle"):
@@ -174,7 +174,7 @@ class Session:
             )
             self._comparison_runner = ComparisonRunner(setup, self.start(), self.ledger)
         try:
-            return self._comparison_runner.run(cell, candidate, prepared, budget, self._progress.update, watch)
+            return self._comparison_runner.run(cell, candidate, prepared, budget, self._progress.update, monitor)
         except NoBaselineError as error:
             name, why = f"{cell.kind} {cell.id}", f"no baseline: {error.wanted}; found: {error.found}"
             self.uncompared[name] = why
@@ -206,11 +206,11 @@ class Session:
             self.notices.append("answers without a FILE.answer.json are only checked for their status")
         return AttachedEndpoint(attach.address, attach.management, attach.model, self.ledger, self.engine()), prepared
 
-    def watch(self) -> Watch:
+    def monitor(self) -> Monitor:
         """The sampler, started at the first call."""
-        if self._watch is None:
-            self._watch = Watch()
-        return self._watch
+        if self._monitor is None:
+            self._monitor = Monitor()
+        return self._monitor
 
     def engine(self) -> Engine:
         """What sends traffic: this process, or Locust, started at the first call."""
@@ -262,6 +262,6 @@ class Session:
             if self._comparison_runner is not None:
                 stack.callback(self.notices.extend, self._comparison_runner.notices)
                 stack.callback(self._comparison_runner.close, failed=failed)
-            for ours in (self._watch, self._locust_engine):
+            for ours in (self._monitor, self._locust_engine):
                 if ours is not None:
                     stack.callback(ours.close)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _ANSWER_S = 5.0
 
-Look = dict[str, Any]
+Snapshot = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,65 +50,67 @@ class Telemetry:
     gpu_strangers: tuple[int, ...] = field(default=())
 
 
-def aggregate(looks: Sequence[Look]) -> Telemetry | None:
-    """What a row of looks says; None for fewer than two, or no time between them."""
-    if len(looks) < 2 or looks[-1]["at_ns"] <= looks[0]["at_ns"]:  # noqa: PLR2004 - a difference needs two
+def aggregate(snapshots: Sequence[Snapshot]) -> Telemetry | None:
+    """Aggregate a row of snapshots; None for fewer than two, or no time between them."""
+    if len(snapshots) < 2 or snapshots[-1]["at_ns"] <= snapshots[0]["at_ns"]:  # noqa: PLR2004 - a difference needs two
         return None
-    window_s = (looks[-1]["at_ns"] - looks[0]["at_ns"]) / 1e9
+    window_s = (snapshots[-1]["at_ns"] - snapshots[0]["at_ns"]) / 1e9
     used_s: dict[str, float] = {}
-    for before, after in itertools.pairwise(looks):
+    for before, after in itertools.pairwise(snapshots):
         for pid, (role, cpu_s, _) in after["processes"].items():
             known = before["processes"].get(pid)
             # One that is new has used all its time since; of one that ended the last second is lost.
             used_s[role] = used_s.get(role, 0.0) + cpu_s - (known[1] if known else 0.0)
-    first, last = looks[0]["machine"], looks[-1]["machine"]
+    first, last = snapshots[0]["machine"], snapshots[-1]["machine"]
     whole_s = window_s * last["processors"]
     foreign_s = last["used_s"] - first["used_s"] - sum(used_s.values())
     return Telemetry(
         window_s=window_s,
         processors=int(last["processors"]),
         cores={role: seconds / window_s for role, seconds in sorted(used_s.items())},
-        rss_bytes=_resident(looks),
+        rss_bytes=_resident(snapshots),
         foreign_cpu=max(0.0, foreign_s / whole_s),
         stolen_cpu=max(0.0, (last["stolen_s"] - first["stolen_s"]) / whole_s),
-        gpus=tuple(_gpu([look["gpus"][index] for look in looks]) for index in range(len(looks[0]["gpus"]))),
-        gpu_strangers=_strangers(looks),
+        gpus=tuple(
+            _gpu([snapshot["gpus"][index] for snapshot in snapshots]) for index in range(len(snapshots[0]["gpus"]))
+        ),
+        gpu_strangers=_strangers(snapshots),
     )
 
 
-def _resident(looks: Sequence[Look]) -> dict[str, int]:
+def _resident(snapshots: Sequence[Snapshot]) -> dict[str, int]:
     most: dict[str, int] = {}
-    for look in looks:
+    for snapshot in snapshots:
         sums: dict[str, int] = {}
-        for role, _, resident in look["processes"].values():
+        for role, _, resident in snapshot["processes"].values():
             sums[role] = sums.get(role, 0) + resident
         most = {role: max(most.get(role, 0), sums.get(role, 0)) for role in most | sums}
     return most
 
 
-def _gpu(looks: Sequence[Look]) -> dict[str, float]:
+def _gpu(snapshots: Sequence[Snapshot]) -> dict[str, float]:
     found = {}
     for name in ("utilisation", "memory_bytes", "sm_clock_mhz", "power_w"):
-        values = [look[name] for look in looks if name in look]
+        values = [snapshot[name] for snapshot in snapshots if name in snapshot]
         if values:
             found[f"{name}_mean"] = statistics.fmean(values)
             found[f"{name}_max"] = max(values)
     return found
 
 
-def _strangers(looks: Sequence[Look]) -> tuple[int, ...]:
+def _strangers(snapshots: Sequence[Snapshot]) -> tuple[int, ...]:
     """In a container NVML names pids of another namespace: only where ours are among them do the others count."""
     strangers: set[int] = set()
-    for look in looks:
-        ours = set(map(int, look["processes"]))
-        for gpu in look["gpus"]:
+    for snapshot in snapshots:
+        ours = set(map(int, snapshot["processes"]))
+        for gpu in snapshot["gpus"]:
             named = set(gpu.get("pids", ()))
             if named & ours:
                 strangers |= named - ours
     return tuple(sorted(strangers))
 
 
-class Watch:
+class Monitor:
     """The sampler, as long as a session needs it."""
 
     def __init__(self) -> None:
@@ -121,11 +123,11 @@ class Watch:
                 stdout=written,
                 stderr=subprocess.DEVNULL,
             )
-        self._looks: list[Look] = []
+        self._snapshots: list[Snapshot] = []
         self._read_to = 0
 
-    def look_now(self) -> int:
-        """Ask for a look and wait until it is there; returns its time in monotonic nanoseconds."""
+    def snapshot(self) -> int:
+        """Take a snapshot and return its time in monotonic nanoseconds."""
         asked_ns = time.monotonic_ns()
         assert self._process.stdin is not None  # noqa: S101 - it is a pipe
         with contextlib.suppress(OSError):
@@ -139,13 +141,13 @@ class Watch:
         text = self._file.read()
         whole = text[: text.rfind("\n") + 1]
         self._read_to += len(whole)
-        self._looks += map(json.loads, whole.splitlines())
-        return int(self._looks[-1]["at_ns"]) if self._looks else 0
+        self._snapshots += map(json.loads, whole.splitlines())
+        return int(self._snapshots[-1]["at_ns"]) if self._snapshots else 0
 
-    def since(self, start_ns: int) -> Telemetry | None:
-        """What happened from the look at `start_ns` to now; None where the sampler does not answer."""
-        self.look_now()
-        return aggregate([look for look in self._looks if look["at_ns"] >= start_ns])
+    def between(self, start_ns: int) -> Telemetry | None:
+        """Return what happened between the snapshot at `start_ns` and now; None where the sampler does not answer."""
+        self.snapshot()
+        return aggregate([snapshot for snapshot in self._snapshots if snapshot["at_ns"] >= start_ns])
 
     def close(self) -> None:
         """End the sampler."""

@@ -1,7 +1,7 @@
 """A small process that looks at the machine once a second: `python -m pytest_torchserve.telemetry.sampler PID`.
 
 It stands outside both the server and the sender, whose timers its work would delay. `PID` is the session; all
-below it is ours. Each look is one line of JSON on standard output. A byte on standard input asks for a look at
+below it is ours. Each snapshot is one line of JSON on standard output. A byte on standard input asks for a snapshot at
 once; its end ends the process.
 """
 
@@ -97,13 +97,13 @@ def main(session_pid: int) -> None:
     """Look, wait for a second or to be asked, and again."""
     gpus = open_gpus()
     while True:
-        look = {
+        snapshot = {
             "at_ns": time.monotonic_ns(),
             "processes": processes(session_pid),
             "machine": machine(),
             "gpus": [gpu(handle) for handle in gpus],
         }
-        sys.stdout.write(json.dumps(look) + "\n")
+        sys.stdout.write(json.dumps(snapshot) + "\n")
         sys.stdout.flush()
         asked, _, _ = select.select([sys.stdin], [], [], EVERY_S)
         if asked and not os.read(sys.stdin.fileno(), 1):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fakes import FakeClock, FakeWatch, silent
+from fakes import FakeClock, FakeMonitor, silent
 from pytest_torchserve.compare.answers import Agreement, why_different
 from pytest_torchserve.compare.arms import ComparisonParams, ProcessWideError, twice
 from pytest_torchserve.compare.same_process import measure_same_process
@@ -138,7 +138,7 @@ def world(monkeypatch, make_response, make_sample, cat):
     def world_(seconds=30.0):
         prepared = replace(cat, samples=tuple(make_sample(f"cat{n}") for n in range(5)))
         deployment = Deployment(cat.served.model, "cpu", Batching(2))
-        params = ComparisonParams(deployment, "HEAD", Budget(baseline_seconds=seconds), silent, FakeWatch())
+        params = ComparisonParams(deployment, "HEAD", Budget(baseline_seconds=seconds), silent, FakeMonitor())
         return prepared, params, lambda **more: Played(make_response, clock, **more)
 
     return world_

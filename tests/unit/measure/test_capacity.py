@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from fakes import FakeWatch, silent
+from fakes import FakeMonitor, silent
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.loadgen.schedule import Poisson
 from pytest_torchserve.measure import Budget, Cell, measure_capacity
@@ -74,7 +74,7 @@ def found(queue, cat, **budget):
     """What is measured on the queue."""
     cell = Cell("capacity", Deployment(cat.served.model, "cpu", Batching(1, 0)))
     told = {"slo_s": 0.1, "capacity_seconds": 60.0} | budget
-    return measure_capacity(queue, cat, cell, Budget(**told), silent, queue.watch)
+    return measure_capacity(queue, cat, cell, Budget(**told), silent, queue.monitor)
 
 
 def true_capacity(service_s, slo_s, p):
@@ -149,10 +149,10 @@ def test_what_is_told_of_the_machine_is_of_the_rate_that_is_told(make_queue, cat
             rates.append(load.rate_per_s)
         play(load, *others)
 
-    def since(start_ns):
+    def between(start_ns):
         return Telemetry(window_s=rates[-1], processors=2, cores={}, rss_bytes={}, foreign_cpu=0.0, stolen_cpu=0.0)
 
-    queue.send, queue.watch = send, SimpleNamespace(look_now=lambda: 0, since=since)
+    queue.send, queue.monitor = send, SimpleNamespace(snapshot=lambda: 0, between=between)
     run = found(queue, cat)
     assert run.telemetry.window_s == run.capacity.rate_per_s != rates[-1]
 
@@ -163,7 +163,7 @@ def test_a_disturbed_probe_is_invalid(make_queue, cat, disturbed):
     queue = make_queue(0.01, late_s=0.005 if disturbed == "late" else 0.0)
     if disturbed == "strangers":
         busy = Telemetry(window_s=1.0, processors=2, cores={}, rss_bytes={}, foreign_cpu=0.4, stolen_cpu=0.0)
-        queue.watch = FakeWatch(busy)
+        queue.monitor = FakeMonitor(busy)
     run = found(queue, cat)
     words = {"late": "the sender was late", "strangers": "others used the machine: 40% of the CPU"}[disturbed]
     assert any(words in reason for reason in run.invalid)

@@ -151,9 +151,9 @@ def test_counts_are_counts(make_queue, make_response, cat, golden):
     failed = make_response(status=503, error="HTTP 503", failure=Failure.HTTP)
     bad = [failed] * (ENOUGH_WRONG + 14) + [make_response(device="cuda:0")] * (ENOUGH_WRONG + 1)
     responses = bad + [make_response()] * (200 - len(bad))
-    watch = make_queue(1.0).watch
+    monitor = make_queue(1.0).monitor
     model = replace(cat.served.model, network=Path("network.py"))
-    run = measure_handle(OneBatch(model, responses), cat, Budget(processes=1), silent, watch)
+    run = measure_handle(OneBatch(model, responses), cat, Budget(processes=1), silent, monitor)
     assert run.invalid == ("requests failed: 64 of 200: HTTP 503 × 64", "answers were wrong: 51 of 200")
     assert len(run.wrong) == 2 * ENOUGH_WRONG
 

@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from fakes import FakeClock, FakeWatch, silent
+from fakes import FakeClock, FakeMonitor, silent
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.loadgen.response import Failure
 from pytest_torchserve.loadgen.schedule import ClosedLoop, ConstantRate, Poisson
@@ -24,7 +24,7 @@ from pytest_torchserve.telemetry.monitor import Telemetry
 def loaded(queue, cat, load):
     """What is measured under a load."""
     cell = Cell("load", Deployment(cat.served.model, "cpu", Batching(1, 0)), load)
-    return measure_load(queue, cat, cell, silent, queue.watch)
+    return measure_load(queue, cat, cell, silent, queue.monitor)
 
 
 def test_a_load_that_is_kept_up_with(make_queue, cat):
@@ -102,7 +102,7 @@ def test_what_is_said_fits(make_queue, cat, width):
     runs = [loaded(queue, cat, load) for load in loads]
     cell = Cell("capacity", Deployment(cat.served.model, "cpu", Batching(1, 0)))
     budget = Budget(slo_s=0.1, capacity_seconds=60.0)
-    runs.append(measure_capacity(queue, cat, cell, budget, silent, queue.watch))
+    runs.append(measure_capacity(queue, cat, cell, budget, silent, queue.monitor))
     lines = closing.lines(runs, width=width)
     text = "\n".join(lines)
     said = next(index for index, line in enumerate(lines) if line.startswith("INVALID: "))
@@ -127,7 +127,7 @@ def test_everything_is_stored(make_queue, cat):
     assert stored["traffic"]["batches"]["sizes"] == {"1": 1}
     cell = Cell("capacity", Deployment(cat.served.model, "cpu", Batching(1, 0)))
     budget = Budget(slo_s=0.1, capacity_seconds=60.0)
-    found = journal.as_record(measure_capacity(queue, cat, cell, budget, silent, queue.watch))
+    found = journal.as_record(measure_capacity(queue, cat, cell, budget, silent, queue.monitor))
     stored = json.loads(json.dumps(found))
     assert stored["capacity"]["rate_per_s"] == stored["throughput"]
     assert {step["outcome"] for step in stored["capacity"]["steps"]} >= {"meets"}
@@ -173,7 +173,7 @@ def test_others_on_the_machine(make_queue, cat):
     """What a server of ours shares with strangers is INVALID; of another's machine we cannot say."""
     busy = Telemetry(window_s=1.0, processors=2, cores={}, rss_bytes={}, foreign_cpu=0.3, stolen_cpu=0.05)
     queue = make_queue(0.01)
-    queue.watch = FakeWatch(busy)
+    queue.monitor = FakeMonitor(busy)
     run = loaded(queue, cat, ConstantRate(50, 20.0))
     assert run.invalid == ("others used the machine: 30% of the CPU by other processes, 5% by the hypervisor",)
     queue.owned = False
@@ -223,5 +223,5 @@ def test_a_row_that_did_not_get_its_batches_says_so(make_queue, cat):
     queue = make_queue(0.01)
     queue.batch_size = 16
     cell = Cell("load", Deployment(cat.served.model, "cpu", Batching(16, 50)), ConstantRate(50, 20.0))
-    text = "\n".join(closing.lines([measure_load(queue, cat, cell, silent, queue.watch)], width=200))
+    text = "\n".join(closing.lines([measure_load(queue, cat, cell, silent, queue.monitor)], width=200))
     assert "16→1" in text

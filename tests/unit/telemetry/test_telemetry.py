@@ -12,12 +12,12 @@ import pytest
 
 from pytest_torchserve._util.wait import wait_until
 from pytest_torchserve.telemetry import sampler
-from pytest_torchserve.telemetry.monitor import Watch, aggregate
+from pytest_torchserve.telemetry.monitor import Monitor, aggregate
 
 BURN = "while True: pass"
 
 
-def look(at_s, used_s, processes, *, stolen_s=0.0, gpus=()):
+def snapshot(at_s, used_s, processes, *, stolen_s=0.0, gpus=()):
     """One look at a machine of two processors."""
     return {
         "at_ns": round(at_s * 1e9),
@@ -29,12 +29,12 @@ def look(at_s, used_s, processes, *, stolen_s=0.0, gpus=()):
 
 def test_cpu_by_role_and_what_is_left_is_others():
     """10 s on two processors: 8 s of workers, 1 of the frontend, 3 of strangers; a worker ends, another comes."""
-    looks = [
-        look(0, 100, {"1": ["frontend", 50, 10], "2": ["worker", 5, 100]}),
-        look(5, 106, {"1": ["frontend", 50.5, 10], "2": ["worker", 9, 120]}),
-        look(10, 112, {"1": ["frontend", 51, 30], "3": ["worker", 4, 90]}),
+    snapshots = [
+        snapshot(0, 100, {"1": ["frontend", 50, 10], "2": ["worker", 5, 100]}),
+        snapshot(5, 106, {"1": ["frontend", 50.5, 10], "2": ["worker", 9, 120]}),
+        snapshot(10, 112, {"1": ["frontend", 51, 30], "3": ["worker", 4, 90]}),
     ]
-    found = aggregate(looks)
+    found = aggregate(snapshots)
     assert found.cores == pytest.approx({"frontend": 0.1, "worker": 0.8})
     assert found.foreign_cpu == pytest.approx(3 / 20)
     assert found.rss_bytes == {"frontend": 30, "worker": 120}
@@ -43,7 +43,7 @@ def test_cpu_by_role_and_what_is_left_is_others():
 
 def test_the_hypervisor_is_told_apart():
     """Stolen time is nobody's of this machine."""
-    found = aggregate([look(0, 10, {}), look(10, 10, {}, stolen_s=4)])
+    found = aggregate([snapshot(0, 10, {}), snapshot(10, 10, {}, stolen_s=4)])
     assert found.stolen_cpu == pytest.approx(0.2)
     assert found.foreign_cpu == 0
 
@@ -54,32 +54,32 @@ def test_gpus_are_averaged_and_strangers_named():
         [{"utilisation": 0.5, "power_w": 100, "pids": [2, 77]}],
         [{"utilisation": 1.0, "power_w": 300, "pids": [2]}],
     ]
-    found = aggregate([look(at, at, {"2": ["worker", 0, 0]}, gpus=gpu) for at, gpu in enumerate(gpus)])
+    found = aggregate([snapshot(at, at, {"2": ["worker", 0, 0]}, gpus=gpu) for at, gpu in enumerate(gpus)])
     assert found.gpus[0]["utilisation_mean"] == pytest.approx(0.75)
     assert found.gpus[0]["power_w_max"] == 300
     assert "memory_bytes_mean" not in found.gpus[0]
     assert found.gpu_strangers == (77,)
-    elsewhere = aggregate([look(at, at, {}, gpus=[{"pids": [4000]}]) for at in (0, 1)])
+    elsewhere = aggregate([snapshot(at, at, {}, gpus=[{"pids": [4000]}]) for at in (0, 1)])
     assert elsewhere.gpu_strangers == ()
 
 
 def test_one_look_is_no_window():
     """Nor are two of the same moment."""
-    assert aggregate([look(0, 0, {})]) is None
-    assert aggregate([look(0, 0, {}), look(0, 0, {})]) is None
+    assert aggregate([snapshot(0, 0, {})]) is None
+    assert aggregate([snapshot(0, 0, {}), snapshot(0, 0, {})]) is None
 
 
 @pytest.fixture
-def watch():
+def monitor():
     """The real sampler."""
-    made = Watch()
+    made = Monitor()
     yield made
     made.close()
 
 
-def test_the_sampler_tells_ours_from_others(watch):
+def test_the_sampler_tells_ours_from_others(monitor):
     """Of two that burn a processor, the one below this process is ours, the one that left it is not."""
-    start_ns = watch.look_now()
+    start_ns = monitor.snapshot()
     spawn = (
         "import subprocess, sys\n"
         f"burn = [sys.executable, '-c', {BURN!r}]\n"
@@ -91,7 +91,7 @@ def test_the_sampler_tells_ours_from_others(watch):
     try:
         burnt = psutil.Process(stranger), psutil.Process(ours.pid)
         assert wait_until(lambda: min(sum(p.cpu_times()[:2]) for p in burnt) > 0.5, timeout_s=60)
-        found = watch.since(start_ns)
+        found = monitor.between(start_ns)
     finally:
         psutil.Process(stranger).kill()
         ours.kill()
@@ -102,15 +102,15 @@ def test_the_sampler_tells_ours_from_others(watch):
 
 def test_the_sampler_ends_with_its_session():
     """Closed, or its session killed: it is gone."""
-    made = Watch()
-    made.look_now()
+    made = Monitor()
+    made.snapshot()
     pid = made._process.pid
     made.close()
     assert not psutil.pid_exists(pid)
     script = (
         "import os, signal\n"
-        "from pytest_torchserve.telemetry.monitor import Watch\n"
-        "watch = Watch(); watch.look_now(); print(watch._process.pid, flush=True)\n"
+        "from pytest_torchserve.telemetry.monitor import Monitor\n"
+        "monitor = Monitor(); monitor.snapshot(); print(monitor._process.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     pid = int(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False).stdout)
@@ -119,11 +119,11 @@ def test_the_sampler_ends_with_its_session():
 
 def test_a_dead_sampler_stops_nothing():
     """It is asked, does not answer, and the run goes on without telemetry."""
-    made = Watch()
-    start_ns = made.look_now()
+    made = Monitor()
+    start_ns = made.snapshot()
     os.kill(made._process.pid, 9)
     made._process.wait()
-    assert made.since(start_ns) is None
+    assert made.between(start_ns) is None
     made.close()
 
 
