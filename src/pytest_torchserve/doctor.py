@@ -154,8 +154,8 @@ def _load() -> list[Finding]:
 
 
 def _busy(seen: Telemetry) -> Finding:
-    taken = seen.foreign_cpu + seen.stolen_cpu
-    found = f"others use {seen.foreign_cpu:.0%} of the processors, the hypervisor takes {seen.stolen_cpu:.0%}"
+    taken = seen.other_processes_cpu + seen.stolen_cpu
+    found = f"others use {seen.other_processes_cpu:.0%} of the processors, the hypervisor takes {seen.stolen_cpu:.0%}"
     return Finding(
         "load",
         found,

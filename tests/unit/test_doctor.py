@@ -65,8 +65,8 @@ def test_every_file_that_would_be_used_is_found(monkeypatch, tmp_path, home):
 
 def test_a_busy_machine_is_told():
     """Over a tenth of the processors in others' hands is what makes runs INVALID."""
-    busy = doctor._busy(Telemetry(2.0, 2, {}, {}, foreign_cpu=0.08, stolen_cpu=0.07))
-    quiet = doctor._busy(Telemetry(2.0, 2, {}, {}, foreign_cpu=0.02, stolen_cpu=0.01))
+    busy = doctor._busy(Telemetry(2.0, 2, {}, {}, other_processes_cpu=0.08, stolen_cpu=0.07))
+    quiet = doctor._busy(Telemetry(2.0, 2, {}, {}, other_processes_cpu=0.02, stolen_cpu=0.01))
     assert busy.mark == "!"
     assert "8% of the processors" in busy.found
     assert (quiet.mark, quiet.advice) == (" ", "")

@@ -52,7 +52,7 @@ class Target(Protocol):
 
     @property
     def owned(self) -> bool:
-        """Whether its processes are the session's, and not to be taken for strangers."""
+        """Whether its processes are the session's, and not to be counted among the other processes."""
 
     @property
     def same_host(self) -> bool:

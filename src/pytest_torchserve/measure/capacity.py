@@ -130,7 +130,7 @@ class CapacitySearch:
         invalid = validity.found(
             validity.schedule_delay(sent.responses),
             validity.wrong(wrong, len(sent.responses)),
-            validity.strangers(telemetry if self._target.owned else None),
+            validity.other_processes(telemetry if self._target.owned else None),
         )
         step = Step(
             rate_per_s=rate_per_s,

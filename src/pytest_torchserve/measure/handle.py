@@ -186,7 +186,7 @@ def _why_invalid(meter: HandleMeter, telemetry: Telemetry | None) -> tuple[str, 
         validity.errors(checker.errors, checker.judged),
         validity.wrong(checker.wrong_answers, checker.judged),
         validity.unstable(None, meter.done_ns, meter.started_ns, max(meter.done_ns, default=0), 1),
-        validity.strangers(telemetry),
+        validity.other_processes(telemetry),
     )
 
 

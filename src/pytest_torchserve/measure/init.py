@@ -64,7 +64,7 @@ def measure_init(
     invalid = validity.found(
         validity.errors(checker.errors, checker.judged),
         validity.wrong(checker.wrong_answers, checker.judged),
-        validity.strangers(telemetry),
+        validity.other_processes(telemetry),
     )
     return Run(
         cell=Cell("init", target.deployment),

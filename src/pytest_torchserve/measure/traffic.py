@@ -205,7 +205,7 @@ def why_invalid(
         validity.errors(checker.errors, len(responses)),
         validity.wrong(checker.wrong_answers, len(responses)),
         validity.too_few(len(sent.timed)),
-        validity.strangers(telemetry),
+        validity.other_processes(telemetry),
     ]
     if isinstance(schedule, OpenLoop):
         full = {(t.pid, t.batch): t.phases_s["handle"] for t in sent.traces if t.batch_size == gathered.configured}

@@ -26,7 +26,7 @@ LATE_SHARE = 0.05
 RATE_SHARE = 0.95
 """Of the rate that was asked for must have left."""
 
-STRANGERS_SHARE = 0.1
+OTHER_PROCESSES_SHARE = 0.1
 """Of the machine's CPU may others have used, the hypervisor included."""
 
 UNSTABLE_SHARE = 0.3
@@ -137,18 +137,18 @@ def overload(
     return f"overload: in the second half {came} requests came and {went} were answered; the queue grew"
 
 
-def strangers(telemetry: Telemetry | None) -> str | None:
+def other_processes(telemetry: Telemetry | None) -> str | None:
     """Nobody else may have used the machine."""
     if telemetry is None:
         return None
-    if telemetry.gpu_strangers:
-        return f"another process computed on the GPU: {', '.join(map(str, telemetry.gpu_strangers))}"
-    taken = telemetry.foreign_cpu + telemetry.stolen_cpu
-    if taken <= STRANGERS_SHARE:
+    if telemetry.other_processes_on_gpu:
+        return f"another process computed on the GPU: {', '.join(map(str, telemetry.other_processes_on_gpu))}"
+    taken = telemetry.other_processes_cpu + telemetry.stolen_cpu
+    if taken <= OTHER_PROCESSES_SHARE:
         return None
     percent = round(100 * telemetry.stolen_cpu)
     stolen = f", {percent}% by the hypervisor" if percent else ""
-    return f"others used the machine: {telemetry.foreign_cpu:.0%} of the CPU by other processes{stolen}"
+    return f"other processes used the machine: {telemetry.other_processes_cpu:.0%} of the CPU{stolen}"
 
 
 def too_few(latencies: int) -> str | None:

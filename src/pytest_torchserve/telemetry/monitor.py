@@ -34,20 +34,20 @@ class Telemetry:
         processors: how many the machine has.
         cores: by role (`frontend`, `worker`, `sender`), CPU seconds a second, mean over the window.
         rss_bytes: by role, the largest sum of resident memory.
-        foreign_cpu: share of the machine's CPU that processes outside the session used.
+        other_processes_cpu: share of the machine's CPU that processes outside the session used.
         stolen_cpu: share that the hypervisor gave to others.
         gpus: for each GPU means and peaks of what NVML told.
-        gpu_strangers: pids outside the session that NVML named as computing on a GPU on which it named ours too.
+        other_processes_on_gpu: pids outside the session that NVML named as computing on a GPU on which it named ours too.
     """
 
     window_s: float
     processors: int
     cores: Mapping[str, float]
     rss_bytes: Mapping[str, int]
-    foreign_cpu: float
+    other_processes_cpu: float
     stolen_cpu: float
     gpus: tuple[Mapping[str, float], ...] = ()
-    gpu_strangers: tuple[int, ...] = field(default=())
+    other_processes_on_gpu: tuple[int, ...] = field(default=())
 
 
 def aggregate(snapshots: Sequence[Snapshot]) -> Telemetry | None:
@@ -63,18 +63,18 @@ def aggregate(snapshots: Sequence[Snapshot]) -> Telemetry | None:
             used_s[role] = used_s.get(role, 0.0) + cpu_s - (known[1] if known else 0.0)
     first, last = snapshots[0]["machine"], snapshots[-1]["machine"]
     whole_s = window_s * last["processors"]
-    foreign_s = last["used_s"] - first["used_s"] - sum(used_s.values())
+    other_processes_s = last["used_s"] - first["used_s"] - sum(used_s.values())
     return Telemetry(
         window_s=window_s,
         processors=int(last["processors"]),
         cores={role: seconds / window_s for role, seconds in sorted(used_s.items())},
         rss_bytes=_resident(snapshots),
-        foreign_cpu=max(0.0, foreign_s / whole_s),
+        other_processes_cpu=max(0.0, other_processes_s / whole_s),
         stolen_cpu=max(0.0, (last["stolen_s"] - first["stolen_s"]) / whole_s),
         gpus=tuple(
             _gpu([snapshot["gpus"][index] for snapshot in snapshots]) for index in range(len(snapshots[0]["gpus"]))
         ),
-        gpu_strangers=_strangers(snapshots),
+        other_processes_on_gpu=_other_processes(snapshots),
     )
 
 
@@ -98,16 +98,16 @@ def _gpu(snapshots: Sequence[Snapshot]) -> dict[str, float]:
     return found
 
 
-def _strangers(snapshots: Sequence[Snapshot]) -> tuple[int, ...]:
+def _other_processes(snapshots: Sequence[Snapshot]) -> tuple[int, ...]:
     """In a container NVML names pids of another namespace: only where ours are among them do the others count."""
-    strangers: set[int] = set()
+    other_processes: set[int] = set()
     for snapshot in snapshots:
         ours = set(map(int, snapshot["processes"]))
         for gpu in snapshot["gpus"]:
             named = set(gpu.get("pids", ()))
             if named & ours:
-                strangers |= named - ours
-    return tuple(sorted(strangers))
+                other_processes |= named - ours
+    return tuple(sorted(other_processes))
 
 
 class Monitor:

@@ -74,7 +74,7 @@ class AttachedEndpoint:
 
     @property
     def owned(self) -> bool:
-        """Its processes are someone else's; on this very host they are not told from strangers."""
+        """Its processes are someone else's; on this very host they count among the other processes."""
         return False
 
     @property

@@ -150,22 +150,26 @@ def test_what_is_told_of_the_machine_is_of_the_rate_that_is_told(make_queue, cat
         play(load, *others)
 
     def between(start_ns):
-        return Telemetry(window_s=rates[-1], processors=2, cores={}, rss_bytes={}, foreign_cpu=0.0, stolen_cpu=0.0)
+        return Telemetry(
+            window_s=rates[-1], processors=2, cores={}, rss_bytes={}, other_processes_cpu=0.0, stolen_cpu=0.0
+        )
 
     queue.send, queue.monitor = send, SimpleNamespace(snapshot=lambda: 0, between=between)
     run = found(queue, cat)
     assert run.telemetry.window_s == run.capacity.rate_per_s != rates[-1]
 
 
-@pytest.mark.parametrize("disturbed", ["late", "strangers"])
+@pytest.mark.parametrize("disturbed", ["late", "other processes"])
 def test_a_disturbed_probe_is_invalid(make_queue, cat, disturbed):
     """A late sender, or others on the machine, at the rates that enclose the answer."""
     queue = make_queue(0.01, late_s=0.005 if disturbed == "late" else 0.0)
-    if disturbed == "strangers":
-        busy = Telemetry(window_s=1.0, processors=2, cores={}, rss_bytes={}, foreign_cpu=0.4, stolen_cpu=0.0)
+    if disturbed == "other processes":
+        busy = Telemetry(window_s=1.0, processors=2, cores={}, rss_bytes={}, other_processes_cpu=0.4, stolen_cpu=0.0)
         queue.monitor = FakeMonitor(busy)
     run = found(queue, cat)
-    words = {"late": "the sender was late", "strangers": "others used the machine: 40% of the CPU"}[disturbed]
+    words = {"late": "the sender was late", "other processes": "other processes used the machine: 40% of the CPU"}[
+        disturbed
+    ]
     assert any(words in reason for reason in run.invalid)
 
 

@@ -170,12 +170,12 @@ def test_too_few_answers_for_a_median(make_queue, cat):
 
 
 def test_others_on_the_machine(make_queue, cat):
-    """What a server of ours shares with strangers is INVALID; of another's machine we cannot say."""
-    busy = Telemetry(window_s=1.0, processors=2, cores={}, rss_bytes={}, foreign_cpu=0.3, stolen_cpu=0.05)
+    """What a server of ours shares with other processes is INVALID; of another's machine we cannot say."""
+    busy = Telemetry(window_s=1.0, processors=2, cores={}, rss_bytes={}, other_processes_cpu=0.3, stolen_cpu=0.05)
     queue = make_queue(0.01)
     queue.monitor = FakeMonitor(busy)
     run = loaded(queue, cat, ConstantRate(50, 20.0))
-    assert run.invalid == ("others used the machine: 30% of the CPU by other processes, 5% by the hypervisor",)
+    assert run.invalid == ("other processes used the machine: 30% of the CPU by other processes, 5% by the hypervisor",)
     queue.owned = False
     assert loaded(queue, cat, ConstantRate(50, 20.0)).invalid == ()
 

@@ -108,18 +108,27 @@ def test_a_growing_queue_is_an_overload(answered):
 
 def telemetry(**changes):
     """A machine of our own."""
-    told = {"window_s": 10.0, "processors": 2, "cores": {}, "rss_bytes": {}, "foreign_cpu": 0.01, "stolen_cpu": 0.0}
+    told = {
+        "window_s": 10.0,
+        "processors": 2,
+        "cores": {},
+        "rss_bytes": {},
+        "other_processes_cpu": 0.01,
+        "stolen_cpu": 0.0,
+    }
     return Telemetry(**told | changes)
 
 
 def test_others_on_the_machine():
     """A tenth of the CPU may go to others; a stranger on the GPU is one too many; unknown is not invalid."""
-    assert validity.strangers(None) is None
-    assert validity.strangers(telemetry()) is None
-    said = validity.strangers(telemetry(foreign_cpu=0.3))
-    assert said == "others used the machine: 30% of the CPU by other processes"
-    assert "8% by the hypervisor" in validity.strangers(telemetry(foreign_cpu=0.05, stolen_cpu=0.08))
-    assert "another process computed on the GPU: 42" in validity.strangers(telemetry(gpu_strangers=(42,)))
+    assert validity.other_processes(None) is None
+    assert validity.other_processes(telemetry()) is None
+    said = validity.other_processes(telemetry(other_processes_cpu=0.3))
+    assert said == "other processes used the machine: 30% of the CPU by other processes"
+    assert "8% by the hypervisor" in validity.other_processes(telemetry(other_processes_cpu=0.05, stolen_cpu=0.08))
+    assert "another process computed on the GPU: 42" in validity.other_processes(
+        telemetry(other_processes_on_gpu=(42,))
+    )
 
 
 def test_a_median_needs_its_sample():

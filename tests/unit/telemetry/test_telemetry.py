@@ -28,7 +28,7 @@ def snapshot(at_s, used_s, processes, *, stolen_s=0.0, gpus=()):
 
 
 def test_cpu_by_role_and_what_is_left_is_others():
-    """10 s on two processors: 8 s of workers, 1 of the frontend, 3 of strangers; a worker ends, another comes."""
+    """10 s on two processors: 8 s of workers, 1 of the frontend, 3 of other processes; a worker ends, another comes."""
     snapshots = [
         snapshot(0, 100, {"1": ["frontend", 50, 10], "2": ["worker", 5, 100]}),
         snapshot(5, 106, {"1": ["frontend", 50.5, 10], "2": ["worker", 9, 120]}),
@@ -36,7 +36,7 @@ def test_cpu_by_role_and_what_is_left_is_others():
     ]
     found = aggregate(snapshots)
     assert found.cores == pytest.approx({"frontend": 0.1, "worker": 0.8})
-    assert found.foreign_cpu == pytest.approx(3 / 20)
+    assert found.other_processes_cpu == pytest.approx(3 / 20)
     assert found.rss_bytes == {"frontend": 30, "worker": 120}
     assert found.stolen_cpu == 0
 
@@ -45,7 +45,7 @@ def test_the_hypervisor_is_told_apart():
     """Stolen time is nobody's of this machine."""
     found = aggregate([snapshot(0, 10, {}), snapshot(10, 10, {}, stolen_s=4)])
     assert found.stolen_cpu == pytest.approx(0.2)
-    assert found.foreign_cpu == 0
+    assert found.other_processes_cpu == 0
 
 
 def test_gpus_are_averaged_and_strangers_named():
@@ -58,9 +58,9 @@ def test_gpus_are_averaged_and_strangers_named():
     assert found.gpus[0]["utilisation_mean"] == pytest.approx(0.75)
     assert found.gpus[0]["power_w_max"] == 300
     assert "memory_bytes_mean" not in found.gpus[0]
-    assert found.gpu_strangers == (77,)
+    assert found.other_processes_on_gpu == (77,)
     elsewhere = aggregate([snapshot(at, at, {}, gpus=[{"pids": [4000]}]) for at in (0, 1)])
-    assert elsewhere.gpu_strangers == ()
+    assert elsewhere.other_processes_on_gpu == ()
 
 
 def test_one_look_is_no_window():
@@ -97,7 +97,7 @@ def test_the_sampler_tells_ours_from_others(monitor):
         ours.kill()
         ours.wait()
     assert found.cores["sender"] * found.window_s >= 0.4
-    assert found.foreign_cpu * found.processors * found.window_s >= 0.4
+    assert found.other_processes_cpu * found.processors * found.window_s >= 0.4
 
 
 def test_the_sampler_ends_with_its_session():

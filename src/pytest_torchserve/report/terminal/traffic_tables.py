@@ -92,7 +92,7 @@ def detail_lines(run: Run) -> list[str]:
         lines.append(f"  the sender was late by (ms): {interval_words(traffic.schedule_delay[-1:])}")
     if run.telemetry is not None:
         cores = ", ".join(f"{role} {used:.2f}" for role, used in run.telemetry.cores.items())
-        others = run.telemetry.foreign_cpu * run.telemetry.processors
+        others = run.telemetry.other_processes_cpu * run.telemetry.processors
         lines.append(f"  CPU cores used: {cores}, others {others:.2f}")
     return lines + (waterfall_lines(traffic.waterfall) if traffic.waterfall else [])
 
