@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_torchserve.loadgen.trace import Trace
+from pytest_torchserve.loadgen.probe_report import ProbeReport
 from pytest_torchserve.model import why_wrong
 
 DELAY_MS = 1000
@@ -20,8 +20,8 @@ def test_full_batch_leaves_at_once(ts_device, ts_served, ts_deploy, ts_prepared,
     samples = ts_prepared(ts_served["noop"]).samples[:BATCH]
     ts_ask(endpoint, samples)  # warm-up: the first batch of a worker is slow
     responses = ts_ask(endpoint, samples)
-    traces = [Trace.of(response) for response in responses]
-    assert {(trace.batch, trace.batch_size) for trace in traces} == {(traces[0].batch, BATCH)}
+    reports = [ProbeReport.of(response) for response in responses]
+    assert {(report.batch, report.batch_size) for report in reports} == {(reports[0].batch, BATCH)}
     assert seconds(responses) < 0.5 * DELAY_MS / 1e3
 
 
@@ -31,7 +31,7 @@ def test_partial_batch_leaves_after_the_delay(ts_device, ts_served, ts_deploy, t
     samples = ts_prepared(ts_served["noop"]).samples[: BATCH - 1]
     ts_ask(endpoint, samples)
     responses = ts_ask(endpoint, samples)
-    assert {Trace.of(response).batch_size for response in responses} == {BATCH - 1}
+    assert {ProbeReport.of(response).batch_size for response in responses} == {BATCH - 1}
     assert 1.0 <= seconds(responses) / (DELAY_MS / 1e3) <= 1.5
 
 
@@ -40,5 +40,5 @@ def test_answers_go_to_those_who_asked(ts_device, ts_served, ts_deploy, ts_prepa
     endpoint = ts_deploy(ts_served["noop"], ts_device, batch_size=BATCH, max_batch_delay_ms=DELAY_MS)
     samples = ts_prepared(ts_served["noop"]).samples[: 5 * BATCH]
     responses = ts_ask(endpoint, samples)
-    assert len({(Trace.of(response).batch) for response in responses}) > 1
+    assert len({(ProbeReport.of(response).batch) for response in responses}) > 1
     assert [why_wrong(r.body, s) for r, s in zip(responses, samples, strict=True)] == [None] * len(samples)

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from pytest_torchserve import environment
-from pytest_torchserve.loadgen.trace import Trace
+from pytest_torchserve.loadgen.probe_report import ProbeReport
 from pytest_torchserve.model import why_wrong
 
 IMAGES = {"batch_size": 4, "max_batch_delay_ms": 500}
@@ -33,9 +33,9 @@ def test_workers_persist(ts_device, ts_served, ts_deploy, ts_prepared, ts_ask):
     """One request after another is answered by the same process, which counts its batches."""
     endpoint = ts_deploy(ts_served["noop"], ts_device)
     sample = ts_prepared(ts_served["noop"]).samples[:1]
-    traces = [Trace.of(ts_ask(endpoint, sample)[0]) for _ in range(5)]
-    assert {trace.pid for trace in traces} == {endpoint.workers()[0].pid}
-    assert [trace.batch - traces[0].batch for trace in traces] == [0, 1, 2, 3, 4]
+    reports = [ProbeReport.of(ts_ask(endpoint, sample)[0]) for _ in range(5)]
+    assert {report.pid for report in reports} == {endpoint.workers()[0].pid}
+    assert [report.batch - reports[0].batch for report in reports] == [0, 1, 2, 3, 4]
 
 
 def test_two_models_side_by_side(ts_device, ts_served, ts_deploy, ts_prepared, ts_ask):
@@ -46,11 +46,11 @@ def test_two_models_side_by_side(ts_device, ts_served, ts_deploy, ts_prepared, t
         samples = ts_prepared(model).samples[:3]
         responses = ts_ask(endpoint, samples)
         assert [why_wrong(r.body, s) for r, s in zip(responses, samples, strict=True)] == [None] * 3
-        assert {Trace.of(r).device.partition(":")[0] for r in responses} <= {
+        assert {ProbeReport.of(r).device.partition(":")[0] for r in responses} <= {
             "none",
             {"cpu": "cpu", "gpu": "cuda"}[ts_device],
         }
-        pids |= {Trace.of(r).pid for r in responses}
+        pids |= {ProbeReport.of(r).pid for r in responses}
     assert len(pids) == 2
 
 
@@ -64,7 +64,7 @@ def test_a_broken_image_spoils_nothing_but_itself(ts_device, ts_served, ts_deplo
     assert [response.status for response in responses] == [200, 200, 400, 200]
     assert b"wanted an encoded RGB image" in responses[2].body
     assert [why_wrong(responses[i].body, samples[i]) for i in (0, 1, 3)] == [None] * 3
-    assert len({Trace.of(response).batch for response in responses}) == 1
+    assert len({ProbeReport.of(response).batch for response in responses}) == 1
 
 
 @pytest.mark.gpu
@@ -78,8 +78,8 @@ def test_workers_beyond_the_gpus_share_them(ts_served, ts_deploy, ts_prepared, t
     sample = ts_prepared(ts_served["resnet56"]).samples[:1]
     devices = {}
     for _ in range(20 * workers):
-        trace = Trace.of(ts_ask(endpoint, sample)[0])
-        devices[trace.pid] = trace.device
+        report = ProbeReport.of(ts_ask(endpoint, sample)[0])
+        devices[report.pid] = report.device
     assert len(devices) == workers
     counts = Counter(devices.values())
     assert all(device.startswith("cuda") for device in counts)

@@ -20,7 +20,7 @@ from pytest_torchserve._util.ledger import Ledger
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.errors import ArchiveError, InputError, ManagementError, ServerError, WorkerError
 from pytest_torchserve.inputs.golden import Preparations
-from pytest_torchserve.loadgen.trace import Trace
+from pytest_torchserve.loadgen.probe_report import ProbeReport
 from pytest_torchserve.measure import Budget, measure_handle
 from pytest_torchserve.phase import HANDLE_PHASES, Phase
 from pytest_torchserve.torchserve import archive, java
@@ -49,7 +49,7 @@ def test_the_probe_tells_the_truth(ts_deploy, ts_prepared, ts_ask):
     off = {"preprocess": [], "inference": [], "postprocess": []}
     for _ in range(50):
         (response,) = ts_ask(endpoint, sample)
-        timed, slept_ns = Trace.of(response).phases_s, json.loads(response.body)
+        timed, slept_ns = ProbeReport.of(response).phases_s, json.loads(response.body)
         for phase, differences in off.items():
             slept_s = slept_ns[phase] / 1e9
             differences.append((timed[phase] - slept_s) / (0.01 * slept_s + 0.05e-3))
@@ -64,9 +64,11 @@ def test_the_delay_counts_from_the_first_job_taken(ts_deploy, ts_prepared, ts_as
     model = plain("napper")
     endpoint = ts_deploy(model, batch_size=2, max_batch_delay_ms=600)
     samples = ts_prepared(model).samples[:3]
-    traces = sorted((Trace.of(response) for response in ts_ask(endpoint, samples)), key=lambda trace: trace.batch)
-    assert [trace.batch_size for trace in traces] == [2, 2, 1]
-    waited_s = (traces[2].start_ns - traces[1].end_ns) / 1e9
+    reports = sorted(
+        (ProbeReport.of(response) for response in ts_ask(endpoint, samples)), key=lambda report: report.batch
+    )
+    assert [report.batch_size for report in reports] == [2, 2, 1]
+    waited_s = (reports[2].start_ns - reports[1].end_ns) / 1e9
     assert 1.0 <= waited_s / 0.6 <= 1.5
 
 

@@ -16,10 +16,10 @@ from pytest_torchserve import Model
 from pytest_torchserve.loadgen import client
 from pytest_torchserve.loadgen.clock import MonotonicClock
 from pytest_torchserve.loadgen.locust import LocustEngine
+from pytest_torchserve.loadgen.probe_report import ProbeReport
 from pytest_torchserve.loadgen.schedule import ConstantRate, FullBatches, Poisson
-from pytest_torchserve.loadgen.trace import Trace
 from pytest_torchserve.measure.batches import batches
-from pytest_torchserve.measure.waterfall import Stage, stages, waterfall
+from pytest_torchserve.measure.latency_breakdown import Stage, latency_breakdown, stages
 
 SERVED = Path(__file__).parents[1] / "served"
 ROOT = Path(__file__).parents[2]
@@ -54,8 +54,8 @@ def put(endpoint, load, samples):
 
     log_offset = endpoint.log_offset()
     endpoint.send(load, samples, more, MonotonicClock())
-    pairs = [(response, Trace.of(response)) for response in responses]
-    wanted = {trace.request_id for _, trace in pairs}
+    pairs = [(response, ProbeReport.of(response)) for response in responses]
+    wanted = {report.request_id for _, report in pairs}
     frontend_times = endpoint.frontend_times(log_offset, wanted)
     assert frontend_times.keys() == wanted
     return pairs, frontend_times
@@ -69,10 +69,10 @@ def test_the_waterfall_of_a_sleeper(ts_deploy, ts_prepared):
     put(endpoint, FullBatches(1), samples)
     pairs, frontend_times = put(endpoint, ConstantRate(20, 2.0), samples)
     assert len(pairs) == len(frontend_times) == 40
-    fall = waterfall(pairs, frontend_times)
+    fall = latency_breakdown(pairs, frontend_times)
     assert fall.caveat == ""
     assert fall.attributed_p50 > 0.99
-    rows = [stages(response, trace, frontend_times[trace.request_id]) for response, trace in pairs]
+    rows = [stages(response, report, frontend_times[report.request_id]) for response, report in pairs]
     for stage, slept_s in SLEPT_S.items():
         assert statistics.median(row[stage] for row in rows) >= slept_s
     handled_s = statistics.median(sum(row[stage] for stage in SLEPT_S) for row in rows)
@@ -90,7 +90,7 @@ def test_a_queue_is_told_apart_from_a_batch_that_fills(ts_deploy, ts_prepared):
     row = stages(*third, frontend_times[third[1].request_id])
     assert 0.8 <= row[Stage.QUEUE] / third[1].phases_s["handle"] <= 1.5
     assert 1.0 <= row[Stage.FILL] / 0.6 <= 1.5
-    found = batches([trace for _, trace in pairs], frontend_times, 2)
+    found = batches([report for _, report in pairs], frontend_times, 2)
     assert found.sizes == {1: 1, 2: 1}
     assert found.cut == 1
     assert max(found.fill_wait_s) == pytest.approx(row[Stage.FILL])
@@ -244,7 +244,7 @@ def test_locust_and_the_built_in_sender_agree(ts_deploy, ts_prepared):
             first_ns = min(response.scheduled_ns for response, _ in pairs)
             schedules.append(sorted(response.scheduled_ns - first_ns for response, _ in pairs))
             medians[name].append(statistics.median(response.latency_s for response, _ in pairs))
-            assert waterfall(pairs, frontend_times).attributed_p50 > 0.99
+            assert latency_breakdown(pairs, frontend_times).attributed_p50 > 0.99
         assert locust_engine.one_clock
     endpoint.engine = client.send
     assert all(schedule == schedules[0] for schedule in schedules)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from pytest_torchserve._util.progress import ProgressCallback
     from pytest_torchserve.deployment import Deployment
     from pytest_torchserve.inputs.prepared import Prepared
+    from pytest_torchserve.loadgen.probe_report import ProbeReport
     from pytest_torchserve.loadgen.response import Response
-    from pytest_torchserve.loadgen.trace import Trace
     from pytest_torchserve.model import Sample
     from pytest_torchserve.telemetry.monitor import Monitor
 
@@ -42,9 +42,9 @@ class ProcessWideError(MeasurementError):
     """The two arms disagree about what belongs to the whole process: one process cannot hold both."""
 
 
-def batch_times(responses: Sequence[Response], trace: Trace) -> dict[Phase, float]:
+def batch_times(responses: Sequence[Response], report: ProbeReport) -> dict[Phase, float]:
     """Seconds of one whole batch: the phases that its probe saw, and its senders' latency."""
-    found = {phase: trace.phases_s[phase] for phase in (*HANDLER_PHASES, Phase.HANDLE) if phase in trace.phases_s}
+    found = {phase: report.phases_s[phase] for phase in (*HANDLER_PHASES, Phase.HANDLE) if phase in report.phases_s}
     found[Phase.LATENCY] = (max(r.done_ns for r in responses) - min(r.sent_ns for r in responses)) / 1e9
     return found
 
@@ -91,7 +91,7 @@ class Arms:
             Agreement(TOLERANCE[deployment.device]),
         )
 
-    def check(self, response: Response, arm: str, process: int) -> Trace | None:
+    def check(self, response: Response, arm: str, process: int) -> ProbeReport | None:
         """One response's trace where its answer can be taken.
 
         Args:
@@ -99,12 +99,12 @@ class Arms:
             process: what counts as one process of both.
         """
         checker = {"candidate": self.candidate, "baseline": self.baseline}.get(arm, self.either)
-        trace = checker.check(response)
-        if trace is not None and trace.init_s:
-            self.costs[trace.pid, trace.arm] = trace.init_s
-        if trace is not None and arm:
+        report = checker.check(response)
+        if report is not None and report.init_s:
+            self.costs[report.pid, report.arm] = report.init_s
+        if report is not None and arm:
             self.agreement.take(arm, process, checker.samples[response.sample].name, response.body)
-        return trace
+        return report
 
     @property
     def floor_s(self) -> dict[Phase, float]:

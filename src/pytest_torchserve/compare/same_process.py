@@ -19,8 +19,8 @@ from pytest_torchserve.compare.arms import (
 )
 from pytest_torchserve.errors import MeasurementError
 from pytest_torchserve.loadgen.clock import Clock, MonotonicClock
+from pytest_torchserve.loadgen.probe_report import ProbeReport
 from pytest_torchserve.loadgen.schedule import FullBatches
-from pytest_torchserve.loadgen.trace import Trace
 from pytest_torchserve.measure.handle import WARM_UP_S, resident_bytes
 from pytest_torchserve.measure.run import FEWEST_SAMPLES, Cell, Paired, Run
 
@@ -68,14 +68,14 @@ class PairMeter:
     def on_responses(self, responses: Sequence[Response]) -> bool:
         """Take in one batch; whether to send another."""
         self._started_ns = self._started_ns or self.clock.now_ns()
-        told = [Trace.of(response) for response in responses]
-        traces = [
-            trace
+        told = [ProbeReport.of(response) for response in responses]
+        reports = [
+            report
             for response, seen in zip(responses, told, strict=True)
-            if (trace := self.arms.check(response, seen.arm if seen else "", seen.pid if seen else 0)) is not None
+            if (report := self.arms.check(response, seen.arm if seen else "", seen.pid if seen else 0)) is not None
         ]
-        if len(traces) == len(responses):
-            self._take(responses, traces)
+        if len(reports) == len(responses):
+            self._take(responses, reports)
         elapsed_s = (self.clock.now_ns() - self._started_ns) / 1e9
         self.progress(f"{self._done} pairs", elapsed_s / self.seconds)
         checkers = (self.arms.candidate, self.arms.baseline, self.arms.either)
@@ -83,8 +83,8 @@ class PairMeter:
         enough = elapsed_s >= self.seconds and (self._done >= least or any(c.rejected for c in checkers))
         return not (enough or self.split or any(checker.hopeless for checker in checkers))
 
-    def _take(self, responses: Sequence[Response], traces: Sequence[Trace]) -> None:
-        first = traces[0]
+    def _take(self, responses: Sequence[Response], reports: Sequence[ProbeReport]) -> None:
+        first = reports[0]
         if first.differs:
             raise ProcessWideError(
                 wanted="two arms that can share one worker process",
@@ -98,7 +98,7 @@ class PairMeter:
                 do="look into the server's log for why it died",
             )
         self._pid = first.pid
-        sizes = {(trace.arm, trace.batch): trace.batch_size for trace in traces}
+        sizes = {(report.arm, report.batch): report.batch_size for report in reports}
         self.batch_sizes.update(sizes.values())
         if len(sizes) > 1:
             # It took both turns: from here on the arms would get different samples.
@@ -106,7 +106,7 @@ class PairMeter:
         elif first.batch_size == self.batch_size:
             self._pair_up(responses, first)
 
-    def _pair_up(self, responses: Sequence[Response], first: Trace) -> None:
+    def _pair_up(self, responses: Sequence[Response], first: ProbeReport) -> None:
         """Keep a whole batch until its pair is whole. Pairs of the warm-up do not count."""
         both = self._open.setdefault(first.pair, {})
         both[first.arm] = batch_times(responses, first)

@@ -77,9 +77,9 @@ class _Rounds:
             return False
 
         self.targets[arm].send(FullBatches(len(samples)), samples, on_responses, self.clock)
-        traces = [self.arms.check(one._replace(sample=indices[one.sample]), arm, number) for one in answers]
-        whole = [trace for trace in traces if trace is not None]
-        if len(whole) < len(samples) or len({trace.batch for trace in whole}) > 1:
+        reports = [self.arms.check(one._replace(sample=indices[one.sample]), arm, number) for one in answers]
+        whole = [report for report in reports if report is not None]
+        if len(whole) < len(samples) or len({report.batch for report in whole}) > 1:
             return {}
         return batch_times(answers, whole[0])
 
@@ -138,7 +138,7 @@ def measure_restarts(targets: Targets, prepared: Prepared, params: ComparisonPar
             if start is None:
                 break
             times[arm] = start.seconds
-            resident = max(resident, resident_bytes([start.trace.pid]) or 0)
+            resident = max(resident, resident_bytes([start.report.pid]) or 0)
             target.scale(0)
         if arms.wrong:
             break

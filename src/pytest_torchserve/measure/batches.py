@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pytest_torchserve.loadgen.frontend_times import FrontendTimes
-    from pytest_torchserve.loadgen.trace import Trace
+    from pytest_torchserve.loadgen.probe_report import ProbeReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +50,16 @@ def mean_size(sizes: Mapping[int, int]) -> float | None:
     return sum(size * number for size, number in sizes.items()) / count if count else None
 
 
-def batches(traces: Sequence[Trace], frontend_times: Mapping[str, FrontendTimes], configured: int | None) -> Batches:
+def batches(
+    reports: Sequence[ProbeReport], frontend_times: Mapping[str, FrontendTimes], configured: int | None
+) -> Batches:
     """The batches that these requests travelled in."""
     size: dict[tuple[int, int], int] = {}
     fill_s: dict[tuple[int, int], float] = {}
-    for trace in traces:
-        batch = (trace.pid, trace.batch)
-        size[batch] = trace.batch_size
-        frontend = frontend_times.get(trace.request_id)
+    for report in reports:
+        batch = (report.pid, report.batch)
+        size[batch] = report.batch_size
+        frontend = frontend_times.get(report.request_id)
         if frontend is not None:
             fill_s[batch] = max(0, frontend.left_ns - frontend.taken_ns) / 1e9
     return Batches(configured, dict(sorted(Counter(size.values()).items())), tuple(fill_s.values()))

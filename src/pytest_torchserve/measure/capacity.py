@@ -139,7 +139,7 @@ class CapacitySearch:
             outcome=outcome,
             p50_s=stats.percentile(latencies, 0.5),
             p99_s=stats.percentile(latencies, 0.99),
-            mean_batch=batches(sent.traces, {}, self._target.batch_size).mean_size,
+            mean_batch=batches(sent.reports, {}, self._target.batch_size).mean_size,
             invalid=invalid,
         )
         self.steps.append(step)

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from pytest_torchserve.loadgen.trace import Trace
+from pytest_torchserve.loadgen.probe_report import ProbeReport
 from pytest_torchserve.model import TOLERANCE, Sample, why_wrong
 
 if TYPE_CHECKING:
@@ -19,15 +19,15 @@ ENOUGH_WRONG = 50
 """A cell with this many wrong answers is not measured further."""
 
 
-def why_misplaced(trace: Trace, device: Device, *, has_network: bool) -> str | None:
+def why_misplaced(report: ProbeReport, device: Device, *, has_network: bool) -> str | None:
     """The parameters must have been on the device that was asked for; a model without any is anywhere."""
     if not has_network or device == "unknown":
         return None
-    if trace.device == "none":
+    if report.device == "none":
         return "the probe found no network on the handler, so nobody knows which device it is on"
-    if trace.device.startswith("cuda" if device == "gpu" else "cpu"):
+    if report.device.startswith("cuda" if device == "gpu" else "cpu"):
         return None
-    return f"the parameters were on {trace.device}, the cell asks for {device}"
+    return f"the parameters were on {report.device}, the cell asks for {device}"
 
 
 @dataclass(slots=True)
@@ -66,17 +66,17 @@ class Checker:
         """A checker of what this deployment answers."""
         return cls(samples, deployment.device, has_network=deployment.model.network is not None, probed=probed)
 
-    def check(self, response: Response) -> Trace | None:
+    def check(self, response: Response) -> ProbeReport | None:
         """The response's trace when its answer is right and came from the right device, else None."""
-        right, trace = self.judge(response)
-        return trace if right else None
+        right, report = self.judge(response)
+        return report if right else None
 
-    def judge(self, response: Response) -> tuple[bool, Trace | None]:
+    def judge(self, response: Response) -> tuple[bool, ProbeReport | None]:
         """Whether the answer is right, and its trace where it carries one."""
         self.judged += 1
         sample = self.samples[response.sample]
-        trace = Trace.of(response)
-        reason = self._why_rejected(response, sample, trace)
+        report = ProbeReport.of(response)
+        reason = self._why_rejected(response, sample, report)
         if reason is not None:
             words = self.wrong
             if response.kind is not None:
@@ -86,16 +86,16 @@ class Checker:
                 self.wrong_answers += 1
             if len(words) < ENOUGH_WRONG:
                 words.append(f"{sample.name}: {reason}")
-            return False, trace
-        if trace is not None:
-            self.devices.add(trace.device)
+            return False, report
+        if report is not None:
+            self.devices.add(report.device)
         self.checked += sample.answer is not None
         if sample.label is not None:
             # The golden top label is what was answered: the check above has just made sure of it.
             self.hits[response.sample] = sample.top == sample.label
-        return True, trace
+        return True, report
 
-    def _why_rejected(self, response: Response, sample: Sample, trace: Trace | None) -> str | None:
+    def _why_rejected(self, response: Response, sample: Sample, report: ProbeReport | None) -> str | None:
         if response.error is not None:
             self.unreachable |= response.status == 0
             return f"{response.error}: {response.body[:200].decode(errors='replace')}"
@@ -105,11 +105,11 @@ class Checker:
             if wrong is not None:
                 return wrong
             self._right[response.sample] = response.body
-        if trace is None and not self.probed:
+        if report is None and not self.probed:
             return None
-        if trace is None:
+        if report is None:
             return "the answer carries no Server-Timing: the probe is not in the archive, or the batch failed"
-        return why_misplaced(trace, self.device, has_network=self.has_network)
+        return why_misplaced(report, self.device, has_network=self.has_network)
 
     @property
     def rejected(self) -> tuple[str, ...]:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from pytest_torchserve._util.progress import ProgressCallback
     from pytest_torchserve.inputs.prepared import Prepared
+    from pytest_torchserve.loadgen.probe_report import ProbeReport
     from pytest_torchserve.loadgen.response import Response
     from pytest_torchserve.loadgen.target import ScalableTarget
-    from pytest_torchserve.loadgen.trace import Trace
     from pytest_torchserve.telemetry.monitor import Monitor, Telemetry
 
 MIN_BATCHES = 36
@@ -74,14 +74,14 @@ class HandleMeter:
     def on_responses(self, responses: Sequence[Response]) -> bool:
         """Take in one batch; whether to send another."""
         self._begun_ns = self._begun_ns or self.clock.now_ns()
-        traces = [trace for trace in map(self.checker.check, responses) if trace is not None]
-        if len(traces) == len(responses):
-            self._take(responses, traces)
+        reports = [report for report in map(self.checker.check, responses) if report is not None]
+        if len(reports) == len(responses):
+            self._take(responses, reports)
         return not self.checker.hopeless and not self._enough()
 
-    def _take(self, responses: Sequence[Response], traces: Sequence[Trace]) -> None:
+    def _take(self, responses: Sequence[Response], reports: Sequence[ProbeReport]) -> None:
         latency_s = (max(r.done_ns for r in responses) - min(r.sent_ns for r in responses)) / 1e9
-        first = traces[0]
+        first = reports[0]
         if not self.started_ns:
             self._warm_up(first.pid, latency_s)
             return
@@ -91,9 +91,9 @@ class HandleMeter:
                 found=f"a batch came from process {first.pid}, which is new: a worker died and was replaced",
                 do="look into the server's log for why it died",
             )
-        for size in {(trace.pid, trace.batch): trace.batch_size for trace in traces}.values():
+        for size in {(report.pid, report.batch): report.batch_size for report in reports}.values():
             self.batch_sizes[size] += 1
-        if len({(trace.pid, trace.batch) for trace in traces}) > 1:
+        if len({(report.pid, report.batch) for report in reports}) > 1:
             return  # it was split: the achieved sizes say so, and its time is no full batch's
         self.checked += len(responses)
         self.done_ns.append(max(response.done_ns for response in responses))

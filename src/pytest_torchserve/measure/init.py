@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from pytest_torchserve._util.progress import ProgressCallback
     from pytest_torchserve.inputs.prepared import Prepared
+    from pytest_torchserve.loadgen.probe_report import ProbeReport
     from pytest_torchserve.loadgen.response import Response
     from pytest_torchserve.loadgen.target import ScalableTarget
-    from pytest_torchserve.loadgen.trace import Trace
     from pytest_torchserve.model import Sample
     from pytest_torchserve.telemetry.monitor import Monitor
 
@@ -49,7 +49,7 @@ def measure_init(
         start = start_worker(target, prepared.samples, checker.check)
         if start is None:
             break
-        pid = start.trace.pid
+        pid = start.report.pid
         if pid in seconds[Phase.TOTAL]:
             raise MeasurementError(
                 wanted="a new worker process in every round",
@@ -59,7 +59,7 @@ def measure_init(
         for phase, value in start.seconds.items():
             seconds[phase][pid] = (value,)
         resident = max(resident or 0, resident_bytes([pid]) or 0)
-        gpu_bytes = max(gpu_bytes, start.trace.gpu_bytes)
+        gpu_bytes = max(gpu_bytes, start.report.gpu_bytes)
     telemetry = monitor.between(snapshot_ns)
     invalid = validity.found(
         validity.errors(checker.errors, checker.judged),
@@ -93,11 +93,11 @@ class Start:
     """
 
     seconds: dict[Phase, float]
-    trace: Trace
+    report: ProbeReport
 
 
 def start_worker(
-    target: ScalableTarget, samples: Sequence[Sample], check: Callable[[Response], Trace | None]
+    target: ScalableTarget, samples: Sequence[Sample], check: Callable[[Response], ProbeReport | None]
 ) -> Start | None:
     """End the workers there are, start one, and ask it once; None where its answer cannot be taken.
 
@@ -109,23 +109,23 @@ def start_worker(
     start_ns = time.monotonic_ns()
     total_s = (target.scale(1) - start_ns) / 1e9
     first = _first_answer(target, samples)
-    trace = check(first)
-    if trace is None:
+    report = check(first)
+    if report is None:
         return None
-    if trace.batch != 1:
+    if report.batch != 1:
         raise MeasurementError(
             wanted="the first batch of a new worker",
-            found=f"batch {trace.batch}: something else sent requests to {target.name}",
+            found=f"batch {report.batch}: something else sent requests to {target.name}",
             do="leave the server to this session",
         )
-    init = trace.init_s
+    init = report.init_s
     seconds = {
         **{phase: init[phase] for phase in _PROBED if phase in init},
         Phase.SPAWN_AND_IMPORT: total_s - init["initialize"],
         Phase.TOTAL: total_s,
         Phase.FIRST_INFERENCE: (first.done_ns - first.sent_ns) / 1e9,
     }
-    return Start(seconds, trace)
+    return Start(seconds, report)
 
 
 def _first_answer(target: ScalableTarget, samples: Sequence[Sample]) -> Response:

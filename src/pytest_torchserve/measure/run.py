@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.loadgen.schedule import TimedSchedule
     from pytest_torchserve.measure.batches import Batches
     from pytest_torchserve.measure.capacity import Capacity
-    from pytest_torchserve.measure.waterfall import Waterfall
+    from pytest_torchserve.measure.latency_breakdown import LatencyBreakdown
     from pytest_torchserve.phase import Phase
     from pytest_torchserve.stats import Quantile
     from pytest_torchserve.telemetry.monitor import Telemetry
@@ -93,7 +93,7 @@ class Traffic:
     offered_per_s: float | None
     schedule_delay: tuple[Quantile, ...]
     latency: tuple[Quantile, ...]
-    waterfall: Waterfall | None
+    waterfall: LatencyBreakdown | None
     batches: Batches
 
 

@@ -14,8 +14,8 @@ from pytest_torchserve.measure import validity
 from pytest_torchserve.measure.batches import batches
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.handle import WARM_UP_BATCHES, WARM_UP_S
+from pytest_torchserve.measure.latency_breakdown import latency_breakdown
 from pytest_torchserve.measure.run import Cell, Run, Traffic
-from pytest_torchserve.measure.waterfall import waterfall
 from pytest_torchserve.phase import Phase
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from pytest_torchserve._util.progress import ProgressCallback
     from pytest_torchserve.inputs.prepared import Prepared
     from pytest_torchserve.loadgen.clock import Clock
+    from pytest_torchserve.loadgen.probe_report import ProbeReport
     from pytest_torchserve.loadgen.response import Response
     from pytest_torchserve.loadgen.schedule import TimedSchedule
     from pytest_torchserve.loadgen.target import Target
-    from pytest_torchserve.loadgen.trace import Trace
     from pytest_torchserve.measure.batches import Batches
     from pytest_torchserve.telemetry.monitor import Monitor, Telemetry
 
@@ -77,18 +77,18 @@ class Sent:
 
     start_ns: int
     responses: list[Response]
-    timed: list[tuple[Response, Trace | None]]
+    timed: list[tuple[Response, ProbeReport | None]]
     checker: Checker
 
     @property
-    def traces(self) -> list[Trace]:
+    def reports(self) -> list[ProbeReport]:
         """What the probe said, where it said anything."""
-        return [trace for _, trace in self.timed if trace is not None]
+        return [report for _, report in self.timed if report is not None]
 
     @property
     def request_ids(self) -> set[str]:
         """TorchServe's names for them."""
-        return {trace.request_id for trace in self.traces}
+        return {report.request_id for report in self.reports}
 
 
 def warm_up(target: Target, prepared: Prepared) -> bool:
@@ -134,22 +134,22 @@ def send(
     return Sent(start_ns, collector.responses, judged(collector.responses, checker), checker)
 
 
-def judged(responses: Sequence[Response], checker: Checker) -> list[tuple[Response, Trace | None]]:
+def judged(responses: Sequence[Response], checker: Checker) -> list[tuple[Response, ProbeReport | None]]:
     """Those with a right answer, and what the probe said of each; `checker` tells of the others."""
     timed = []
     with without_collecting():
         for response in responses:
-            right, trace = checker.judge(response)
+            right, report = checker.judge(response)
             if right:
-                timed.append((response, trace))
+                timed.append((response, report))
     return timed
 
 
-def by_process(timed: Sequence[tuple[Response, Trace | None]]) -> dict[int, tuple[float, ...]]:
+def by_process(timed: Sequence[tuple[Response, ProbeReport | None]]) -> dict[int, tuple[float, ...]]:
     """Latencies in seconds by worker process; 0 where nobody tells."""
     seconds: dict[int, list[float]] = defaultdict(list)
-    for response, trace in timed:
-        seconds[trace.pid if trace else 0].append(response.latency_s)
+    for response, report in timed:
+        seconds[report.pid if report else 0].append(response.latency_s)
     return {pid: tuple(values) for pid, values in seconds.items()}
 
 
@@ -161,7 +161,7 @@ def measure_load(target: Target, prepared: Prepared, cell: Cell, progress: Progr
     sent = send(target, prepared, cell, cell.schedule, progress)
     telemetry = monitor.between(snapshot_ns)
     frontend_times = target.frontend_times(log_offset, sent.request_ids)
-    gathered = batches(sent.traces, frontend_times, target.batch_size)
+    gathered = batches(sent.reports, frontend_times, target.batch_size)
     seconds = by_process(sent.timed)
     return Run(
         cell=cell,
@@ -175,7 +175,7 @@ def measure_load(target: Target, prepared: Prepared, cell: Cell, progress: Progr
         batch_sizes=gathered.sizes,
         throughput=throughput(sent),
         worker_rss_bytes=telemetry.rss_bytes.get("worker") if telemetry else None,
-        gpu_bytes=max((trace.gpu_bytes for trace in sent.traces), default=0),
+        gpu_bytes=max((report.gpu_bytes for report in sent.reports), default=0),
         process_spread={Phase.LATENCY: stats.process_spread(seconds)},
         accuracy=sent.checker.accuracy(prepared.served.weights_kind),
         devices=tuple(sorted(sent.checker.devices)),
@@ -187,7 +187,7 @@ def measure_load(target: Target, prepared: Prepared, cell: Cell, progress: Progr
             offered_per_s=cell.schedule.rate_per_s if isinstance(cell.schedule, OpenLoop) else None,
             schedule_delay=stats.quantiles([(r.sent_ns - r.scheduled_ns) / 1e9 for r in sent.responses]),
             latency=stats.quantiles([r.latency_s for r, _ in sent.timed]),
-            waterfall=waterfall(sent.timed, frontend_times, same_host=target.same_host),
+            waterfall=latency_breakdown(sent.timed, frontend_times, same_host=target.same_host),
             batches=gathered,
         ),
     )
@@ -208,7 +208,7 @@ def why_invalid(
         validity.other_processes(telemetry),
     ]
     if isinstance(schedule, OpenLoop):
-        full = {(t.pid, t.batch): t.phases_s["handle"] for t in sent.traces if t.batch_size == gathered.configured}
+        full = {(t.pid, t.batch): t.phases_s["handle"] for t in sent.reports if t.batch_size == gathered.configured}
         overloaded = validity.overload(schedule, responses, gathered, list(full.values()), workers)
         due_ns = [r.scheduled_ns for r in responses]
         reasons += [

@@ -37,7 +37,7 @@ class Telemetry:
         other_processes_cpu: share of the machine's CPU that processes outside the session used.
         stolen_cpu: share that the hypervisor gave to others.
         gpus: for each GPU means and peaks of what NVML told.
-        other_processes_on_gpu: pids outside the session that NVML named as computing on a GPU on which it named ours too.
+        other_processes_on_gpu: pids outside the session that NVML named on a GPU on which it named ours too.
     """
 
     window_s: float

@@ -23,8 +23,8 @@ from pytest_torchserve.measure import Cell, Run
 from pytest_torchserve.measure.batches import Batches
 from pytest_torchserve.measure.capacity import Capacity, Step
 from pytest_torchserve.measure.early_stopping import Outcome
+from pytest_torchserve.measure.latency_breakdown import LatencyBreakdown
 from pytest_torchserve.measure.run import Paired, Traffic
-from pytest_torchserve.measure.waterfall import Waterfall
 from pytest_torchserve.model import Model
 from pytest_torchserve.phase import HANDLE_PHASES, INIT_PHASES, Phase
 from pytest_torchserve.report import reader
@@ -60,7 +60,7 @@ def every_kind(cells=1):
     paired = Paired("HEAD (abc)", pairs, floor_s={Phase.HANDLE: 0.04 * usual_s})
     runs.append(Run(Cell("handle", deployment(99)), samples(rng, HANDLE_PHASES), 1, paired=paired))
     stages = {"late": 0.001, "queue": 0.01, "inference": 0.06}
-    waterfall = Waterfall(100, stages, stages, 0.1, 0.99, one_clock=True, probed=True, queue_told=True)
+    waterfall = LatencyBreakdown(100, stages, stages, 0.1, 0.99, one_clock=True, probed=True, queue_told=True)
     batches = Batches(16, {16: 3, 2: 4}, (0.1,))
     traffic = Traffic(100, 50.0, (), (), waterfall, batches)
     runs.append(

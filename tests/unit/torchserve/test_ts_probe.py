@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_torchserve.loadgen.probe_report import BATCH_HEADER, INIT_HEADER, TIMING_HEADER, ProbeReport
 from pytest_torchserve.loadgen.response import Response
-from pytest_torchserve.loadgen.trace import BATCH_HEADER, INIT_HEADER, TIMING_HEADER, Trace
 from pytest_torchserve.torchserve.payload import ts_probe
 
 CLASS_HANDLER = """
@@ -70,10 +70,10 @@ def serve(tmp_path, monkeypatch):
     return serve_
 
 
-def trace(context, index=0):
+def report(context, index=0):
     """What the harness reads from the headers of one answer."""
     lines = ["HTTP/1.1 200 OK", *(f"{name}: {value}" for name, value in context.headers[index].items())]
-    return Trace.of(Response(0, 0, 0, 0, 0, 0, 200, "\r\n".join(lines).encode(), b""))
+    return ProbeReport.of(Response(0, 0, 0, 0, 0, 0, 200, "\r\n".join(lines).encode(), b""))
 
 
 @pytest.mark.parametrize("source", [CLASS_HANDLER, FUNCTION_HANDLER])
@@ -81,7 +81,7 @@ def test_phases_add_up(serve, source):
     """Every phase is seen, in order of size, and the parts are no more than the whole."""
     context, handle = serve(source)
     assert handle([{}], context) == ["ok"]
-    phases = trace(context).phases_s
+    phases = report(context).phases_s
     assert set(phases) == {"preprocess", "inference", "postprocess", "handle"}
     assert phases["preprocess"] >= 0.003
     parts = phases["preprocess"] + phases["inference"] + phases["postprocess"]
@@ -92,7 +92,7 @@ def test_init_phases(serve):
     """The handler's own load_model and to_device are seen inside its initialize."""
     context, handle = serve(CLASS_HANDLER)
     handle([{}], context)
-    init = trace(context).init_s
+    init = report(context).init_s
     assert init["load_model"] >= 0.02
     assert init["to_device"] >= 0.01
     assert init["initialize"] >= init["load_model"] + init["to_device"]
@@ -102,7 +102,7 @@ def test_without_init_methods_the_rest_is_load_model(serve):
     """A handler without such methods, and without torch: all of initialize is load_model."""
     context, handle = serve(FUNCTION_HANDLER)
     handle([{}], context)
-    init = trace(context).init_s
+    init = report(context).init_s
     assert init["to_device"] == 0
     assert init["load_model"] == init["initialize"] >= 0.02
 
@@ -117,7 +117,7 @@ def test_the_probe_tells_what_it_costs(serve):
     """
     context, handle = serve(CLASS_HANDLER)
     handle([{}], context)
-    told = trace(context)
+    told = report(context)
     clock_s, handle_s = told.init_s["probe_clock"], told.init_s["probe_handle"]
     assert 0 < clock_s < handle_s
     assert handle_s < told.phases_s["handle"]
@@ -131,7 +131,7 @@ def test_a_warm_up_is_a_part_of_the_start(serve):
     """It is clocked, and is no part of `load_model`; a part that another one calls is not taken off twice."""
     context, handle = serve(WARMING_HANDLER)
     handle([{}], context)
-    init, slept_s = trace(context).init_s, ts_probe._probe.instance.slept_s
+    init, slept_s = report(context).init_s, ts_probe._probe.instance.slept_s
     assert set(init) - COSTS == {"load_model", "to_device", "warm_up", "initialize"}
     assert init["to_device"] >= slept_s["to_device"]
     assert init["warm_up"] >= slept_s["warm_up"] + slept_s["to_device"] / 3
@@ -153,7 +153,7 @@ class Handler:
     )
     for _ in range(2):
         handle([{}], context)
-        assert set(trace(context).init_s) - COSTS == {"load_model", "to_device", "initialize"}
+        assert set(report(context).init_s) - COSTS == {"load_model", "to_device", "initialize"}
 
 
 def test_the_headers_bear_the_names_that_are_looked_for(serve):
@@ -167,10 +167,10 @@ def test_every_request_of_a_batch_is_told(serve):
     """Three requests, three sets of headers, one batch; the count goes on with the next."""
     context, handle = serve(CLASS_HANDLER)
     handle([{}] * 3, context)
-    assert [(trace(context, i).batch, trace(context, i).batch_size) for i in range(3)] == [(1, 3)] * 3
+    assert [(report(context, i).batch, report(context, i).batch_size) for i in range(3)] == [(1, 3)] * 3
     handle([{}], context)
-    assert trace(context).batch == 2
-    assert trace(context).device == "none"
+    assert report(context).batch == 2
+    assert report(context).device == "none"
 
 
 def test_the_start_is_reported_with_the_first_batches_only(serve):
@@ -190,7 +190,7 @@ def test_edges_are_monotonic_clock(serve):
     before = time.monotonic_ns()
     handle([{}], context)
     after = time.monotonic_ns()
-    found = trace(context)
+    found = report(context)
     assert before <= found.start_ns <= found.end_ns <= after
 
 

@@ -13,8 +13,8 @@ from pytest_torchserve.loadgen.clock import MonotonicClock
 from pytest_torchserve.loadgen.schedule import ClosedLoop, ConstantRate
 from pytest_torchserve.measure import traffic
 from pytest_torchserve.measure.check import Checker
+from pytest_torchserve.measure.latency_breakdown import latency_breakdown
 from pytest_torchserve.measure.run import Cell
-from pytest_torchserve.measure.waterfall import waterfall
 
 if TYPE_CHECKING:
     from clients.service import Deployed
@@ -145,7 +145,7 @@ def attributed(deployed: Deployed, rate_per_s: float, duration_s: float) -> dict
     traffic.warm_up(endpoint, prepared)
     log_offset, load = endpoint.log_offset(), ConstantRate(rate_per_s, duration_s)
     sent = traffic.send(endpoint, prepared, Cell("load", deployed.deployment, load), load, _quiet)
-    found = waterfall(sent.timed, endpoint.frontend_times(log_offset, sent.request_ids))
+    found = latency_breakdown(sent.timed, endpoint.frontend_times(log_offset, sent.request_ids))
     if found is None or len(sent.timed) < len(sent.responses):
         raise MeasurementError(
             wanted=f"right answers from {endpoint.name}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
-from pytest_torchserve.measure.waterfall import Stage
+from pytest_torchserve.measure.latency_breakdown import Stage
 from pytest_torchserve.report.terminal.tables import digits, milliseconds, new_table
 
 if TYPE_CHECKING:
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from pytest_torchserve.measure import Run
+    from pytest_torchserve.measure.latency_breakdown import LatencyBreakdown
     from pytest_torchserve.measure.run import Traffic
-    from pytest_torchserve.measure.waterfall import Waterfall
     from pytest_torchserve.stats import Quantile
 
 _WIDTH = 80
@@ -97,7 +97,7 @@ def detail_lines(run: Run) -> list[str]:
     return lines + (waterfall_lines(traffic.waterfall) if traffic.waterfall else [])
 
 
-def waterfall_lines(fall: Waterfall) -> list[str]:
+def waterfall_lines(fall: LatencyBreakdown) -> list[str]:
     """Each stage's mean as figures and as a bar that begins where the stage before ended."""
     total_s = sum(fall.mean_s.values())
     slow = f"slowest {fall.slow_share:.0%}" if fall.slow_s else ""

@@ -4,7 +4,7 @@ Packed into every archive. It needs the standard library alone, and touches torc
 has loaded it. The real handler's name stands in model-config.yaml under `probe: handler:`.
 
 Phases are clocked by replacing methods on the handler's *instance*; its class and its file stay untouched.
-The names of the headers are those in `pytest_torchserve.loadgen.trace`.
+The names of the headers are those in `pytest_torchserve.loadgen.probe_report`.
 """
 
 import importlib

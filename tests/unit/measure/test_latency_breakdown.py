@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pytest_torchserve.loadgen.frontend_times import FrontendTimes
-from pytest_torchserve.loadgen.trace import Trace
+from pytest_torchserve.loadgen.probe_report import ProbeReport
 from pytest_torchserve.measure.batches import batches
-from pytest_torchserve.measure.waterfall import Stage, stages, waterfall
+from pytest_torchserve.measure.latency_breakdown import Stage, latency_breakdown, stages
 
 MS = 1_000_000
 
@@ -33,7 +33,7 @@ def in_ms(found):
 def test_every_edge_is_known(request_of):
     """With the frontend's own times: they add up, and only the handler's glue is unattributed."""
     response = request_of()
-    found = stages(response, Trace.of(response), FrontendTimes(4 * MS, 6 * MS, 9 * MS))
+    found = stages(response, ProbeReport.of(response), FrontendTimes(4 * MS, 6 * MS, 9 * MS))
     assert in_ms(found) == {
         "late": 1, "send": 1, "receive": 2, "queue": 2, "fill wait": 3, "dispatch": 1,
         "preprocess": 1, "inference": 3, "postprocess": 0.5, "unattributed": 0.5, "return": 3,
@@ -44,14 +44,16 @@ def test_every_edge_is_known(request_of):
 def test_one_that_joined_a_batch_late_did_not_queue(request_of):
     """Its batch had begun to fill before it came: all of its wait is for the batch."""
     response = request_of()
-    found = stages(response, Trace.of(response), FrontendTimes(arrived_ns=7 * MS, taken_ns=3 * MS, left_ns=9 * MS))
+    found = stages(
+        response, ProbeReport.of(response), FrontendTimes(arrived_ns=7 * MS, taken_ns=3 * MS, left_ns=9 * MS)
+    )
     assert in_ms(found) | {"queue": 0, "fill wait": 2} == in_ms(found)
 
 
 def test_the_log_may_be_a_little_off(request_of):
     """Its lines are written some microseconds late: no stage is ever negative, and the sum stays."""
     response = request_of()
-    found = stages(response, Trace.of(response), FrontendTimes(arrived_ns=MS, taken_ns=40 * MS, left_ns=11 * MS))
+    found = stages(response, ProbeReport.of(response), FrontendTimes(arrived_ns=MS, taken_ns=40 * MS, left_ns=11 * MS))
     assert min(found.values()) >= 0
     assert sum(found.values()) == pytest.approx(response.latency_s)
 
@@ -59,9 +61,9 @@ def test_the_log_may_be_a_little_off(request_of):
 def test_a_sender_that_looked_late_at_its_clock(request_of):
     """Its write was handled before it had noted it: the same clock all the same, and no stage is negative."""
     response = request_of()._replace(sent_ns=11 * MS)
-    trace = Trace.of(response)
-    assert waterfall([(response, trace)] * 10, {}).one_clock
-    found = stages(response, trace, FrontendTimes(4 * MS, 6 * MS, 9 * MS))
+    report = ProbeReport.of(response)
+    assert latency_breakdown([(response, report)] * 10, {}).one_clock
+    found = stages(response, report, FrontendTimes(4 * MS, 6 * MS, 9 * MS))
     assert min(found.values()) >= 0
     assert sum(found.values()) == pytest.approx(response.latency_s)
 
@@ -69,7 +71,7 @@ def test_a_sender_that_looked_late_at_its_clock(request_of):
 def test_without_the_log_the_queue_is_not_told_apart(request_of):
     """What the frontend did is one stage; it is still between two observed edges."""
     response = request_of()
-    found = stages(response, Trace.of(response), None)
+    found = stages(response, ProbeReport.of(response), None)
     assert found[Stage.FRONTEND] == pytest.approx(0.008)
     assert found[Stage.UNATTRIBUTED] == pytest.approx(0.0005)
 
@@ -77,7 +79,7 @@ def test_without_the_log_the_queue_is_not_told_apart(request_of):
 def test_another_clock_leaves_durations(request_of):
     """A worker on another host: phases count, where between them the rest went nobody saw."""
     response = request_of(handle_ns=(900 * MS, 905 * MS))
-    fall = waterfall([(response, Trace.of(response))] * 40, {})
+    fall = latency_breakdown([(response, ProbeReport.of(response))] * 40, {})
     assert not fall.one_clock
     assert "durations only" in fall.caveat
     assert fall.mean_s["unattributed"] == pytest.approx(0.0115)
@@ -87,7 +89,7 @@ def test_another_clock_leaves_durations(request_of):
 def test_no_probe_leaves_latency(request_of):
     """Someone else's archive: what the sender saw, and it says so."""
     response = request_of(probed=False)
-    fall = waterfall([(response, Trace.of(response))], {})
+    fall = latency_breakdown([(response, ProbeReport.of(response))], {})
     assert set(fall.mean_s) == {"late", "send", "unattributed"}
     assert fall.caveat == "the answers carry no Server-Timing: latency only"
 
@@ -96,26 +98,26 @@ def test_the_slow_ones_are_told_apart(request_of):
     """Where the tail goes is another question: the slowest tenth, once there are enough for a p90."""
     fast = [request_of(request_id=str(index)) for index in range(45)]
     slow = [request_of(done_s=0.118, request_id=str(index)) for index in range(5)]
-    fall = waterfall([(r, Trace.of(r)) for r in fast + slow], {})
+    fall = latency_breakdown([(r, ProbeReport.of(r)) for r in fast + slow], {})
     assert fall.slow_share == 0.1
     assert fall.slow_s["return"] == pytest.approx(0.103)
     assert fall.mean_s["return"] == pytest.approx(0.013)
-    assert waterfall([(r, Trace.of(r)) for r in fast[:30]], {}).slow_s == {}
-    assert waterfall([], {}) is None
+    assert latency_breakdown([(r, ProbeReport.of(r)) for r in fast[:30]], {}).slow_s == {}
+    assert latency_breakdown([], {}) is None
 
 
 def test_batches_are_counted_once(make_response):
     """Sizes by batch, not by request; how long each filled; how many left before they were full."""
-    traces = [
-        Trace.of(make_response(pid=pid, batch=batch, size=size, request_id=f"{pid}{batch}{index}"))
+    reports = [
+        ProbeReport.of(make_response(pid=pid, batch=batch, size=size, request_id=f"{pid}{batch}{index}"))
         for pid, batch, size in [(1, 1, 4), (1, 2, 2), (2, 1, 1)]
         for index in range(size)
     ]
-    frontend_times = {trace.request_id: FrontendTimes(0, MS, (1 + trace.batch_size) * MS) for trace in traces}
-    found = batches(traces, frontend_times, 4)
+    frontend_times = {report.request_id: FrontendTimes(0, MS, (1 + report.batch_size) * MS) for report in reports}
+    found = batches(reports, frontend_times, 4)
     assert found.sizes == {1: 1, 2: 1, 4: 1}
     assert found.mean_size == pytest.approx(7 / 3)
     assert found.cut == 2
     assert sorted(found.fill_wait_s) == pytest.approx([0.001, 0.002, 0.004])
-    assert batches(traces, {}, None).cut == 0
+    assert batches(reports, {}, None).cut == 0
     assert batches([], {}, 4).mean_size is None

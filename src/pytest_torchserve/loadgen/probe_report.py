@@ -56,7 +56,7 @@ def _taken_apart(entry: str) -> tuple[str, str]:
 
 
 @dataclass(slots=True)
-class Trace:
+class ProbeReport:
     """What the probe reported with one answer.
 
     Attributes:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_torchserve.loadgen.probe_report import ProbeReport, parse_server_timing
 from pytest_torchserve.loadgen.response import Failure, Response
-from pytest_torchserve.loadgen.trace import Trace, parse_server_timing
 
 HEADERS = {
     "server-timing": "preprocess;dur=1.5, inference;dur=20, postprocess;dur=0.25, handle;dur=22",
@@ -35,35 +35,35 @@ def test_server_timing(value, seconds):
 
 def test_trace():
     """Every field that the probe sends arrives, in seconds where it is a duration."""
-    trace = Trace.of(response({**HEADERS, "ts-probe-init": "load_model;dur=500"}))
-    assert trace.phases_s == pytest.approx(
+    report = ProbeReport.of(response({**HEADERS, "ts-probe-init": "load_model;dur=500"}))
+    assert report.phases_s == pytest.approx(
         {"preprocess": 0.0015, "inference": 0.02, "postprocess": 0.00025, "handle": 0.022}
     )
-    assert (trace.batch, trace.batch_size, trace.pid, trace.device) == (3, 4, 42, "cuda:1")
-    assert (trace.start_ns, trace.end_ns, trace.gpu_bytes) == (100, 200, 4096)
-    assert trace.init_s == {"load_model": 0.5}
+    assert (report.batch, report.batch_size, report.pid, report.device) == (3, 4, 42, "cuda:1")
+    assert (report.start_ns, report.end_ns, report.gpu_bytes) == (100, 200, 4096)
+    assert report.init_s == {"load_model": 0.5}
 
 
 @pytest.mark.parametrize("batch", ["id=1;siz", "id=1;size=2;pid=3;device=cpu;start=x;end=5;gpu=0", "v2", ""])
 def test_what_is_no_report_is_no_trace(batch):
     """Half a header, another probe's, nobody's: the answer stands, there is just no trace of it."""
-    assert Trace.of(response({**HEADERS, "ts-probe-batch": batch})) is None
+    assert ProbeReport.of(response({**HEADERS, "ts-probe-batch": batch})) is None
 
 
 def test_no_probe_no_trace():
     """A stranger's server sends no such headers: that is no error."""
-    assert Trace.of(response({})) is None
+    assert ProbeReport.of(response({})) is None
 
 
 def test_a_later_probes_field_is_passed_over():
     """What it says besides is not known here; what is known counts."""
     batch = HEADERS["ts-probe-batch"] + ";arm=candidate;pair=5;differs=gc.enabled;later=1"
-    trace = Trace.of(response({**HEADERS, "ts-probe-batch": batch}))
-    assert (trace.arm, trace.pair, trace.differs, trace.gpu_bytes) == ("candidate", 5, "gc.enabled", 4096)
+    report = ProbeReport.of(response({**HEADERS, "ts-probe-batch": batch}))
+    assert (report.arm, report.pair, report.differs, report.gpu_bytes) == ("candidate", 5, "gc.enabled", 4096)
 
 
 @pytest.mark.parametrize("failure", [Failure.TRUNCATED, Failure.MALFORMED, Failure.TIMEOUT])
 def test_an_answer_that_was_cut_has_no_trace(failure):
     """Its head may end in the middle of a number."""
-    assert Trace.of(response(HEADERS)._replace(failure=failure)) is None
-    assert Trace.of(response(HEADERS)._replace(failure=Failure.HTTP)) is not None
+    assert ProbeReport.of(response(HEADERS)._replace(failure=failure)) is None
+    assert ProbeReport.of(response(HEADERS)._replace(failure=Failure.HTTP)) is not None

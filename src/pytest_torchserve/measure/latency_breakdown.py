@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pytest_torchserve.loadgen.frontend_times import FrontendTimes
+    from pytest_torchserve.loadgen.probe_report import ProbeReport
     from pytest_torchserve.loadgen.response import Response
-    from pytest_torchserve.loadgen.trace import Trace
 
 
 class Stage(StrEnum):
@@ -46,7 +46,7 @@ class Stage(StrEnum):
 _PHASES = (Stage.PREPROCESS, Stage.INFERENCE, Stage.POSTPROCESS)
 
 
-def share_a_clock(pairs: Sequence[tuple[Response, Trace]]) -> bool:
+def share_a_clock(pairs: Sequence[tuple[Response, ProbeReport]]) -> bool:
     """Whether the worker's times can be laid beside the sender's: each `handle` lies within its request.
 
     Clocks of two hosts count from their own boots; they would have to agree to the millisecond, every time.
@@ -55,7 +55,7 @@ def share_a_clock(pairs: Sequence[tuple[Response, Trace]]) -> bool:
 
 
 def stages(
-    response: Response, trace: Trace | None, frontend: FrontendTimes | None, *, one_clock: bool = True
+    response: Response, report: ProbeReport | None, frontend: FrontendTimes | None, *, one_clock: bool = True
 ) -> dict[Stage, float]:
     """One request's latency in seconds, stage by stage; they add up to it.
 
@@ -63,37 +63,37 @@ def stages(
     and how long each phase took; without a probe only the former.
     """
     sent_ns = response.sent_ns
-    if trace is not None and one_clock:
+    if report is not None and one_clock:
         # The sender may lose its processor between writing and looking at its clock: the handler is sooner then.
-        sent_ns = min(sent_ns, trace.start_ns)
+        sent_ns = min(sent_ns, report.start_ns)
     found = {Stage.LATE: response.begun_ns - response.scheduled_ns, Stage.SEND: sent_ns - response.begun_ns}
-    if trace is not None and one_clock:
-        found |= _frontend(sent_ns, trace, frontend)
-        found[Stage.RETURN] = response.done_ns - trace.end_ns
+    if report is not None and one_clock:
+        found |= _frontend(sent_ns, report, frontend)
+        found[Stage.RETURN] = response.done_ns - report.end_ns
     in_s = {stage: ns / 1e9 for stage, ns in found.items()}
-    if trace is not None:
-        in_s |= {stage: trace.phases_s[stage] for stage in _PHASES if stage in trace.phases_s}
+    if report is not None:
+        in_s |= {stage: report.phases_s[stage] for stage in _PHASES if stage in report.phases_s}
     in_s[Stage.UNATTRIBUTED] = response.latency_s - sum(in_s.values())
     return {stage: in_s[stage] for stage in Stage if stage in in_s}
 
 
-def _frontend(sent_ns: int, trace: Trace, frontend: FrontendTimes | None) -> dict[Stage, int]:
+def _frontend(sent_ns: int, report: ProbeReport, frontend: FrontendTimes | None) -> dict[Stage, int]:
     """From the sender to the handler. The frontend writes its lines some microseconds late: kept in order."""
     if frontend is None:
-        return {Stage.FRONTEND: trace.start_ns - sent_ns}
-    arrived_ns = min(max(frontend.arrived_ns, sent_ns), trace.start_ns)
-    left_ns = min(max(frontend.left_ns, arrived_ns), trace.start_ns)
+        return {Stage.FRONTEND: report.start_ns - sent_ns}
+    arrived_ns = min(max(frontend.arrived_ns, sent_ns), report.start_ns)
+    left_ns = min(max(frontend.left_ns, arrived_ns), report.start_ns)
     taken_ns = min(max(frontend.taken_ns, arrived_ns), left_ns)
     return {
         Stage.RECEIVE: arrived_ns - sent_ns,
         Stage.QUEUE: taken_ns - arrived_ns,
         Stage.FILL: left_ns - taken_ns,
-        Stage.DISPATCH: trace.start_ns - left_ns,
+        Stage.DISPATCH: report.start_ns - left_ns,
     }
 
 
 @dataclass(frozen=True, slots=True)
-class Waterfall:
+class LatencyBreakdown:
     """Many requests' stages.
 
     Attributes:
@@ -126,12 +126,12 @@ class Waterfall:
         return "" if self.queue_told else "the server's own log is out of reach: its queue is not told apart"
 
 
-def waterfall(
-    timed: Sequence[tuple[Response, Trace | None]],
+def latency_breakdown(
+    timed: Sequence[tuple[Response, ProbeReport | None]],
     frontend_times: Mapping[str, FrontendTimes],
     *,
     same_host: bool = True,
-) -> Waterfall | None:
+) -> LatencyBreakdown | None:
     """The waterfall of these requests; None for none.
 
     Args:
@@ -139,16 +139,16 @@ def waterfall(
     """
     if not timed:
         return None
-    pairs = [(response, trace) for response, trace in timed if trace is not None]
+    pairs = [(response, report) for response, report in timed if report is not None]
     one_clock = same_host and share_a_clock(pairs)
     rows = [
-        stages(response, trace, frontend_times.get(trace.request_id) if trace else None, one_clock=one_clock)
-        for response, trace in timed
+        stages(response, report, frontend_times.get(report.request_id) if report else None, one_clock=one_clock)
+        for response, report in timed
     ]
     rows.sort(key=lambda row: sum(row.values()))
     slow_share = 0.01 if stats.supports(len(rows), 0.99) else 0.1
     slowest = rows[-round(len(rows) * slow_share) :] if stats.supports(len(rows), 1 - slow_share) else []
-    return Waterfall(
+    return LatencyBreakdown(
         requests=len(rows),
         mean_s=_means(rows),
         slow_s=_means(slowest),
