@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fakes import FakeMonitor, FakeServer
-from pytest_torchserve.inputs.prepared import Prepared, Served
+from pytest_torchserve.inputs.model_inputs import ModelArtifacts, ModelInputs
 from pytest_torchserve.loadgen.response import Failure, Response
 from pytest_torchserve.loadgen.schedule import ClosedLoop, FullBatches
 from pytest_torchserve.model import Model, Sample
@@ -157,7 +157,7 @@ def server():
 def cat():
     """A model whose one sample is a cat."""
     model = Model(name="cat", handler="x", reference=None, dataset="cifar10")
-    return Prepared(Served(model, None, None, "seeded"), (_make_sample(),), "synthetic")
+    return ModelInputs(ModelArtifacts(model, None, None, "seeded"), (_make_sample(),), "synthetic")
 
 
 @pytest.fixture

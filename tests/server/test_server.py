@@ -16,7 +16,7 @@ import pytest
 
 from fakes import silent
 from pytest_torchserve import Model
-from pytest_torchserve._util.ledger import Ledger
+from pytest_torchserve._util.time_accounting import TimeAccounting
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.errors import ArchiveError, InputError, ManagementError, ServerError, WorkerError
 from pytest_torchserve.inputs.golden import Preparations
@@ -37,14 +37,14 @@ def plain(name):
     return Model(name=name, handler=SERVED / f"{name}.py", reference=SERVED / "nothing.py", dataset="cifar10")
 
 
-def test_the_probe_tells_the_truth(ts_deploy, ts_prepared, ts_ask):
+def test_the_probe_tells_the_truth(ts_deploy, ts_inputs, ts_ask):
     """Phases of 3, 20 and 1 ms, timed through TorchServe, agree with the handler's own clock to 1% + 0.05 ms.
 
     Of 50 batches at least 45 must: one that loses the processor between two clocks is the machine's.
     """
     model = plain("sleeper")
     endpoint = ts_deploy(model)
-    sample = ts_prepared(model).samples[:1]
+    sample = ts_inputs(model).samples[:1]
     ts_ask(endpoint, sample)
     off = {"preprocess": [], "inference": [], "postprocess": []}
     for _ in range(50):
@@ -59,11 +59,11 @@ def test_the_probe_tells_the_truth(ts_deploy, ts_prepared, ts_ask):
         assert sum(difference <= 1 for difference in differences) >= 45, phase
 
 
-def test_the_delay_counts_from_the_first_job_taken(ts_deploy, ts_prepared, ts_ask):
+def test_the_delay_counts_from_the_first_job_taken(ts_deploy, ts_inputs, ts_ask):
     """A request that waits behind a busy worker waits for max_batch_delay *again*, once the worker takes it."""
     model = plain("napper")
     endpoint = ts_deploy(model, batch_size=2, max_batch_delay_ms=600)
-    samples = ts_prepared(model).samples[:3]
+    samples = ts_inputs(model).samples[:3]
     reports = sorted(
         (ProbeReport.of(response) for response in ts_ask(endpoint, samples)), key=lambda report: report.batch
     )
@@ -72,31 +72,31 @@ def test_the_delay_counts_from_the_first_job_taken(ts_deploy, ts_prepared, ts_as
     assert 1.0 <= waited_s / 0.6 <= 1.5
 
 
-def measured(session, prepared, *, batch_size):
+def measured(session, inputs, *, batch_size):
     """A short handle run of what was prepared, on one worker of its own."""
-    deployment = Deployment(prepared.served.model, "cpu", Batching(batch_size, 1000))
+    deployment = Deployment(inputs.artifacts.model, "cpu", Batching(batch_size, 1000))
     server = session.start()
-    made = archive.build(prepared.served, "cpu", server.store)
-    endpoint = Endpoint(server, deployment, made, Ledger())
+    made = archive.build(inputs.artifacts, "cpu", server.store)
+    endpoint = Endpoint(server, deployment, made, TimeAccounting())
     endpoint.register()
     try:
         endpoint.scale(1)
-        return measure_handle(endpoint, prepared, Budget(processes=1, cell_seconds=2), silent, session.monitor())
+        return measure_handle(endpoint, inputs, Budget(processes=1, cell_seconds=2), silent, session.monitor())
     finally:
         endpoint.close()
 
 
 @pytest.mark.parametrize("mode", ["seeded", "auto"])
-def test_swapped_answers_go_red(ts_session, ts_served, mode):
+def test_swapped_answers_go_red(ts_session, ts_artifacts, mode):
     """A handler that swaps two answers of a batch is found out, with seeded weights and with real ones."""
-    resnet = ts_served["resnet56"]
+    resnet = ts_artifacts["resnet56"]
     handlers = (resnet.handler, *resnet.extra_files)
     model = replace(resnet, name="swapping", handler=SERVED / "swapping.py", extra_files=handlers)
     preparations = Preparations(mode, ts_session.config.data)
-    prepared = preparations.result(model)
+    inputs = preparations.result(model)
     if mode == "seeded":
-        assert prepared.served.weights_kind == "seeded"
-    run = measured(ts_session, prepared, batch_size=4)
+        assert inputs.artifacts.weights_kind == "seeded"
+    run = measured(ts_session, inputs, batch_size=4)
     assert any("golden" in reason for reason in run.wrong)
     if mode == "seeded":
         # Seeded samples differ pairwise by far more than the tolerance: no swap goes unseen, in no batch.
@@ -111,12 +111,14 @@ def real_data():
 
 
 @pytest.mark.skipif(not (real_data() / "weights").is_dir(), reason="no real weights and images: TS_DATA names none")
-def test_real_weights_on_real_images(ts_server, ts_served, ts_ask):
+def test_real_weights_on_real_images(ts_server, ts_artifacts, ts_ask):
     """resnet56's published weights on the first 700 test images: 655 right, answered by the server itself."""
     preparations = Preparations("pretrained", real_data())
-    resnet = preparations.result(ts_served["resnet56"])
-    deployment = Deployment(replace(ts_served["resnet56"], name="real"), "cpu", Batching(16, 1000))
-    endpoint = Endpoint(ts_server, deployment, archive.build(resnet.served, "cpu", ts_server.store), Ledger())
+    resnet = preparations.result(ts_artifacts["resnet56"])
+    deployment = Deployment(replace(ts_artifacts["resnet56"], name="real"), "cpu", Batching(16, 1000))
+    endpoint = Endpoint(
+        ts_server, deployment, archive.build(resnet.artifacts, "cpu", ts_server.store), TimeAccounting()
+    )
     endpoint.register()
     endpoint.scale(1)
     right = 0
@@ -138,18 +140,20 @@ def test_a_stock_handler_is_timed_untouched(ts_session):
         reference=ROOT / "models" / "reference" / "imagenet.py",
         dataset="imagenet",
     )
-    prepared = Preparations("seeded", None).result(model)
-    run = measured(ts_session, prepared, batch_size=2)
+    inputs = Preparations("seeded", None).result(model)
+    run = measured(ts_session, inputs, batch_size=2)
     assert run.wrong == ()
     assert set(run.seconds) == set(HANDLE_PHASES)
     assert run.checked == 2 * len(run.pooled(Phase.HANDLE))
 
 
-def test_a_model_that_cannot_be_prepared_is_the_only_one_that_fails(tmp_path, ts_served):
+def test_a_model_that_cannot_be_prepared_is_the_only_one_that_fails(tmp_path, ts_artifacts):
     """Its own traceback, and not the next model's; that one is prepared all the same."""
     broken = tmp_path / "broken_network.py"
     broken.write_text("raise RuntimeError('my own fault')\n")
-    bad = Model(name="bad", network=broken, handler="x", reference=ts_served["resnet56"].reference, dataset="cifar10")
+    bad = Model(
+        name="bad", network=broken, handler="x", reference=ts_artifacts["resnet56"].reference, dataset="cifar10"
+    )
     preparations = Preparations("seeded", None)
     preparations.start([bad, plain("sleeper")])
     assert preparations.result(plain("sleeper")).samples
@@ -204,9 +208,9 @@ def spoil_middle(content):
 @pytest.mark.parametrize("spoil", [spoil_end, spoil_middle, lambda _: b"this is no zip file", lambda _: b""])
 def test_a_corrupt_archive_says_so(ts_server, tmp_path, spoil):
     """The message names the file and what is wrong with it; TorchServe never sees it."""
-    made = archive.build(Preparations("auto", None).served(plain("sleeper")), "cpu", tmp_path)
+    made = archive.build(Preparations("auto", None).artifacts(plain("sleeper")), "cpu", tmp_path)
     made.path.write_bytes(spoil(made.path.read_bytes()))
-    endpoint = Endpoint(ts_server, Deployment(plain("corrupt"), "cpu", Batching()), made, Ledger())
+    endpoint = Endpoint(ts_server, Deployment(plain("corrupt"), "cpu", Batching()), made, TimeAccounting())
     with pytest.raises(ArchiveError, match=rf"(?s)wanted: a model archive in {made.path}\nfound: \S+.*delete the file"):
         endpoint.register()
     assert "corrupt-cpu-b1-d3000" not in ts_server.management.models()
@@ -220,16 +224,16 @@ def test_an_unknown_archive_is_the_servers_own_message(ts_server):
 
 def test_archives_are_reused_and_named_by_content(ts_session, ts_server, tmp_path):
     """The same inputs are one file, made once; another handler is another file."""
-    served = Preparations("auto", None).served(plain("sleeper"))
-    first = archive.build(served, "cpu", tmp_path)
+    artifacts = Preparations("auto", None).artifacts(plain("sleeper"))
+    first = archive.build(artifacts, "cpu", tmp_path)
     made_ns = first.path.stat().st_mtime_ns
-    assert archive.build(served, "cpu", tmp_path) == first
+    assert archive.build(artifacts, "cpu", tmp_path) == first
     assert first.path.stat().st_mtime_ns == made_ns
     changed = tmp_path / "sleeper.py"
     changed.write_text((SERVED / "sleeper.py").read_text() + "\n# changed\n")
-    other = archive.build(replace(served, model=replace(served.model, handler=changed)), "cpu", tmp_path)
+    other = archive.build(replace(artifacts, model=replace(artifacts.model, handler=changed)), "cpu", tmp_path)
     assert other.path != first.path
-    assert archive.build(served, "gpu", tmp_path).path not in {first.path, other.path}
+    assert archive.build(artifacts, "gpu", tmp_path).path not in {first.path, other.path}
     assert len(list(tmp_path.glob("*.mar"))) == 3
 
 
@@ -266,7 +270,7 @@ def another_server(tmp_path):
         server.stop()
 
 
-def test_a_missing_captum_is_named(another_server, ts_served, tmp_path, ts_session):
+def test_a_missing_captum_is_named(another_server, ts_artifacts, tmp_path, ts_session):
     """TorchServe's stock vision handlers import captum and do not declare it."""
     (tmp_path / "captum").mkdir()
     (tmp_path / "captum" / "__init__.py").write_text(
@@ -274,9 +278,9 @@ def test_a_missing_captum_is_named(another_server, ts_served, tmp_path, ts_sessi
     )
     server = another_server(ServerSettings(worker_env={"PYTHONPATH": str(tmp_path)}))
     # The handler is what fails; a network of resnet56's size is quicker to archive than densenet161's.
-    model = replace(ts_served["resnet56"], name="stock", handler="image_classifier")
-    made = archive.build(ts_session.supplies.served(model), "cpu", server.store)
-    endpoint = Endpoint(server, Deployment(model, "cpu", Batching()), made, Ledger())
+    model = replace(ts_artifacts["resnet56"], name="stock", handler="image_classifier")
+    made = archive.build(ts_session.artifacts.artifacts(model), "cpu", server.store)
+    endpoint = Endpoint(server, Deployment(model, "cpu", Batching()), made, TimeAccounting())
     endpoint.register()
     with pytest.raises(WorkerError, match="ModuleNotFoundError: No module named 'captum'"):
         endpoint.scale(1)

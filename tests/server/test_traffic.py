@@ -45,7 +45,7 @@ def plain(name):
 
 
 def put(endpoint, load, samples):
-    """All responses with their traces, and the frontend_times that the server wrote of them."""
+    """All responses with their probe reports, and the times that the server wrote of them."""
     responses = []
 
     def more(fresh):
@@ -61,11 +61,11 @@ def put(endpoint, load, samples):
     return pairs, frontend_times
 
 
-def test_the_waterfall_of_a_sleeper(ts_deploy, ts_prepared):
+def test_the_waterfall_of_a_sleeper(ts_deploy, ts_inputs):
     """Every request has its frontend; the stages are those that were slept, and next to nothing is unattributed."""
     model = plain("sleeper")
     endpoint = ts_deploy(model)
-    samples = ts_prepared(model).samples
+    samples = ts_inputs(model).samples
     put(endpoint, FullBatches(1), samples)
     pairs, frontend_times = put(endpoint, ConstantRate(20, 2.0), samples)
     assert len(pairs) == len(frontend_times) == 40
@@ -80,11 +80,11 @@ def test_the_waterfall_of_a_sleeper(ts_deploy, ts_prepared):
     assert all(value >= 0 for row in rows for stage, value in row.items() if stage is not Stage.UNATTRIBUTED)
 
 
-def test_a_queue_is_told_apart_from_a_batch_that_fills(ts_deploy, ts_prepared):
+def test_a_queue_is_told_apart_from_a_batch_that_fills(ts_deploy, ts_inputs):
     """Three requests at a batch of two, a second of work: two go at once, the third queues, then waits to fill."""
     model = plain("napper")
     endpoint = ts_deploy(model, batch_size=2, max_batch_delay_ms=600)
-    samples = ts_prepared(model).samples[:3]
+    samples = ts_inputs(model).samples[:3]
     pairs, frontend_times = put(endpoint, FullBatches(3), samples)
     third = max(pairs, key=lambda pair: pair[1].batch)
     row = stages(*third, frontend_times[third[1].request_id])
@@ -225,7 +225,7 @@ def test_a_model_that_is_not_there(suite, ts_deploy, tmp_path):
     result.stdout.fnmatch_lines(["*wanted: describing nobody*"])
 
 
-def test_locust_and_the_built_in_sender_agree(ts_deploy, ts_prepared):
+def test_locust_and_the_built_in_sender_agree(ts_deploy, ts_inputs):
     """Two worker processes and one of ours, the same seeded load, in turn: same counts, same schedule, same latency.
 
     Medians of twice 50 requests to a handler that sleeps 24 ms differ by what Locust itself takes, which is under a
@@ -233,7 +233,7 @@ def test_locust_and_the_built_in_sender_agree(ts_deploy, ts_prepared):
     """
     model = plain("sleeper")
     endpoint = ts_deploy(model)
-    samples = ts_prepared(model).samples
+    samples = ts_inputs(model).samples
     load, medians, schedules = Poisson(10, 5.0, seed=4), {"built in": [], "locust": []}, []
     put(endpoint, FullBatches(1), samples)
     with LocustEngine(2) as locust_engine:

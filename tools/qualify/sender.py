@@ -104,7 +104,7 @@ def measure(clients: dict[str, others.Client], options: Any) -> dict[str, Any]:
     """Everything, on one server."""
     with tempfile.TemporaryDirectory() as folder, service.running(Path(folder)) as running:
         noop = running.deploy(NOOP, 1).with_one_sample()
-        target = others.Target.write(Path(folder), running.server.address, noop.endpoint.path, noop.prepared.samples[0])
+        target = others.Target.write(Path(folder), running.server.address, noop.endpoint.path, noop.inputs.samples[0])
         windows = ours.warm_up(noop, WARM_UP_AT, min(WARM_UP_MOST_S, WARM_UP_RUNS * options.seconds))
         print(f"warmed up, requests/s: {', '.join(f'{per_s:.0f}' for per_s in windows)}", flush=True)
         made = compare(noop, target, clients, options)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pytest_torchserve._util.progress import ProgressCallback
     from pytest_torchserve.deployment import Deployment
-    from pytest_torchserve.inputs.prepared import Prepared
+    from pytest_torchserve.inputs.model_inputs import ModelInputs
     from pytest_torchserve.loadgen.probe_report import ProbeReport
     from pytest_torchserve.loadgen.response import Response
     from pytest_torchserve.model import Sample
@@ -92,7 +92,7 @@ class Arms:
         )
 
     def check(self, response: Response, arm: str, process: int) -> ProbeReport | None:
-        """One response's trace where its answer can be taken.
+        """One response's probe report where its answer can be taken.
 
         Args:
             arm: whose it is; '' where nobody knows.
@@ -140,7 +140,7 @@ class Arms:
             *(f"one of the two arms: {words}" for words in self.either.rejected),
         )
 
-    def run(self, cell: Cell, prepared: Prepared, paired: Paired, workers: int) -> Run:
+    def run(self, cell: Cell, inputs: ModelInputs, paired: Paired, workers: int) -> Run:
         """What was measured. Others on the machine met both arms alike: only what was answered makes it INVALID."""
         checker = self.candidate
         # Numerator and denominator count the requests to both arms: a failed batch belongs to neither.
@@ -162,8 +162,8 @@ class Arms:
             errors=dict(errors),
             invalid=invalid,
             devices=tuple(sorted(checker.devices)),
-            weights=prepared.served.weights_kind,
-            samples=prepared.samples_source,
+            weights=inputs.artifacts.weights_kind,
+            samples=inputs.samples_source,
             paired=paired,
         )
 

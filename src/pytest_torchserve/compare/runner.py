@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pytest_torchserve._util.ledger import Account
+from pytest_torchserve._util.time_accounting import Activity
 from pytest_torchserve.compare import baseline
 from pytest_torchserve.compare.arms import ComparisonParams, ProcessWideError
 from pytest_torchserve.compare.same_process import measure_same_process
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from pytest_torchserve._util.ledger import Ledger
     from pytest_torchserve._util.progress import ProgressCallback
+    from pytest_torchserve._util.time_accounting import TimeAccounting
     from pytest_torchserve.compare.baseline import Baseline
     from pytest_torchserve.deployment import Deployment
     from pytest_torchserve.inputs import weights
-    from pytest_torchserve.inputs.prepared import Prepared
+    from pytest_torchserve.inputs.model_inputs import ModelInputs
     from pytest_torchserve.measure import Budget, Cell, Run
     from pytest_torchserve.model import Model
     from pytest_torchserve.telemetry.monitor import Monitor
@@ -62,11 +62,11 @@ class ComparisonRunner:
         notices: what the user should know of how it was measured.
     """
 
-    def __init__(self, setup: ComparisonSetup, server: Server, ledger: Ledger) -> None:
+    def __init__(self, setup: ComparisonSetup, server: Server, accounting: TimeAccounting) -> None:
         self._setup = setup
         self._baseline = setup.baseline
         self._server = server
-        self._ledger = ledger
+        self._accounting = accounting
         self._other: Server | None = None
         self._preparations = Preparations(setup.weights, setup.data)
         self._models: Mapping[str, Model] | None = None
@@ -77,7 +77,7 @@ class ComparisonRunner:
         self,
         cell: Cell,
         candidate: archive.Archive,
-        prepared: Prepared,
+        inputs: ModelInputs,
         budget: Budget,
         progress: ProgressCallback,
         monitor: Monitor,
@@ -90,19 +90,19 @@ class ComparisonRunner:
         params = ComparisonParams(cell.deployment, self._baseline.words, budget, progress, monitor)
         if self._baseline.kind == "python":
             return self._in_separate_processes(
-                cell, {"baseline": candidate.path, "candidate": candidate.path}, prepared, params
+                cell, {"baseline": candidate.path, "candidate": candidate.path}, inputs, params
             )
-        with self._ledger.span(Account.GOLDEN):
+        with self._accounting.span(Activity.GOLDEN):
             arms = {"baseline": self._baseline_archive(cell.deployment), "candidate": candidate.path}
         if cell.kind == "init":
-            return self._in_separate_processes(cell, arms, prepared, params)
+            return self._in_separate_processes(cell, arms, inputs, params)
         try:
-            return self._in_same_process(arms, prepared, params)
+            return self._in_same_process(arms, inputs, params)
         except (ProcessWideError, WorkerError) as error:
             # Some things can be done once in a process only; an arm that cannot start by itself will say so again.
             found = error.found if isinstance(error, ProcessWideError) else "they cannot start in one process"
             self.notices.append(f"{cell.id}: {found}; so each arm had processes of its own")
-            return self._in_separate_processes(cell, arms, prepared, replace(params, differs=found))
+            return self._in_separate_processes(cell, arms, inputs, replace(params, differs=found))
 
     def _baseline_archive(self, deployment: Deployment) -> Path:
         name, device = deployment.model.name, deployment.device
@@ -116,19 +116,19 @@ class ComparisonRunner:
                 found=f"that revision serves {', '.join(self._models)}",
                 do="name a later revision",
             )
-        served = self._preparations.served(self._models[name])
-        return archive.build(served, device, self._setup.store, of_today=False).path
+        artifacts = self._preparations.artifacts(self._models[name])
+        return archive.build(artifacts, device, self._setup.store, of_today=False).path
 
-    def _in_same_process(self, arms: Mapping[str, Path], prepared: Prepared, params: ComparisonParams) -> Run:
+    def _in_same_process(self, arms: Mapping[str, Path], inputs: ModelInputs, params: ComparisonParams) -> Run:
         """Both in one worker process."""
         deployment, budget = params.deployment, params.budget
         made = pair_archive.build(deployment.model.name, deployment.device, arms, self._setup.store, budget.seed)
         self._made.add(made.path)
         with self._deployed(self._server, deployment, "pair", made) as endpoint:
-            return measure_same_process(endpoint, prepared, params)
+            return measure_same_process(endpoint, inputs, params)
 
     def _in_separate_processes(
-        self, cell: Cell, arms: Mapping[str, Path], prepared: Prepared, params: ComparisonParams
+        self, cell: Cell, arms: Mapping[str, Path], inputs: ModelInputs, params: ComparisonParams
     ) -> Run:
         """Each arm in processes, and perhaps on a server, of its own."""
         for path in arms.values():
@@ -146,7 +146,7 @@ class ComparisonRunner:
                 )
                 for arm, path in arms.items()
             }
-            return take(endpoints, prepared, params)
+            return take(endpoints, inputs, params)
 
     def _store(self, path: Path) -> Path:
         """The archive in our own store, where the server may load it from."""
@@ -165,7 +165,7 @@ class ComparisonRunner:
         if self._other is None:
             settings = self._setup.baseline_server or self._setup.server
             other = Server(self._server.java, self._setup.store, settings, python=self._baseline.path)
-            with self._ledger.span(Account.SERVER_START):
+            with self._accounting.span(Activity.SERVER_START):
                 try:
                     other.start()
                 except BaseException:
@@ -178,7 +178,7 @@ class ComparisonRunner:
     def _deployed(
         self, server: Server, deployment: Deployment, variant: str, made: archive.Archive
     ) -> Iterator[Endpoint]:
-        endpoint = Endpoint(server, replace(deployment, variant=variant), made, self._ledger)
+        endpoint = Endpoint(server, replace(deployment, variant=variant), made, self._accounting)
         endpoint.register()
         try:
             yield endpoint

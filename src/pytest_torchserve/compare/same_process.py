@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_torchserve._util.progress import ProgressCallback
-    from pytest_torchserve.inputs.prepared import Prepared
+    from pytest_torchserve.inputs.model_inputs import ModelInputs
     from pytest_torchserve.loadgen.response import Response
     from pytest_torchserve.loadgen.target import ScalableTarget
     from pytest_torchserve.measure.run import Budget
@@ -120,14 +120,14 @@ class PairMeter:
         self._warm = self._warm or first.pair >= WARM_UP_PAIRS or warm_s >= WARM_UP_S
 
 
-def measure_same_process(target: ScalableTarget, prepared: Prepared, params: ComparisonParams) -> Run:
+def measure_same_process(target: ScalableTarget, inputs: ModelInputs, params: ComparisonParams) -> Run:
     """Time both arms of a pair archive, in several worker processes one after the other.
 
     Raises:
         ProcessWideError: the arms cannot share a process.
     """
     clock, deployment, budget = MonotonicClock(), params.deployment, params.budget
-    samples = twice(prepared.samples, deployment.batching.batch_size)
+    samples = twice(inputs.samples, deployment.batching.batch_size)
     arms = Arms.of(deployment, samples)
     begun_ns = clock.now_ns()
     snapshot_ns = params.monitor.snapshot()
@@ -155,7 +155,7 @@ def measure_same_process(target: ScalableTarget, prepared: Prepared, params: Com
         left -= 1
     resident = resident_bytes(pids[-1:])
     paired = Paired(params.baseline, arms.whole_pairs(), floor_s=arms.floor_s)
-    run = arms.run(Cell("handle", deployment), prepared, paired, workers=1)
+    run = arms.run(Cell("handle", deployment), inputs, paired, workers=1)
     return replace(
         run, batch_sizes=dict(sizes), telemetry=params.monitor.between(snapshot_ns), worker_rss_bytes=resident
     )

@@ -26,7 +26,7 @@ from pytest_torchserve.phase import Phase
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_torchserve.inputs.prepared import Prepared
+    from pytest_torchserve.inputs.model_inputs import ModelInputs
     from pytest_torchserve.loadgen.clock import Clock
     from pytest_torchserve.loadgen.response import Response
     from pytest_torchserve.loadgen.target import ScalableTarget
@@ -84,10 +84,10 @@ class _Rounds:
         return batch_times(answers, whole[0])
 
 
-def measure_separate_processes(targets: Targets, prepared: Prepared, params: ComparisonParams) -> Run:
+def measure_separate_processes(targets: Targets, inputs: ModelInputs, params: ComparisonParams) -> Run:
     """`handle`: in each round one fresh worker an arm, their batches interleaved; a round is one sample."""
     clock, batch_size = MonotonicClock(), params.deployment.batching.batch_size
-    arms = Arms.of(params.deployment, prepared.samples)
+    arms = Arms.of(params.deployment, inputs.samples)
     order = random.Random(params.budget.seed)  # noqa: S311 - an order, no secret
     rounds, played = _Rounds(targets, arms, batch_size, order, clock), 0
     begun_ns, budget_s = clock.now_ns(), params.budget.baseline_seconds
@@ -100,7 +100,7 @@ def measure_separate_processes(targets: Targets, prepared: Prepared, params: Com
     for target in targets.values():
         target.scale(0)
     paired = Paired(params.baseline, arms.whole_pairs(), by_process=True, differs=params.differs, floor_s=arms.floor_s)
-    run = arms.run(Cell("handle", params.deployment), prepared, paired, workers=1)
+    run = arms.run(Cell("handle", params.deployment), inputs, paired, workers=1)
     full = len(paired.pairs.get(Phase.HANDLE, {}))
     return replace(
         run,
@@ -121,11 +121,11 @@ def _shuffled(targets: Targets, order: random.Random) -> list[str]:
     return order.sample(sorted(targets), len(targets))
 
 
-def measure_restarts(targets: Targets, prepared: Prepared, params: ComparisonParams) -> Run:
+def measure_restarts(targets: Targets, inputs: ModelInputs, params: ComparisonParams) -> Run:
     """init: both arms' workers started in turn, in an order drawn anew; a pair of starts is one sample."""
     clock = MonotonicClock()
     order = random.Random(params.budget.seed)  # noqa: S311 - an order, no secret
-    arms = Arms.of(params.deployment, prepared.samples)
+    arms = Arms.of(params.deployment, inputs.samples)
     begun_ns, rounds, resident = clock.now_ns(), 0, 0
     budget_s = params.budget.baseline_seconds
     snapshot_ns = params.monitor.snapshot()
@@ -134,7 +134,7 @@ def measure_restarts(targets: Targets, prepared: Prepared, params: ComparisonPar
         times: dict[str, Mapping[Phase, float]] = {}
         for arm in _shuffled(targets, order):
             target = targets[arm]
-            start = start_worker(target, prepared.samples, functools.partial(arms.check, arm=arm, process=rounds))
+            start = start_worker(target, inputs.samples, functools.partial(arms.check, arm=arm, process=rounds))
             if start is None:
                 break
             times[arm] = start.seconds
@@ -145,7 +145,7 @@ def measure_restarts(targets: Targets, prepared: Prepared, params: ComparisonPar
         arms.add(rounds, times["baseline"], times["candidate"])
         rounds += 1
     paired = Paired(params.baseline, arms.whole_pairs(), by_process=True, differs=params.differs)
-    run = arms.run(Cell("init", params.deployment), prepared, paired, workers=1)
+    run = arms.run(Cell("init", params.deployment), inputs, paired, workers=1)
     checked = len(arms.pairs[Phase.TOTAL])
     return replace(
         run, checked=checked, telemetry=params.monitor.between(snapshot_ns), worker_rss_bytes=resident or None

@@ -18,7 +18,7 @@ from pytest_torchserve._util.wait import wait_until
 from pytest_torchserve.environment import version
 from pytest_torchserve.errors import InputError
 from pytest_torchserve.inputs import cache, samples, weights
-from pytest_torchserve.inputs.prepared import Prepared, Request, Served
+from pytest_torchserve.inputs.model_inputs import ModelArtifacts, ModelInputs, Request
 from pytest_torchserve.model import TOLERANCE, Model, Sample
 
 if TYPE_CHECKING:
@@ -68,25 +68,25 @@ class Preparations:
                 process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
             self._processes.append((process, spec))
 
-    def served(self, model: Model) -> Served:
+    def artifacts(self, model: Model) -> ModelArtifacts:
         """Wait for what goes into the archive: it is there before the golden answers are."""
         self.start([model])
         request = self._requests[model.name]
         self._await(model, Path(request.labels))
-        return Served(
+        return ModelArtifacts(
             model=model,
             weights=Path(request.weights) if request.network else None,
             labels=Path(request.labels),
             weights_kind=_kind(request),
         )
 
-    def result(self, model: Model) -> Prepared:
+    def result(self, model: Model) -> ModelInputs:
         """Wait until everything of a model is there.
 
         Raises:
             InputError: the network's or the reference's file failed; the message holds its traceback.
         """
-        served = self.served(model)
+        artifacts = self.artifacts(model)
         request = self._requests[model.name]
         self._await(model, Path(request.golden))
         golden = json.loads(Path(request.golden).read_text(encoding="utf-8"))
@@ -99,7 +99,7 @@ class Preparations:
             )
             for index in golden["kept"]
         ]
-        return Prepared(served=served, samples=tuple(kept), samples_source=self._sources[model.name])
+        return ModelInputs(artifacts=artifacts, samples=tuple(kept), samples_source=self._sources[model.name])
 
     def _await(self, model: Model, path: Path) -> None:
         """Wait until the file is there, which is written whole or not at all, or until it is known not to come."""

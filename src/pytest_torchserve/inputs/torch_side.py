@@ -1,7 +1,7 @@
 """Clean weights, labels and golden answers of one model: the only module of the harness that imports torch.
 
 Run by `prepare` in a process of its own. It writes `weights` (a plain state dict), `labels` (index → name) and
-`golden` (an answer for each sample) to where the request (`prepared.Request`) says.
+`golden` (an answer for each sample) to where the request (`model_inputs.Request`) says.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from pytest_torchserve.phase import Phase
 
 if TYPE_CHECKING:
     from pytest_torchserve._util.progress import ProgressCallback
-    from pytest_torchserve.inputs.prepared import Prepared
+    from pytest_torchserve.inputs.model_inputs import ModelInputs
     from pytest_torchserve.loadgen.target import Target
     from pytest_torchserve.measure.run import Budget, Cell
     from pytest_torchserve.measure.traffic import Sent
@@ -80,14 +80,14 @@ class CapacitySearch:
     def __init__(
         self,
         target: Target,
-        prepared: Prepared,
+        inputs: ModelInputs,
         cell: Cell,
         budget: Budget,
         monitor: Monitor,
         progress: ProgressCallback,
     ) -> None:
         self._target = target
-        self._prepared = prepared
+        self._prepared = inputs
         self._cell = cell
         self._effort = budget
         self._monitor = monitor
@@ -173,12 +173,12 @@ class CapacitySearch:
 
 
 def measure_capacity(
-    target: Target, prepared: Prepared, cell: Cell, budget: Budget, progress: ProgressCallback, monitor: Monitor
+    target: Target, inputs: ModelInputs, cell: Cell, budget: Budget, progress: ProgressCallback, monitor: Monitor
 ) -> Run:
     """Search for the highest rate that meets `budget.slo_s`; the samples are the latencies at that rate."""
-    searching = CapacitySearch(target, prepared, cell, budget, monitor, progress)
+    searching = CapacitySearch(target, inputs, cell, budget, monitor, progress)
     meets = misses = None
-    if traffic.warm_up(target, prepared):
+    if traffic.warm_up(target, inputs):
         guess = searching.guess()
         meets, misses = search(searching.probe, guess, least_sample(searching.goal) / budget.capacity_seconds)
     best = searching.best
@@ -194,8 +194,8 @@ def measure_capacity(
         invalid=searching.why_invalid(meets, misses) if searching.steps else ("the server did not answer its warm-up",),
         throughput=meets,
         devices=tuple(sorted(best.checker.devices)) if best else (),
-        weights=prepared.served.weights_kind,
-        samples=prepared.samples_source,
+        weights=inputs.artifacts.weights_kind,
+        samples=inputs.samples_source,
         telemetry=searching.telemetry,
         capacity=Capacity(
             slo_s=budget.slo_s,

@@ -67,12 +67,12 @@ class Checker:
         return cls(samples, deployment.device, has_network=deployment.model.network is not None, probed=probed)
 
     def check(self, response: Response) -> ProbeReport | None:
-        """The response's trace when its answer is right and came from the right device, else None."""
+        """The response's probe report when its answer is right and came from the right device, else None."""
         right, report = self.judge(response)
         return report if right else None
 
     def judge(self, response: Response) -> tuple[bool, ProbeReport | None]:
-        """Whether the answer is right, and its trace where it carries one."""
+        """Whether the answer is right, and its probe report where it carries one."""
         self.judged += 1
         sample = self.samples[response.sample]
         report = ProbeReport.of(response)

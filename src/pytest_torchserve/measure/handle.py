@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_torchserve._util.progress import ProgressCallback
-    from pytest_torchserve.inputs.prepared import Prepared
+    from pytest_torchserve.inputs.model_inputs import ModelInputs
     from pytest_torchserve.loadgen.probe_report import ProbeReport
     from pytest_torchserve.loadgen.response import Response
     from pytest_torchserve.loadgen.target import ScalableTarget
@@ -142,15 +142,15 @@ class HandleMeter:
 
 
 def measure_handle(
-    target: ScalableTarget, prepared: Prepared, budget: Budget, progress: ProgressCallback, monitor: Monitor
+    target: ScalableTarget, inputs: ModelInputs, budget: Budget, progress: ProgressCallback, monitor: Monitor
 ) -> Run:
     """Time full batches on a deployment that has `budget.processes` workers ready."""
     deployment = target.deployment
-    checker = Checker.for_cell(deployment, prepared.samples)
+    checker = Checker.for_cell(deployment, inputs.samples)
     clock = MonotonicClock()
     meter = HandleMeter(budget, deployment.batching.batch_size, checker, clock, progress)
     snapshot_ns = monitor.snapshot()
-    target.send(FullBatches(deployment.batching.batch_size), prepared.samples, meter.on_responses, clock)
+    target.send(FullBatches(deployment.batching.batch_size), inputs.samples, meter.on_responses, clock)
     telemetry = monitor.between(snapshot_ns)
     pids = [pid for pid in meter.seconds[Phase.HANDLE]]  # noqa: C416 - reads as what it is
     return Run(
@@ -172,10 +172,10 @@ def measure_handle(
         gpu_bytes=meter.gpu_bytes,
         process_spread={phase: stats.process_spread(values) for phase, values in meter.seconds.items()},
         precision={phase: stats.precision(values) for phase, values in meter.seconds.items()},
-        accuracy=checker.accuracy(prepared.served.weights_kind),
+        accuracy=checker.accuracy(inputs.artifacts.weights_kind),
         devices=tuple(sorted(checker.devices)),
-        weights=prepared.served.weights_kind,
-        samples=prepared.samples_source,
+        weights=inputs.artifacts.weights_kind,
+        samples=inputs.samples_source,
     )
 
 

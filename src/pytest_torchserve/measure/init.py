@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pytest_torchserve._util.progress import ProgressCallback
-    from pytest_torchserve.inputs.prepared import Prepared
+    from pytest_torchserve.inputs.model_inputs import ModelInputs
     from pytest_torchserve.loadgen.probe_report import ProbeReport
     from pytest_torchserve.loadgen.response import Response
     from pytest_torchserve.loadgen.target import ScalableTarget
@@ -30,7 +30,7 @@ _PROBED = (Phase.LOAD_MODEL, Phase.TO_DEVICE, Phase.WARM_UP)
 
 
 def measure_init(
-    target: ScalableTarget, prepared: Prepared, budget: Budget, progress: ProgressCallback, monitor: Monitor
+    target: ScalableTarget, inputs: ModelInputs, budget: Budget, progress: ProgressCallback, monitor: Monitor
 ) -> Run:
     """Start `budget.init_rounds` workers, each a new process, each alone. The last one stays.
 
@@ -40,13 +40,13 @@ def measure_init(
     sender sees it. The page cache is warm from the second round on, and from the first where the archive was just
     unpacked.
     """
-    checker = Checker.for_cell(target.deployment, prepared.samples)
+    checker = Checker.for_cell(target.deployment, inputs.samples)
     seconds: dict[Phase, dict[int, tuple[float, ...]]] = {phase: {} for phase in INIT_PHASES}
     resident, gpu_bytes = None, 0
     snapshot_ns = monitor.snapshot()
     for round_ in range(budget.init_rounds):
         progress(f"round {round_ + 1} of {budget.init_rounds}", round_ / budget.init_rounds)
-        start = start_worker(target, prepared.samples, checker.check)
+        start = start_worker(target, inputs.samples, checker.check)
         if start is None:
             break
         pid = start.report.pid
@@ -78,8 +78,8 @@ def measure_init(
         worker_rss_bytes=resident,
         gpu_bytes=gpu_bytes,
         devices=tuple(sorted(checker.devices)),
-        weights=prepared.served.weights_kind,
-        samples=prepared.samples_source,
+        weights=inputs.artifacts.weights_kind,
+        samples=inputs.samples_source,
     )
 
 
@@ -89,7 +89,7 @@ class Start:
 
     Attributes:
         seconds: its phases.
-        trace: what came with its first answer.
+        report: what came with its first answer.
     """
 
     seconds: dict[Phase, float]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pytest_torchserve._util.progress import ProgressCallback
-    from pytest_torchserve.inputs.prepared import Prepared
+    from pytest_torchserve.inputs.model_inputs import ModelInputs
     from pytest_torchserve.loadgen.clock import Clock
     from pytest_torchserve.loadgen.probe_report import ProbeReport
     from pytest_torchserve.loadgen.response import Response
@@ -91,7 +91,7 @@ class Sent:
         return {report.request_id for report in self.reports}
 
 
-def warm_up(target: Target, prepared: Prepared) -> bool:
+def warm_up(target: Target, inputs: ModelInputs) -> bool:
     """Full batches, at least three and a second long: a worker's first are slow, and the JVM's too.
 
     Returns:
@@ -107,13 +107,13 @@ def warm_up(target: Target, prepared: Prepared) -> bool:
         cold = sent < WARM_UP_BATCHES or clock.now_ns() - start_ns < WARM_UP_S * 1e9
         return cold and answered
 
-    target.send(FullBatches(target.batch_size or 1), prepared.samples, on_responses, clock)
+    target.send(FullBatches(target.batch_size or 1), inputs.samples, on_responses, clock)
     return answered
 
 
 def send(
     target: Target,
-    prepared: Prepared,
+    inputs: ModelInputs,
     cell: Cell,
     schedule: TimedSchedule,
     progress: ProgressCallback,
@@ -127,10 +127,10 @@ def send(
     clock = MonotonicClock()
     collector = Collector(schedule.duration_s, clock, progress, early_abort)
     start_ns = clock.now_ns()
-    target.send(schedule, prepared.samples, collector.on_responses, clock)
+    target.send(schedule, inputs.samples, collector.on_responses, clock)
     # Not before the first was due: an engine of many processes needs a moment to begin.
     start_ns = max(start_ns, min((response.scheduled_ns for response in collector.responses), default=0))
-    checker = Checker.for_cell(cell.deployment, prepared.samples, probed=target.probed)
+    checker = Checker.for_cell(cell.deployment, inputs.samples, probed=target.probed)
     return Sent(start_ns, collector.responses, judged(collector.responses, checker), checker)
 
 
@@ -153,12 +153,12 @@ def by_process(timed: Sequence[tuple[Response, ProbeReport | None]]) -> dict[int
     return {pid: tuple(values) for pid, values in seconds.items()}
 
 
-def measure_load(target: Target, prepared: Prepared, cell: Cell, progress: ProgressCallback, monitor: Monitor) -> Run:
+def measure_load(target: Target, inputs: ModelInputs, cell: Cell, progress: ProgressCallback, monitor: Monitor) -> Run:
     """Put the deployment under the cell's load and account for every request."""
     assert cell.schedule is not None  # noqa: S101 - this kind of cell has one
-    warm_up(target, prepared)
+    warm_up(target, inputs)
     log_offset, snapshot_ns = target.log_offset(), monitor.snapshot()
-    sent = send(target, prepared, cell, cell.schedule, progress)
+    sent = send(target, inputs, cell, cell.schedule, progress)
     telemetry = monitor.between(snapshot_ns)
     frontend_times = target.frontend_times(log_offset, sent.request_ids)
     gathered = batches(sent.reports, frontend_times, target.batch_size)
@@ -177,10 +177,10 @@ def measure_load(target: Target, prepared: Prepared, cell: Cell, progress: Progr
         worker_rss_bytes=telemetry.rss_bytes.get("worker") if telemetry else None,
         gpu_bytes=max((report.gpu_bytes for report in sent.reports), default=0),
         process_spread={Phase.LATENCY: stats.process_spread(seconds)},
-        accuracy=sent.checker.accuracy(prepared.served.weights_kind),
+        accuracy=sent.checker.accuracy(inputs.artifacts.weights_kind),
         devices=tuple(sorted(sent.checker.devices)),
-        weights=prepared.served.weights_kind,
-        samples=prepared.samples_source,
+        weights=inputs.artifacts.weights_kind,
+        samples=inputs.samples_source,
         telemetry=telemetry,
         traffic=Traffic(
             asked=len(sent.responses),

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_torchserve._util.ledger import Ledger
+from pytest_torchserve._util.time_accounting import TimeAccounting
 from pytest_torchserve.plugin import hooks, option_table
-from pytest_torchserve.plugin.fixtures import COMPARED_KEY, DESELECTED_KEY, LEDGER_KEY, RUN_FIXTURES, is_ours
+from pytest_torchserve.plugin.fixtures import COMPARED_KEY, DESELECTED_KEY, RUN_FIXTURES, TIME_ACCOUNTING_KEY, is_ours
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -41,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Read our options where any is given; a bad one is a usage error before anything starts."""
     for marker in _MARKERS:
         config.addinivalue_line("markers", marker)
-    config.stash[LEDGER_KEY] = Ledger()
+    config.stash[TIME_ACCOUNTING_KEY] = TimeAccounting()
     if option_table.given(config):
         from pytest_torchserve.plugin import options  # noqa: PLC0415 - only for those who use them
 

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from pytest_torchserve import environment
-from pytest_torchserve._util.ledger import Account
 from pytest_torchserve._util.progress import Progress
+from pytest_torchserve._util.time_accounting import Activity
 from pytest_torchserve.config import Expected
 from pytest_torchserve.deployment import DEVICES
 from pytest_torchserve.errors import InputError, OptionError
 from pytest_torchserve.measure import Cell
 from pytest_torchserve.plugin import finish, options
-from pytest_torchserve.plugin.fixtures import COMPARED_KEY, LEDGER_KEY, SESSION_KEY, is_ours
+from pytest_torchserve.plugin.fixtures import COMPARED_KEY, SESSION_KEY, TIME_ACCOUNTING_KEY, is_ours
 from pytest_torchserve.plugin.matrix import refuse_twins
 from pytest_torchserve.report import history
 from pytest_torchserve.session.session import Session
@@ -86,8 +86,10 @@ def take_part(session: pytest.Session) -> None:
         deployment = cell.deployment
         expected.models[deployment.model.name] = deployment.model
         expected.archived[deployment.model.name, deployment.device] = deployment
-    config.stash[LEDGER_KEY].book_start(Account.COLLECTING)
-    config.stash[SESSION_KEY] = Session(told, expected, _progress(config, expected.cells), config.stash[LEDGER_KEY])
+    config.stash[TIME_ACCOUNTING_KEY].book_start(Activity.COLLECTING)
+    config.stash[SESSION_KEY] = Session(
+        told, expected, _progress(config, expected.cells), config.stash[TIME_ACCOUNTING_KEY]
+    )
     config.pluginmanager.register(finish, "torchserve-finish")
 
 

@@ -113,7 +113,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         lines += [f"notice: {notice}" for notice in dict.fromkeys(session.notices)]
         if session.journal.path is not None:
             lines.append(f"every run, with raw samples: {session.journal.path}")
-        lines.append(session.ledger.line())
+        lines.append(session.accounting.line())
     for line in lines:
         terminalreporter.write_line(line)
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from pytest_torchserve import environment
-from pytest_torchserve._util.ledger import Account
+from pytest_torchserve._util.time_accounting import Activity
 from pytest_torchserve.deployment import Batching, Deployment, Device
 from pytest_torchserve.errors import SuiteError
 
 # Of ours nothing heavy is imported here: this module is loaded into every pytest session of its environment.
 if TYPE_CHECKING:
-    from pytest_torchserve._util.ledger import Ledger
-    from pytest_torchserve.inputs.prepared import Prepared
+    from pytest_torchserve._util.time_accounting import TimeAccounting
+    from pytest_torchserve.inputs.model_inputs import ModelInputs
     from pytest_torchserve.loadgen.response import Response
     from pytest_torchserve.measure import Budget, Cell, Kind, Run
     from pytest_torchserve.model import Model, Sample
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SESSION_KEY: pytest.StashKey[Session] = pytest.StashKey()
 MODELS_KEY: pytest.StashKey[tuple[Model, ...]] = pytest.StashKey()
-LEDGER_KEY: pytest.StashKey[Ledger] = pytest.StashKey()
+TIME_ACCOUNTING_KEY: pytest.StashKey[TimeAccounting] = pytest.StashKey()
 
 COMPARED_KEY: pytest.StashKey[list[dict[str, Any]]] = pytest.StashKey()
 """What the saved runs of ours that are compared with were made on."""
@@ -147,7 +147,7 @@ def ts_device(request: pytest.FixtureRequest, ts_session: Session) -> Device:
 
 
 @pytest.fixture(scope="session")
-def ts_served(pytestconfig: pytest.Config, ts_session: Session) -> dict[str, Model]:  # noqa: ARG001 - it is one of ours
+def ts_artifacts(pytestconfig: pytest.Config, ts_session: Session) -> dict[str, Model]:  # noqa: ARG001 - it is one of ours
     """The models of this repository, by name."""
     return {model.name: model for model in pytestconfig.stash[MODELS_KEY]}
 
@@ -181,16 +181,16 @@ def ts_store(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Cal
     def store_(run: Run, phase: Phase) -> None:
         from pytest_torchserve.plugin import record  # noqa: PLC0415 - see the module's top
 
-        with pytestconfig.stash[LEDGER_KEY].span(Account.RECORDS):
+        with pytestconfig.stash[TIME_ACCOUNTING_KEY].span(Activity.RECORDS):
             record.replay(request, run, phase)
 
     return store_
 
 
 @pytest.fixture
-def ts_prepared(ts_session: Session) -> Callable[[Model], Prepared]:
-    """`ts_prepared(model)`: its weights, samples and golden answers."""
-    return ts_session.prepared
+def ts_inputs(ts_session: Session) -> Callable[[Model], ModelInputs]:
+    """`ts_inputs(model)`: its weights, samples and golden answers."""
+    return ts_session.inputs
 
 
 @pytest.fixture

@@ -7,16 +7,16 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from pytest_torchserve import conditions, environment, measure
-from pytest_torchserve._util.ledger import Account, Ledger
-from pytest_torchserve._util.once import Once
+from pytest_torchserve._util.memo import Memo
+from pytest_torchserve._util.time_accounting import Activity, TimeAccounting
 from pytest_torchserve.compare import verdict
 from pytest_torchserve.compare.baseline import NoBaselineError
 from pytest_torchserve.compare.runner import ComparisonRunner, ComparisonSetup
 from pytest_torchserve.errors import InputError, ServerError
 from pytest_torchserve.loadgen import client
 from pytest_torchserve.loadgen.response import Failure
+from pytest_torchserve.session.artifacts import ArtifactBuilder
 from pytest_torchserve.session.journal import Journal, as_record
-from pytest_torchserve.session.supplies import Supplies
 from pytest_torchserve.telemetry.monitor import Monitor
 from pytest_torchserve.torchserve import java
 from pytest_torchserve.torchserve.attached import AttachedEndpoint, prepared_from
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pytest_torchserve._util.progress import Progress
     from pytest_torchserve.config import Config, Expected
     from pytest_torchserve.deployment import Deployment
-    from pytest_torchserve.inputs.prepared import Prepared
+    from pytest_torchserve.inputs.model_inputs import ModelInputs
     from pytest_torchserve.loadgen.locust import LocustEngine
     from pytest_torchserve.loadgen.target import Engine, Target
     from pytest_torchserve.measure import Budget, Cell, Run
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 class Session:
     """Starts things when they are first needed, and ends them when no test needs them any more."""
 
-    def __init__(self, config: Config, expected: Expected, progress: Progress, ledger: Ledger) -> None:
+    def __init__(self, config: Config, expected: Expected, progress: Progress, accounting: TimeAccounting) -> None:
         self.config = config
-        self.ledger = ledger
+        self.accounting = accounting
         self.journal = Journal(config.journal)
         self.runs: dict[tuple[Cell, Budget], Run] = {}
         self.notices: list[str] = []
@@ -48,8 +48,8 @@ class Session:
         self.server: Server | None = None
         self._expected = expected
         self._progress = progress
-        self.supplies = Supplies(config, ledger, self.notices.append)
-        self._once = Once()
+        self.artifacts = ArtifactBuilder(config, accounting, self.notices.append)
+        self._memo = Memo()
         self._endpoints: dict[str, Endpoint] = {}
         self._monitor: Monitor | None = None
         self._locust_engine: LocustEngine | None = None
@@ -63,7 +63,7 @@ class Session:
 
         Raises what went wrong, and the same again at every further call: one cause, not a hundred.
         """
-        return self._once("server", self._start)
+        return self._memo("server", self._start)
 
     def _start(self) -> Server:
         if self.config.attach is not None:
@@ -72,8 +72,8 @@ class Session:
                 found="--ts-url: someone else's is measured, and is left as it is",
                 do="select the tests of traffic (tests/test_load.py), or leave --ts-url out",
             )
-        self.supplies.start(self._expected.models.values())
-        with self.ledger.span(Account.SERVER_START):
+        self.artifacts.start(self._expected.models.values())
+        with self.accounting.span(Activity.SERVER_START):
             server = Server(java.find(), self.config.store, self.config.server)
             try:
                 server.start()
@@ -92,12 +92,12 @@ class Session:
             self.notices.append(f"changed after the session had begun, recorded as before: {', '.join(late)}")
         self.journal.write("session", self.config.machine_info())
         # Not one cell is measured before all of it is made: that would compete for the processor.
-        self.supplies.lay_in(self._expected.archived.values(), self._expected.models.values())
+        self.artifacts.prepare_all(self._expected.archived.values(), self._expected.models.values())
         return server
 
-    def prepared(self, model: Model) -> Prepared:
+    def inputs(self, model: Model) -> ModelInputs:
         """The model's weights, samples and golden answers."""
-        return self.supplies.prepared(model)
+        return self.artifacts.inputs(model)
 
     # -- deployments -----------------------------------------------------------------------------
 
@@ -106,7 +106,7 @@ class Session:
         server = self.start()
         endpoint = self._endpoints.get(deployment.name)
         if endpoint is None:
-            endpoint = Endpoint(server, deployment, self.supplies.archive(deployment), self.ledger)
+            endpoint = Endpoint(server, deployment, self.artifacts.archive(deployment), self.accounting)
             endpoint.register()
             self._endpoints[deployment.name] = endpoint
         if workers is not None and len(endpoint.workers()) != workers:
@@ -130,7 +130,7 @@ class Session:
         """The cell's run, measured at the first call and remembered, as a failure is too."""
         key = (cell, budget)
         if key not in self.runs:
-            self.runs[key] = self._once(key, lambda: self._measure(cell, budget))
+            self.runs[key] = self._memo(key, lambda: self._measure(cell, budget))
         return self.runs[key]
 
     def _measure(self, cell: Cell, budget: Budget) -> Run:
@@ -144,12 +144,12 @@ class Session:
             if compared is not None:
                 run = compared
             elif cell.kind == "init":
-                prepared = self.prepared(deployment.model)
-                run = measure.measure_init(self.endpoint(deployment), prepared, budget, progress, monitor)
+                inputs = self.inputs(deployment.model)
+                run = measure.measure_init(self.endpoint(deployment), inputs, budget, progress, monitor)
             elif cell.kind == "handle":
-                prepared = self.prepared(deployment.model)
+                inputs = self.inputs(deployment.model)
                 endpoint = self.endpoint(deployment, workers=budget.processes)
-                run = measure.measure_handle(endpoint, prepared, budget, progress, monitor)
+                run = measure.measure_handle(endpoint, inputs, budget, progress, monitor)
             elif cell.kind == "load":
                 run = measure.measure_load(*self._target(deployment), cell, progress, monitor)
             else:
@@ -166,45 +166,45 @@ class Session:
         deployment, baseline = cell.deployment, self.config.baseline
         if baseline is None or cell.kind not in ("init", "handle"):
             return None
-        prepared, candidate = self.prepared(deployment.model), self.supplies.archive(deployment)
+        inputs, candidate = self.inputs(deployment.model), self.artifacts.archive(deployment)
         if self._comparison_runner is None:
             config = self.config
             setup = ComparisonSetup(
                 baseline, config.weights, config.data, config.store, config.server, config.baseline_server, config.keep
             )
-            self._comparison_runner = ComparisonRunner(setup, self.start(), self.ledger)
+            self._comparison_runner = ComparisonRunner(setup, self.start(), self.accounting)
         try:
-            return self._comparison_runner.run(cell, candidate, prepared, budget, self._progress.update, monitor)
+            return self._comparison_runner.run(cell, candidate, inputs, budget, self._progress.update, monitor)
         except NoBaselineError as error:
             name, why = f"{cell.kind} {cell.id}", f"no baseline: {error.wanted}; found: {error.found}"
             self.uncompared[name] = why
             self.journal.write("uncompared", {"cell": name, "why": why})
             return None
 
-    def _target(self, deployment: Deployment) -> tuple[Target, Prepared]:
+    def _target(self, deployment: Deployment) -> tuple[Target, ModelInputs]:
         """What is put under traffic, and what it is asked."""
         attach = self.config.attach
         if attach is None:
             endpoint = self.endpoint(deployment, workers=1)
             endpoint.engine = self.engine()
-            return endpoint, self.prepared(deployment.model)
+            return endpoint, self.inputs(deployment.model)
         if not self._described:
             self._described = True
             self.journal.write("session", self.config.machine_info())
         if attach.samples is not None:
-            prepared = prepared_from(attach.samples, attach.model)
+            inputs = prepared_from(attach.samples, attach.model)
         elif deployment.model.dataset:
-            self.supplies.start([deployment.model])
-            prepared = self.prepared(deployment.model)
+            self.artifacts.start([deployment.model])
+            inputs = self.inputs(deployment.model)
         else:
             raise InputError(
                 wanted=f"samples for {attach.model}",
                 found="no --ts-samples, and no model of that name in the catalogue",
                 do="name a folder of files to send with --ts-samples",
             )
-        if any(sample.answer is None for sample in prepared.samples):
+        if any(sample.answer is None for sample in inputs.samples):
             self.notices.append("answers without a FILE.answer.json are only checked for their status")
-        return AttachedEndpoint(attach.address, attach.management, attach.model, self.ledger, self.engine()), prepared
+        return AttachedEndpoint(attach.address, attach.management, attach.model, self.accounting, self.engine()), inputs
 
     def monitor(self) -> Monitor:
         """The sampler, started at the first call."""
@@ -224,7 +224,7 @@ class Session:
                 self._progress.say(
                     f"start {self.config.engine.workers} workers elsewhere: {self._locust_engine.command}"
                 )
-        self._once("locust", self._locust_engine.start)
+        self._memo("locust", self._locust_engine.start)
         self._locust_engine.start()  # anew where it was lost; where it runs that does nothing
         return self._locust_engine
 
@@ -252,7 +252,7 @@ class Session:
         Each is stopped whatever becomes of the others.
         """
         with contextlib.ExitStack() as stack:
-            stack.callback(self.supplies.cancel)
+            stack.callback(self.artifacts.cancel)
             if self.server is not None:
                 if failed:
                     self.server.keep()

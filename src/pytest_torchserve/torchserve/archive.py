@@ -20,7 +20,7 @@ from pytest_torchserve.inputs.cache import key as content_key
 
 if TYPE_CHECKING:
     from pytest_torchserve.deployment import Device
-    from pytest_torchserve.inputs.prepared import Served
+    from pytest_torchserve.inputs.model_inputs import ModelArtifacts
 
 _MAKING = ".making-"
 
@@ -41,7 +41,7 @@ class Archive:
     key: str
 
 
-def build(served: Served, device: Device, store: Path, *, of_today: bool = True) -> Archive:
+def build(artifacts: ModelArtifacts, device: Device, store: Path, *, of_today: bool = True) -> Archive:
     """The archive, made unless the store holds it already.
 
     Args:
@@ -50,9 +50,9 @@ def build(served: Served, device: Device, store: Path, *, of_today: bool = True)
     Raises:
         ArchiveError: torch-model-archiver refused the files.
     """
-    model = served.model
-    config = _config(served, device)
-    files = [*model.files(), *([served.weights] if served.weights else []), served.labels]
+    model = artifacts.model
+    config = _config(artifacts, device)
+    files = [*model.files(), *([artifacts.weights] if artifacts.weights else []), artifacts.labels]
     key = content_key([PROBE, config, str(version("torch-model-archiver")), *files])
     path = store / f"{model.name}-{device}-{key}.mar"
     store.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def build(served: Served, device: Device, store: Path, *, of_today: bool = True)
             for abandoned in store.glob(f"{_MAKING}{model.name}-{device}-*"):
                 shutil.rmtree(abandoned)  # by someone who was killed: we hold the lock
             with tempfile.TemporaryDirectory(dir=store, prefix=f"{_MAKING}{model.name}-{device}-") as folder:
-                made = _make(served, config, Path(folder))
+                made = _make(artifacts, config, Path(folder))
                 made.replace(path)
         # The store keeps what older sources made, too: which one is today's is written down beside them.
         if of_today:
@@ -107,33 +107,33 @@ def _corrupt(path: Path, found: str) -> ArchiveError:
     )
 
 
-def _config(served: Served, device: Device) -> str:
+def _config(artifacts: ModelArtifacts, device: Device) -> str:
     """model-config.yaml. JSON is YAML; the device can be chosen nowhere else."""
-    model = served.model
+    model = artifacts.model
     handler = model.handler.name if isinstance(model.handler, Path) else model.handler
     settings = {**model.config, "deviceType": device, "probe": {"handler": handler}}
     return json.dumps(settings, indent=2, sort_keys=True)
 
 
-def _make(served: Served, config: str, folder: Path) -> Path:
+def _make(artifacts: ModelArtifacts, config: str, folder: Path) -> Path:
     """Run torch-model-archiver on copies that bear the names which the archive wants."""
     # In this process, so that nothing is left running when it is killed; imported late, for it is slow.
     from model_archiver.model_archiver_config import ModelArchiverConfig  # noqa: PLC0415
     from model_archiver.model_archiver_error import ModelArchiverError  # noqa: PLC0415
     from model_archiver.model_packaging import generate_model_archive  # noqa: PLC0415
 
-    model = served.model
+    model = artifacts.model
     config_file = folder / "model-config.yaml"
     config_file.write_text(config, encoding="utf-8")
-    labels = shutil.copy(served.labels, folder / "index_to_name.json")
+    labels = shutil.copy(artifacts.labels, folder / "index_to_name.json")
     extra = [labels, *model.extra_files]
     if isinstance(model.handler, Path):
         extra.append(model.handler)
     weights = None
-    if served.weights is not None:
+    if artifacts.weights is not None:
         # A link, not a copy: the archiver copies it once more itself.
         weights = folder / "weights.pt"
-        weights.symlink_to(served.weights)
+        weights.symlink_to(artifacts.weights)
     settings = ModelArchiverConfig(
         model_name=model.name,
         handler=str(PROBE),

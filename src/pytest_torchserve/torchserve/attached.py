@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_torchserve._util.ledger import Account, Ledger
+from pytest_torchserve._util.time_accounting import Activity, TimeAccounting
 from pytest_torchserve.errors import InputError
-from pytest_torchserve.inputs.prepared import Prepared, Served
+from pytest_torchserve.inputs.model_inputs import ModelArtifacts, ModelInputs
 from pytest_torchserve.loadgen import client
 from pytest_torchserve.model import Model, Sample
 from pytest_torchserve.torchserve.management import Management
@@ -41,10 +41,15 @@ class AttachedEndpoint:
     """
 
     def __init__(
-        self, address: Address, management: Address | None, model: str, ledger: Ledger, engine: Engine = client.send
+        self,
+        address: Address,
+        management: Address | None,
+        model: str,
+        accounting: TimeAccounting,
+        engine: Engine = client.send,
     ) -> None:
         self._address = address
-        self._ledger = ledger
+        self._accounting = accounting
         self._engine = engine
         self.path = f"/predictions/{model}"
         self.batch_size: int | None = None
@@ -65,7 +70,7 @@ class AttachedEndpoint:
 
     def send(self, schedule: Schedule, samples: Sequence[Sample], on_responses: OnResponses, clock: Clock) -> None:
         """Put it under load."""
-        with self._ledger.span(Account.IN_FLIGHT):
+        with self._accounting.span(Activity.IN_FLIGHT):
             self._engine(self._address, self.path, samples, schedule, on_responses, clock)
 
     def log_offset(self) -> int:
@@ -87,7 +92,7 @@ class AttachedEndpoint:
         return {}
 
 
-def prepared_from(folder: Path, model: str) -> Prepared:
+def prepared_from(folder: Path, model: str) -> ModelInputs:
     """Every file of a folder as a sample; `FILE.answer.json` beside one is what must come back for it.
 
     Raises:
@@ -107,8 +112,8 @@ def prepared_from(folder: Path, model: str) -> Prepared:
         )
         for path in files
     )
-    served = Served(Model(model, "", Path(), ""), None, Path(), "unknown")
-    return Prepared(served, samples, "folder")
+    artifacts = ModelArtifacts(Model(model, "", Path(), ""), None, Path(), "unknown")
+    return ModelInputs(artifacts, samples, "folder")
 
 
 def _answer(path: Path) -> dict[str, float] | None:

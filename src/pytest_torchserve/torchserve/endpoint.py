@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from pytest_torchserve._util.ledger import Account, Ledger
+from pytest_torchserve._util.time_accounting import Activity, TimeAccounting
 from pytest_torchserve._util.wait import wait_until
 from pytest_torchserve.errors import ManagementError, ServerError, WorkerError
 from pytest_torchserve.loadgen import client
@@ -40,7 +40,7 @@ class Endpoint:
         server: a started server.
         deployment: what to register.
         made: its .mar, in the server's store.
-        ledger: where the time is booked.
+        accounting: where the time is booked.
         engine: what sends the requests.
 
     Attributes:
@@ -53,7 +53,7 @@ class Endpoint:
         server: Server,
         deployment: Deployment,
         made: archive.Archive,
-        ledger: Ledger,
+        accounting: TimeAccounting,
         engine: Engine = client.send,
     ) -> None:
         self.server = server
@@ -61,7 +61,7 @@ class Endpoint:
         self.archive = made
         self.name = deployment.name
         self.worker_count = 0
-        self._ledger = ledger
+        self._accounting = accounting
         self.engine = engine
 
     @property
@@ -76,9 +76,9 @@ class Endpoint:
             ArchiveError: the archive is corrupt. TorchServe would take it, and fail later with other words.
             ManagementError: the server refused the archive.
         """
-        with self._ledger.span(Account.ARCHIVES):
+        with self._accounting.span(Activity.ARCHIVES):
             archive.check(self.archive.path)
-        with self._ledger.span(Account.WORKER_LOADS):
+        with self._accounting.span(Activity.WORKER_LOADS):
             self.server.management.register(
                 self.name,
                 self.archive.path.name,
@@ -103,7 +103,7 @@ class Endpoint:
         before = self.server.model_log_size()
         old = {worker.pid for worker in self.workers()}
         try:
-            with self._ledger.span(Account.WORKER_LOADS):
+            with self._accounting.span(Activity.WORKER_LOADS):
                 self.server.management.scale(self.name, workers, timeout_s=SCALE_TIMEOUT_S)
                 answered_ns = time.monotonic_ns()
                 settled = wait_until(lambda: self._ready() == workers, timeout_s=_READY_S)
@@ -148,7 +148,7 @@ class Endpoint:
         """Wait until these processes are gone: a dying one would be measured along."""
         import psutil  # noqa: PLC0415 - not needed to collect tests
 
-        with self._ledger.span(Account.WORKER_LOADS):
+        with self._accounting.span(Activity.WORKER_LOADS):
             gone = wait_until(lambda: not any(pid > 0 and psutil.pid_exists(pid) for pid in pids), timeout_s=_GONE_S)
         if not gone:
             raise WorkerError(
@@ -182,7 +182,7 @@ class Endpoint:
 
     def send(self, schedule: Schedule, samples: Sequence[Sample], on_responses: OnResponses, clock: Clock) -> None:
         """Put it under load: `on_responses` is given the responses as they come and says whether to go on."""
-        with self._ledger.span(Account.IN_FLIGHT):
+        with self._accounting.span(Activity.IN_FLIGHT):
             self.engine(self.server.address, self.path, samples, schedule, on_responses, clock)
 
     def log_offset(self) -> int:
@@ -212,5 +212,5 @@ class Endpoint:
 
     def close(self) -> None:
         """Unregister it; its workers end."""
-        with self._ledger.span(Account.WORKER_LOADS):
+        with self._accounting.span(Activity.WORKER_LOADS):
             self.server.management.unregister(self.name)

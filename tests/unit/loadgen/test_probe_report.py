@@ -46,7 +46,7 @@ def test_trace():
 
 @pytest.mark.parametrize("batch", ["id=1;siz", "id=1;size=2;pid=3;device=cpu;start=x;end=5;gpu=0", "v2", ""])
 def test_what_is_no_report_is_no_trace(batch):
-    """Half a header, another probe's, nobody's: the answer stands, there is just no trace of it."""
+    """Half a header, another probe's, nobody's: the answer stands, there is just no report of it."""
     assert ProbeReport.of(response({**HEADERS, "ts-probe-batch": batch})) is None
 
 

@@ -72,7 +72,7 @@ def test_nothing_meets():
 
 def found(queue, cat, **budget):
     """What is measured on the queue."""
-    cell = Cell("capacity", Deployment(cat.served.model, "cpu", Batching(1, 0)))
+    cell = Cell("capacity", Deployment(cat.artifacts.model, "cpu", Batching(1, 0)))
     told = {"slo_s": 0.1, "capacity_seconds": 60.0} | budget
     return measure_capacity(queue, cat, cell, Budget(**told), silent, queue.monitor)
 

@@ -152,7 +152,7 @@ def test_counts_are_counts(make_queue, make_response, cat, golden):
     bad = [failed] * (ENOUGH_WRONG + 14) + [make_response(device="cuda:0")] * (ENOUGH_WRONG + 1)
     responses = bad + [make_response()] * (200 - len(bad))
     monitor = make_queue(1.0).monitor
-    model = replace(cat.served.model, network=Path("network.py"))
+    model = replace(cat.artifacts.model, network=Path("network.py"))
     run = measure_handle(OneBatch(model, responses), cat, Budget(processes=1), silent, monitor)
     assert run.invalid == ("requests failed: 64 of 200: HTTP 503 × 64", "answers were wrong: 51 of 200")
     assert len(run.wrong) == 2 * ENOUGH_WRONG

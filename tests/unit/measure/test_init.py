@@ -19,7 +19,7 @@ class Played:
     """An endpoint without a server, whose workers report these phases of their start."""
 
     def __init__(self, cat, make_response, init, fails_at=0):
-        self.deployment = Deployment(cat.served.model, "cpu", Batching())
+        self.deployment = Deployment(cat.artifacts.model, "cpu", Batching())
         self.make_response = make_response
         self.init = init
         self.fails_at = fails_at

@@ -23,7 +23,7 @@ from pytest_torchserve.telemetry.monitor import Telemetry
 
 def loaded(queue, cat, load):
     """What is measured under a load."""
-    cell = Cell("load", Deployment(cat.served.model, "cpu", Batching(1, 0)), load)
+    cell = Cell("load", Deployment(cat.artifacts.model, "cpu", Batching(1, 0)), load)
     return measure_load(queue, cat, cell, silent, queue.monitor)
 
 
@@ -100,7 +100,7 @@ def test_what_is_said_fits(make_queue, cat, width):
     queue = make_queue(0.01)
     loads = (ConstantRate(50, 20.0), Poisson(200, 5.0), ClosedLoop(4, 5.0))
     runs = [loaded(queue, cat, load) for load in loads]
-    cell = Cell("capacity", Deployment(cat.served.model, "cpu", Batching(1, 0)))
+    cell = Cell("capacity", Deployment(cat.artifacts.model, "cpu", Batching(1, 0)))
     budget = Budget(slo_s=0.1, capacity_seconds=60.0)
     runs.append(measure_capacity(queue, cat, cell, budget, silent, queue.monitor))
     lines = closing.lines(runs, width=width)
@@ -125,7 +125,7 @@ def test_everything_is_stored(make_queue, cat):
     assert [quantile["p"] for quantile in stored["traffic"]["latency"]] == [0.5, 0.9, 0.99]
     assert stored["traffic"]["waterfall"]["mean_s"]["inference"] == pytest.approx(0.002)
     assert stored["traffic"]["batches"]["sizes"] == {"1": 1}
-    cell = Cell("capacity", Deployment(cat.served.model, "cpu", Batching(1, 0)))
+    cell = Cell("capacity", Deployment(cat.artifacts.model, "cpu", Batching(1, 0)))
     budget = Budget(slo_s=0.1, capacity_seconds=60.0)
     found = journal.as_record(measure_capacity(queue, cat, cell, budget, silent, queue.monitor))
     stored = json.loads(json.dumps(found))
@@ -222,6 +222,6 @@ def test_a_row_that_did_not_get_its_batches_says_so(make_queue, cat):
     """Configured at 16, answered one by one: the row shows both, and the lines below how many the delay cut."""
     queue = make_queue(0.01)
     queue.batch_size = 16
-    cell = Cell("load", Deployment(cat.served.model, "cpu", Batching(16, 50)), ConstantRate(50, 20.0))
+    cell = Cell("load", Deployment(cat.artifacts.model, "cpu", Batching(16, 50)), ConstantRate(50, 20.0))
     text = "\n".join(closing.lines([measure_load(queue, cat, cell, silent, queue.monitor)], width=200))
     assert "16→1" in text

@@ -1,4 +1,4 @@
-"""The ledger, the progress line and the tables."""
+"""The time accounting, the progress line and the tables."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 
 from fakes import FakeClock
 from pytest_torchserve import Model
-from pytest_torchserve._util.ledger import Account, Ledger
 from pytest_torchserve._util.progress import Progress
+from pytest_torchserve._util.time_accounting import Activity, TimeAccounting
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.environment import worker_advice
 from pytest_torchserve.measure import Cell, Run
@@ -15,48 +15,52 @@ from pytest_torchserve.phase import HANDLE_PHASES, INIT_PHASES, Phase
 from pytest_torchserve.report.terminal import tables
 
 
-def test_the_ledger_adds_up():
+def test_the_accounting_adds_up():
     """Nested spans are booked to the innermost; what is booked nowhere is overhead; nothing is booked twice."""
     clock = FakeClock()
-    ledger = Ledger(clock)
+    accounting = TimeAccounting(clock)
     clock.now_s = 1
-    with ledger.span(Account.WORKER_LOADS):
+    with accounting.span(Activity.WORKER_LOADS):
         clock.now_s = 4
-        with ledger.span(Account.IN_FLIGHT):
+        with accounting.span(Activity.IN_FLIGHT):
             clock.now_s = 9
         clock.now_s = 10
     clock.now_s = 12
-    assert ledger.seconds[Account.WORKER_LOADS] == 4
-    assert ledger.seconds[Account.IN_FLIGHT] == 5
-    assert ledger.overhead_s == 3
-    assert ledger.line().startswith("wall-clock 12.0 s: ")
-    assert ledger.line().endswith("overhead 3.0 s (25%)")
+    assert accounting.seconds[Activity.WORKER_LOADS] == 4
+    assert accounting.seconds[Activity.IN_FLIGHT] == 5
+    assert accounting.overhead_s == 3
+    assert accounting.line().startswith("wall-clock 12.0 s: ")
+    assert accounting.line().endswith("overhead 3.0 s (25%)")
 
 
 def test_what_has_passed_before_the_first_span_can_be_booked():
-    """Collecting is over when the ledger learns of it; it is overhead no more, and the next span begins after it."""
+    """Collecting is booked when it is over; it is overhead no more, and the next span begins after it."""
     clock = FakeClock()
-    ledger = Ledger(clock)
+    accounting = TimeAccounting(clock)
     clock.now_s = 3
-    ledger.book_start(Account.COLLECTING)
-    with ledger.span(Account.GOLDEN):
+    accounting.book_start(Activity.COLLECTING)
+    with accounting.span(Activity.GOLDEN):
         clock.now_s = 5
     clock.now_s = 6
-    assert (ledger.seconds[Account.COLLECTING], ledger.seconds[Account.GOLDEN], ledger.overhead_s) == (3, 2, 1)
+    assert (accounting.seconds[Activity.COLLECTING], accounting.seconds[Activity.GOLDEN], accounting.overhead_s) == (
+        3,
+        2,
+        1,
+    )
 
 
 def test_a_span_that_fails_is_booked_too():
     """The time was spent all the same."""
     clock = FakeClock()
-    ledger = Ledger(clock)
+    accounting = TimeAccounting(clock)
 
     def fail():
         clock.now_s = 2
         raise KeyError
 
-    with pytest.raises(KeyError), ledger.span(Account.GOLDEN):
+    with pytest.raises(KeyError), accounting.span(Activity.GOLDEN):
         fail()
-    assert ledger.seconds[Account.GOLDEN] == 2
+    assert accounting.seconds[Activity.GOLDEN] == 2
 
 
 def test_progress_on_a_terminal():

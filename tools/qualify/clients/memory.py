@@ -37,7 +37,7 @@ _WARM_UP = 64
 def recorded(deployed: Deployed) -> bytes:
     """One whole answer of the real server, as it came over the wire."""
     kept: list[Response] = []
-    endpoint, samples = deployed.endpoint, deployed.prepared.samples
+    endpoint, samples = deployed.endpoint, deployed.inputs.samples
 
     def on_responses(fresh: Sequence[Response]) -> bool:
         kept.extend(fresh)
@@ -56,7 +56,7 @@ def recorded(deployed: Deployed) -> bytes:
 
 def measure(deployed: Deployed, sizes: Sequence[int] = SIZES) -> dict[str, Any]:
     """Each size, and how far its figures lie from growing in a straight line with it."""
-    path, sample = deployed.endpoint.path, deployed.prepared.samples[0]
+    path, sample = deployed.endpoint.path, deployed.inputs.samples[0]
     with stub.running(path, sample, recorded(deployed)) as address:
         rows = [_in_fresh_process(address, path, sample, deployed.deployment, size) for size in sizes]
     grown = ("rss_mb", "rss_checked_mb", "send_s", "check_cpu_s")

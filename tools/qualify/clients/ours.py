@@ -62,13 +62,13 @@ def _send(deployed: Deployed, load: TimedSchedule) -> list[Response]:
     """One load as `traffic.send` drives it, not judged yet."""
     endpoint, clock = deployed.endpoint, MonotonicClock()
     kept = traffic.Collector(load.duration_s, clock, _quiet)
-    client.send(endpoint.server.address, endpoint.path, deployed.prepared.samples, load, kept.on_responses, clock)
+    client.send(endpoint.server.address, endpoint.path, deployed.inputs.samples, load, kept.on_responses, clock)
     return kept.responses
 
 
 def _judge(deployed: Deployed, responses: list[Response]) -> None:
     """Every answer; a wrong one ends the benchmark."""
-    checker = Checker.for_cell(deployed.deployment, deployed.prepared.samples)
+    checker = Checker.for_cell(deployed.deployment, deployed.inputs.samples)
     right = traffic.judged(responses, checker)
     if len(right) < len(responses) or not right:
         raise MeasurementError(
@@ -141,10 +141,10 @@ def _told(late_ms: list[float]) -> dict[str, float]:
 
 def attributed(deployed: Deployed, rate_per_s: float, duration_s: float) -> dict[str, Any]:
     """How much of the median request's latency the waterfall explains, measured as `measure_load` does."""
-    endpoint, prepared = deployed.endpoint, deployed.prepared
-    traffic.warm_up(endpoint, prepared)
+    endpoint, inputs = deployed.endpoint, deployed.inputs
+    traffic.warm_up(endpoint, inputs)
     log_offset, load = endpoint.log_offset(), ConstantRate(rate_per_s, duration_s)
-    sent = traffic.send(endpoint, prepared, Cell("load", deployed.deployment, load), load, _quiet)
+    sent = traffic.send(endpoint, inputs, Cell("load", deployed.deployment, load), load, _quiet)
     found = latency_breakdown(sent.timed, endpoint.frontend_times(log_offset, sent.request_ids))
     if found is None or len(sent.timed) < len(sent.responses):
         raise MeasurementError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.catalogue import NOOP, RESNET56
-from pytest_torchserve._util.ledger import Ledger
+from pytest_torchserve._util.time_accounting import TimeAccounting
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.inputs.golden import Preparations
 from pytest_torchserve.torchserve import archive, java
@@ -20,7 +20,7 @@ from pytest_torchserve.torchserve.settings import ServerSettings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_torchserve.inputs.prepared import Prepared
+    from pytest_torchserve.inputs.model_inputs import ModelInputs
     from pytest_torchserve.model import Model
 
 FILL_WAIT_MS = 100
@@ -31,7 +31,7 @@ class Deployed:
     """A live registration with one worker, and what it is asked."""
 
     endpoint: Endpoint
-    prepared: Prepared
+    inputs: ModelInputs
 
     @property
     def deployment(self) -> Deployment:
@@ -40,7 +40,7 @@ class Deployed:
 
     def with_one_sample(self) -> Deployed:
         """The same, asked about its first sample only: every client sends the same bytes."""
-        return replace(self, prepared=replace(self.prepared, samples=self.prepared.samples[:1]))
+        return replace(self, inputs=replace(self.inputs, samples=self.inputs.samples[:1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,13 @@ class Service:
 
     def deploy(self, model: Model, batch_size: int) -> Deployed:
         """Register the model and start its one worker."""
-        prepared = self.preparations.result(model)
-        made = archive.build(prepared.served, "cpu", self.server.store)
+        inputs = self.preparations.result(model)
+        made = archive.build(inputs.artifacts, "cpu", self.server.store)
         deployment = Deployment(model, "cpu", Batching(batch_size, FILL_WAIT_MS))
-        endpoint = Endpoint(self.server, deployment, made, Ledger())
+        endpoint = Endpoint(self.server, deployment, made, TimeAccounting())
         endpoint.register()
         endpoint.scale(1)
-        return Deployed(endpoint, prepared)
+        return Deployed(endpoint, inputs)
 
 
 @contextlib.contextmanager

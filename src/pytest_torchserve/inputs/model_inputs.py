@@ -29,7 +29,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ModelArtifacts:
     """What goes into a model's archive besides its own files.
 
     Attributes:
@@ -46,15 +46,15 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class ModelInputs:
     """A model and what it is asked.
 
     Attributes:
-        served: what goes into the archive.
+        artifacts: what goes into the archive.
         samples: what to send, with the answers to expect.
         samples_source: `folder`, `torchvision` or `synthetic`; it stands in every record.
     """
 
-    served: Served
+    artifacts: ModelArtifacts
     samples: tuple[Sample, ...]
     samples_source: str

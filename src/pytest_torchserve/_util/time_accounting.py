@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-class Account(StrEnum):
+class Activity(StrEnum):
     """What the main thread was waiting for. What is booked nowhere is overhead."""
 
     COLLECTING = "collecting"
@@ -23,18 +23,18 @@ class Account(StrEnum):
     RECORDS = "records"
 
 
-class Ledger:
+class TimeAccounting:
     """Books the seconds of nested spans to the innermost one, so that they add up to the whole."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._started = clock()
-        self._open: list[Account] = []
+        self._open: list[Activity] = []
         self._since = self._started
-        self.seconds: dict[Account, float] = dict.fromkeys(Account, 0.0)
+        self.seconds: dict[Activity, float] = dict.fromkeys(Activity, 0.0)
 
     @contextmanager
-    def span(self, account: Account) -> Iterator[None]:
+    def span(self, account: Activity) -> Iterator[None]:
         """Book what happens inside to `account`."""
         self._book()
         self._open.append(account)
@@ -44,8 +44,8 @@ class Ledger:
             self._book()
             self._open.pop()
 
-    def book_start(self, account: Account) -> None:
-        """Book what has passed since the ledger was opened to `account`; call it before any span."""
+    def book_start(self, account: Activity) -> None:
+        """Book what has passed since this accounting began to `account`; call it before any span."""
         self.seconds[account] += self.total_s
         self._since = self._clock()
 
@@ -57,7 +57,7 @@ class Ledger:
 
     @property
     def total_s(self) -> float:
-        """Seconds since the ledger was opened."""
+        """Seconds since this accounting began."""
         return self._clock() - self._started
 
     @property

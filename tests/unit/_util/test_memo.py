@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_torchserve._util.once import Once
+from pytest_torchserve._util.memo import Memo
 from pytest_torchserve.errors import InputError
 
 
 def test_made_once_for_each_key():
     """The second call gets what the first one made; another key is another thing."""
-    once, made = Once(), []
+    memo, made = Memo(), []
 
     def make():
         made.append(object())
         return made[-1]
 
-    assert once("a", make) is once("a", make)
-    assert once("b", make) is made[1]
+    assert memo("a", make) is memo("a", make)
+    assert memo("b", make) is made[1]
     assert len(made) == 2
 
 
 def test_a_failure_is_remembered():
     """Raised again, not tried again; and it is that key's alone."""
-    once, tries = Once(), []
+    memo, tries = Memo(), []
 
     def fail():
         tries.append(1)
@@ -31,18 +31,18 @@ def test_a_failure_is_remembered():
 
     for _ in range(2):
         with pytest.raises(InputError):
-            once("a", fail)
+            memo("a", fail)
     assert len(tries) == 1
-    assert once("b", lambda: 3) == 3
+    assert memo("b", lambda: 3) == 3
 
 
 def test_what_is_no_error_of_ours_is_not_remembered():
     """A fault of our own code is no reason why it could not be made."""
-    once = Once()
+    memo = Memo()
 
     def broken():
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        once("a", broken)
-    assert once("a", lambda: 3) == 3
+        memo("a", broken)
+    assert memo("a", lambda: 3) == 3

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Once:
+class Memo:
     """Remembers what was made, and what went wrong: one cause is one failure, not a hundred attempts."""
 
     def __init__(self) -> None:
