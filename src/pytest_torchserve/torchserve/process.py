@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 PREFIX = "tsperf-"
-_GUARDIAN = Path(__file__).with_name("guardian.py")
+_SUPERVISOR = Path(__file__).with_name("supervisor.py")
 _KEPT_S = 7 * 24 * 3600
 _STOP_S = 15.0
 
 
-class GuardedProcess:
-    """One command under a guardian: `start`, `exit_code`, `stop`.
+class SupervisedProcess:
+    """One command under a supervisor: `start`, `exit_code`, `stop`.
 
     Its folder (temporary files, sockets, logs, keys, PID files: everything) is deleted when it stops,
     unless `keep` was called.
     """
 
     def __init__(self) -> None:
-        # The guardian makes the folder: one of our own making would stay if we were killed before there is a guardian.
-        self._guardian: subprocess.Popen[bytes] | None = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(_GUARDIAN), tempfile.gettempdir(), PREFIX],
+        # The supervisor makes the folder: one of our own making would stay if we were killed before there is a supervisor.
+        self._supervisor: subprocess.Popen[bytes] | None = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(_SUPERVISOR), tempfile.gettempdir(), PREFIX],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
@@ -45,14 +45,14 @@ class GuardedProcess:
         self.pid = 0
 
     def _told(self) -> str:
-        """The guardian's next line."""
-        assert self._guardian is not None  # noqa: S101 - its use ends with `stop`
-        assert self._guardian.stdout is not None  # noqa: S101 - says to the type checker what PIPE means
-        line = os.fsdecode(self._guardian.stdout.readline()).rstrip("\n")
+        """The supervisor's next line."""
+        assert self._supervisor is not None  # noqa: S101 - its use ends with `stop`
+        assert self._supervisor.stdout is not None  # noqa: S101 - says to the type checker what PIPE means
+        line = os.fsdecode(self._supervisor.stdout.readline()).rstrip("\n")
         if not line:
             raise ServerError(
-                wanted="a guardian process that owns the server's folder",
-                found=f"it ended with exit code {self._guardian.wait()}; its own words are above",
+                wanted="a supervisor process that owns the server's folder",
+                found=f"it ended with exit code {self._supervisor.wait()}; its own words are above",
                 do=f"see whether {tempfile.gettempdir()} can be written to and has room (TMPDIR names another)",
             )
         return line
@@ -72,17 +72,17 @@ class GuardedProcess:
         """
         __tracebackhide__ = True  # pytest's long tracebacks show arguments
         spec = {"command": list(command), "env": dict(env), "kept": dict(kept or {})}
-        assert self._guardian is not None  # noqa: S101 - as above
-        assert self._guardian.stdin is not None  # noqa: S101 - as above
+        assert self._supervisor is not None  # noqa: S101 - as above
+        assert self._supervisor.stdin is not None  # noqa: S101 - as above
         with contextlib.suppress(BrokenPipeError):  # it has ended, and `_told` says how
-            self._guardian.stdin.write(json.dumps(spec).encode() + b"\n")
-            self._guardian.stdin.flush()
+            self._supervisor.stdin.write(json.dumps(spec).encode() + b"\n")
+            self._supervisor.stdin.flush()
         self.pid = int(self._told())
 
     @property
-    def guardian_pid(self) -> int:
-        """The guardian's process id."""
-        return self._guardian.pid if self._guardian else 0
+    def supervisor_pid(self) -> int:
+        """The supervisor's process id."""
+        return self._supervisor.pid if self._supervisor else 0
 
     def exit_code(self) -> int | None:
         """The command's exit code, or None while it runs."""
@@ -95,20 +95,20 @@ class GuardedProcess:
         (self.folder / "keep").touch()
 
     def stop(self) -> None:
-        """Close the pipe and wait until the guardian has ended the group."""
-        if self._guardian is None:
+        """Close the pipe and wait until the supervisor has ended the group."""
+        if self._supervisor is None:
             return
-        assert self._guardian.stdin is not None  # noqa: S101 - as above
+        assert self._supervisor.stdin is not None  # noqa: S101 - as above
         with contextlib.suppress(OSError):
-            self._guardian.stdin.close()
-        self._guardian.wait(timeout=_STOP_S)
-        if self._guardian.stdout is not None:
-            self._guardian.stdout.close()
-        self._guardian = None
+            self._supervisor.stdin.close()
+        self._supervisor.wait(timeout=_STOP_S)
+        if self._supervisor.stdout is not None:
+            self._supervisor.stdout.close()
+        self._supervisor = None
 
 
 def remove_stale_folders(base: Path | None = None) -> list[Path]:
-    """Delete folders whose guardian is gone (it was killed too), and kept ones older than a week."""
+    """Delete folders whose supervisor is gone (it was killed too), and kept ones older than a week."""
     removed = []
     for folder in (base or Path(tempfile.gettempdir())).glob(PREFIX + "*"):
         if not folder.is_dir() or folder.stat().st_uid != os.getuid():

@@ -46,7 +46,7 @@ class Server:
         self.overridden: list[str] = []
         self._wanted = wanted
         self._python = str(python or sys.executable)
-        self._process = process.GuardedProcess()
+        self._process = process.SupervisedProcess()
         self.address = Address(settings.HOST, 0)
         self.management = Management("")
 
@@ -86,7 +86,7 @@ class Server:
             tail, code = self.log_tail(), self._process.exit_code()
             if attempt < _ATTEMPTS and re.search(r"BindException|Address already in use", tail):
                 self._process.stop()
-                self._process = process.GuardedProcess()
+                self._process = process.SupervisedProcess()
                 continue
             self._process.keep()
             raise ServerError(
@@ -106,7 +106,7 @@ class Server:
         merged, self.overridden = settings.properties(self._wanted, ports, self.store)
         config = folder / "config.properties"
         config.write_text(settings.as_properties(merged), encoding="utf-8")
-        # The guardian's to do, which outlives us: of a folder that stays, what only the server had to know goes.
+        # The supervisor's to do, which outlives us: of a folder that stays, what only the server had to know goes.
         kept = {config.name: settings.as_properties(mask.values(merged)), KEY_FILE: None}
         log_config = folder / "log4j2.xml"
         log_config.write_text(settings.log_config(logs), encoding="utf-8")

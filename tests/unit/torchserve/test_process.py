@@ -20,7 +20,7 @@ from pytest_torchserve._util import mask
 from pytest_torchserve._util.wait import wait_until
 from pytest_torchserve.errors import ServerError
 from pytest_torchserve.torchserve import process
-from pytest_torchserve.torchserve.process import GuardedProcess, remove_stale_folders
+from pytest_torchserve.torchserve.process import SupervisedProcess, remove_stale_folders
 
 # A server with a worker of its own that ignores SIGTERM, and a grandchild in a session of its own.
 STUBBORN = """
@@ -33,20 +33,20 @@ time.sleep(600)
 OWNER = """
 import sys, time
 from pytest_torchserve._util.wait import wait_until
-from pytest_torchserve.torchserve.process import GuardedProcess
-guarded = GuardedProcess()
-guarded.start([sys.executable, "-c", sys.argv[1]], {})
-assert wait_until((guarded.folder / "ready").exists, timeout_s=30)
-print(guarded.folder, guarded.guardian_pid, flush=True)
+from pytest_torchserve.torchserve.process import SupervisedProcess
+supervised = SupervisedProcess()
+supervised.start([sys.executable, "-c", sys.argv[1]], {})
+assert wait_until((supervised.folder / "ready").exists, timeout_s=30)
+print(supervised.folder, supervised.supervisor_pid, flush=True)
 time.sleep(600)
 """
 
 
 @pytest.fixture
-def guarded(tmp_path, monkeypatch):
-    """A guarded process whose folder lies in the test's own temporary directory."""
+def supervised(tmp_path, monkeypatch):
+    """A supervised process whose folder lies in the test's own temporary directory."""
     monkeypatch.setattr(process.tempfile, "tempdir", str(tmp_path))
-    one = GuardedProcess()
+    one = SupervisedProcess()
     yield one
     one.stop()
 
@@ -62,14 +62,14 @@ def gone(processes):
     return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes if psutil.pid_exists(p.pid))
 
 
-def a_guardian(base):
-    """A guardian of the test's own, and its folder."""
-    guardian = subprocess.Popen(
-        [sys.executable, "-I", "-S", process._GUARDIAN, str(base), process.PREFIX],
+def a_supervisor(base):
+    """A supervisor of the test's own, and its folder."""
+    supervisor = subprocess.Popen(
+        [sys.executable, "-I", "-S", process._SUPERVISOR, str(base), process.PREFIX],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
-    return guardian, Path(guardian.stdout.readline().decode().strip())
+    return supervisor, Path(supervisor.stdout.readline().decode().strip())
 
 
 def a_spec(mark, **env):
@@ -84,15 +84,15 @@ def marked(mark):
     return [process for process in found if (process.info["environ"] or {}).get("TSPERF_MARK") == mark]
 
 
-def test_stop_ends_everything(guarded):
+def test_stop_ends_everything(supervised):
     """Also what ignores SIGTERM and what has left the group; the folder goes too."""
-    guarded.start([sys.executable, "-c", STUBBORN], {})
-    assert wait_until((guarded.folder / "ready").exists, timeout_s=30)
-    everyone = family(guarded.guardian_pid)
+    supervised.start([sys.executable, "-c", STUBBORN], {})
+    assert wait_until((supervised.folder / "ready").exists, timeout_s=30)
+    everyone = family(supervised.supervisor_pid)
     assert len(everyone) == 3
-    guarded.stop()
+    supervised.stop()
     assert gone(everyone)
-    assert not guarded.folder.exists()
+    assert not supervised.folder.exists()
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
@@ -100,8 +100,8 @@ def test_the_owners_death_ends_everything(tmp_path, signal_number):
     """However the owner ends, 5 s later nothing is left: no process, no folder."""
     env = {**os.environ, "TMPDIR": str(tmp_path)}
     owner = subprocess.Popen([sys.executable, "-c", OWNER, STUBBORN], stdout=subprocess.PIPE, text=True, env=env)
-    folder, guardian = owner.stdout.readline().split()
-    everyone = family(int(guardian))
+    folder, supervisor = owner.stdout.readline().split()
+    everyone = family(int(supervisor))
     assert len(everyone) == 3
     owner.send_signal(signal_number)
     owner.wait()
@@ -109,9 +109,9 @@ def test_the_owners_death_ends_everything(tmp_path, signal_number):
 
 
 def test_an_owner_that_is_killed_before_it_starts_anything(tmp_path):
-    """Its folder goes as well: nobody but the guardian has ever owned it."""
-    code = "import sys, time; from pytest_torchserve.torchserve.process import GuardedProcess\n"
-    code += "guarded = GuardedProcess(); print(guarded.folder, flush=True); time.sleep(600)"
+    """Its folder goes as well: nobody but the supervisor has ever owned it."""
+    code = "import sys, time; from pytest_torchserve.torchserve.process import SupervisedProcess\n"
+    code += "supervised = SupervisedProcess(); print(supervised.folder, flush=True); time.sleep(600)"
     env = {**os.environ, "TMPDIR": str(tmp_path)}
     owner = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=env)
     folder = Path(owner.stdout.readline().strip())
@@ -125,11 +125,11 @@ def test_an_owner_that_is_killed_before_it_starts_anything(tmp_path):
 def test_an_owner_that_is_gone_when_its_command_starts(tmp_path):
     """Nobody reads the process id: what was started is ended all the same."""
     mark = f"{os.getpid()}-{time.time_ns()}"
-    guardian, folder = a_guardian(tmp_path)
-    guardian.stdout.close()
-    guardian.stdin.write(a_spec(mark))
-    guardian.stdin.close()
-    assert guardian.wait(timeout=30) == 0
+    supervisor, folder = a_supervisor(tmp_path)
+    supervisor.stdout.close()
+    supervisor.stdin.write(a_spec(mark))
+    supervisor.stdin.close()
+    assert supervisor.wait(timeout=30) == 0
     assert not folder.exists()
     assert marked(mark) == []
 
@@ -138,12 +138,12 @@ def test_an_owner_that_is_gone_when_its_command_starts(tmp_path):
 def test_a_spec_that_is_cut_starts_nothing(tmp_path, share):
     """The owner was killed while it wrote, before the last byte or long before: no process, no folder."""
     mark = f"{os.getpid()}-{time.time_ns()}"
-    guardian, folder = a_guardian(tmp_path)
+    supervisor, folder = a_supervisor(tmp_path)
     spec = a_spec(mark, BIG="x" * 200_000, MORE="y" * 100_000)
-    guardian.stdin.write(spec[: int(share * (len(spec) - 1))])
-    guardian.stdin.close()
-    assert guardian.stdout.read() == b""  # no process id
-    assert guardian.wait(timeout=30) == 0
+    supervisor.stdin.write(spec[: int(share * (len(spec) - 1))])
+    supervisor.stdin.close()
+    assert supervisor.stdout.read() == b""  # no process id
+    assert supervisor.wait(timeout=30) == 0
     assert not folder.exists()
     assert marked(mark) == []
 
@@ -152,51 +152,51 @@ def test_an_owner_that_is_killed_while_it_writes(tmp_path):
     """A child that the owner has forked holds the pipe's other end as well: its end alone would not tell."""
     code = """
 import json, os, sys, time
-from pytest_torchserve.torchserve.process import GuardedProcess
-guarded = GuardedProcess()
+from pytest_torchserve.torchserve.process import SupervisedProcess
+supervised = SupervisedProcess()
 child = os.fork()
 if not child:
     time.sleep(600)
-os.write(guarded._guardian.stdin.fileno(), b'{"command": ')
-print(guarded.folder, guarded.guardian_pid, child, flush=True)
+os.write(supervised._supervisor.stdin.fileno(), b'{"command": ')
+print(supervised.folder, supervised.supervisor_pid, child, flush=True)
 time.sleep(600)
 """
     env = {**os.environ, "TMPDIR": str(tmp_path)}
     owner = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=env)
-    folder, guardian, child = owner.stdout.readline().split()
-    guardian = psutil.Process(int(guardian))
+    folder, supervisor, child = owner.stdout.readline().split()
+    supervisor = psutil.Process(int(supervisor))
     owner.kill()
     owner.wait()
     try:
-        assert wait_until(lambda: gone([guardian]) and not Path(folder).exists(), timeout_s=5)
+        assert wait_until(lambda: gone([supervisor]) and not Path(folder).exists(), timeout_s=5)
     finally:
         os.kill(int(child), signal.SIGKILL)
 
 
-def test_an_environment_larger_than_a_pipe(guarded):
+def test_an_environment_larger_than_a_pipe(supervised):
     """More than the pipe's buffer and than one read; it arrives whole, whatever is in it."""
     env = {f"LARGE_{number}": f"{number}é\n\udcff" + "x" * 1000 for number in range(400)}
     code = "import hashlib, os; "
     code += "print(hashlib.sha256(b''.join(os.environb[b'LARGE_%d' % n] for n in range(400))).hexdigest())"
-    guarded.start([sys.executable, "-c", code], env)
-    assert wait_until(lambda: guarded.exit_code() is not None, timeout_s=30)
+    supervised.start([sys.executable, "-c", code], env)
+    assert wait_until(lambda: supervised.exit_code() is not None, timeout_s=30)
     wanted = hashlib.sha256(b"".join(map(os.fsencode, env.values()))).hexdigest()
     assert sum(map(len, env.values())) > 3 * 128 * 1024
-    assert (guarded.folder / "console.log").read_text() == f"{wanted}\n"
+    assert (supervised.folder / "console.log").read_text() == f"{wanted}\n"
 
 
-def test_no_secret_lies_in_a_folder_that_stays(guarded):
+def test_no_secret_lies_in_a_folder_that_stays(supervised):
     """Neither the environment nor what the server was given for its own use; what tells about a failure does."""
     exported, token, password = (f"{name}-{uuid.uuid4().hex}" for name in ("exported", "token", "password"))
-    (guarded.folder / "config.properties").write_text(f"threads=4\nkeystore_pass={password}\n")
+    (supervised.folder / "config.properties").write_text(f"threads=4\nkeystore_pass={password}\n")
     code = "import os, sys; open('key_file.json', 'w').write(sys.argv[1]); print('last words')"
     kept = {"config.properties": "threads=4\nkeystore_pass=***\n", "key_file.json": None, "never.made": None}
-    guarded.start([sys.executable, "-c", code, token], {"MY_TOKEN": exported}, kept)
-    assert wait_until(lambda: guarded.exit_code() is not None, timeout_s=30)
-    folder = guarded.folder
+    supervised.start([sys.executable, "-c", code, token], {"MY_TOKEN": exported}, kept)
+    assert wait_until(lambda: supervised.exit_code() is not None, timeout_s=30)
+    folder = supervised.folder
     assert password in (folder / "config.properties").read_text()  # as long as it is needed
-    guarded.keep()
-    guarded.stop()
+    supervised.keep()
+    supervised.stop()
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert {path.name for path in files} == {"lock", "keep", "exit", "console.log", "config.properties"}
     for path in files:
@@ -210,38 +210,38 @@ def test_no_folder_to_be_had(tmp_path, monkeypatch):
     """Said at once, with what to do."""
     monkeypatch.setattr(process.tempfile, "tempdir", str(tmp_path / "missing"))
     with pytest.raises(ServerError, match="TMPDIR"):
-        GuardedProcess()
+        SupervisedProcess()
 
 
-def test_a_command_that_cannot_be_started(guarded):
+def test_a_command_that_cannot_be_started(supervised):
     """Said at once; the folder is gone, since there is nothing in it to read."""
-    with pytest.raises(ServerError, match="guardian"):
-        guarded.start([str(guarded.folder / "no such program")], {})
-    assert wait_until(lambda: not guarded.folder.exists(), timeout_s=5)
+    with pytest.raises(ServerError, match="supervisor"):
+        supervised.start([str(supervised.folder / "no such program")], {})
+    assert wait_until(lambda: not supervised.folder.exists(), timeout_s=5)
 
 
-def test_keep_leaves_the_folder(guarded):
+def test_keep_leaves_the_folder(supervised):
     """What is kept stays after the stop."""
-    guarded.start([sys.executable, "-c", "pass"], {})
-    guarded.keep()
-    guarded.stop()
-    assert (guarded.folder / "console.log").exists()
+    supervised.start([sys.executable, "-c", "pass"], {})
+    supervised.keep()
+    supervised.stop()
+    assert (supervised.folder / "console.log").exists()
 
 
-def test_exit_code_and_output(guarded):
+def test_exit_code_and_output(supervised):
     """How the command ended, and what it printed."""
-    guarded.start([sys.executable, "-c", "import sys; print('last words'); sys.exit(3)"], {})
-    assert wait_until(lambda: guarded.exit_code() is not None, timeout_s=30)
-    assert guarded.exit_code() == 3
-    assert (guarded.folder / "console.log").read_text() == "last words\n"
+    supervised.start([sys.executable, "-c", "import sys; print('last words'); sys.exit(3)"], {})
+    assert wait_until(lambda: supervised.exit_code() is not None, timeout_s=30)
+    assert supervised.exit_code() == 3
+    assert (supervised.folder / "console.log").read_text() == "last words\n"
 
 
-def test_the_command_can_be_interrupted(guarded):
-    """The guardian ignores SIGINT; what it starts must not have inherited that."""
+def test_the_command_can_be_interrupted(supervised):
+    """The supervisor ignores SIGINT; what it starts must not have inherited that."""
     code = "import signal; print(signal.getsignal(2) == signal.default_int_handler)"
-    guarded.start([sys.executable, "-c", code], {})
-    assert wait_until(lambda: guarded.exit_code() is not None, timeout_s=30)
-    assert (guarded.folder / "console.log").read_text() == "True\n"
+    supervised.start([sys.executable, "-c", code], {})
+    assert wait_until(lambda: supervised.exit_code() is not None, timeout_s=30)
+    assert (supervised.folder / "console.log").read_text() == "True\n"
 
 
 def make_folder(base, name, *, age_s=0.0, lock=True, keep=False):
@@ -257,13 +257,13 @@ def make_folder(base, name, *, age_s=0.0, lock=True, keep=False):
     return folder
 
 
-def test_stale_folders_go(tmp_path, guarded):
+def test_stale_folders_go(tmp_path, supervised):
     """Abandoned ones and old kept ones are deleted; living, young, kept and foreign ones stay."""
-    guarded.start([sys.executable, "-c", "import time; time.sleep(600)"], {})
+    supervised.start([sys.executable, "-c", "import time; time.sleep(600)"], {})
     abandoned = make_folder(tmp_path, "abandoned")
     old_kept = make_folder(tmp_path, "old", keep=True, age_s=30 * 24 * 3600)
     stay = [
-        guarded.folder,
+        supervised.folder,
         make_folder(tmp_path, "kept", keep=True),
         make_folder(tmp_path, "starting", lock=False),
     ]
@@ -283,7 +283,7 @@ def test_wait_until_gives_up():
 
 def test_what_a_jvm_repeats_of_its_variables_does_not_stay():
     """It prints the options that it took from the environment: in a kept folder they are masked, the rest is whole."""
-    talking = GuardedProcess()
+    talking = SupervisedProcess()
     says = "echo 'NOTE: Picked up JDK_JAVA_OPTIONS: -Dx.password=hunter2'; echo 'Picked up something'; echo done"
     talking.start(["/bin/sh", "-c", says], {"PATH": os.environ["PATH"]})
     assert wait_until(lambda: talking.exit_code() is not None, timeout_s=10)

@@ -1,8 +1,8 @@
 """Makes a folder, starts one command in it, and ends all that descends from it when its owner is gone.
 
-Run as a program: `python guardian.py BASE PREFIX`, with a pipe as standard input whose other end only the owner
+Run as a program: `python supervisor.py BASE PREFIX`, with a pipe as standard input whose other end only the owner
 holds. It prints the folder's path. The owner then writes one line, a JSON object: `command`, `env`, and `kept`. The
-guardian starts the command and prints its process id. The line never touches the disk: it holds the user's whole
+supervisor starts the command and prints its process id. The line never touches the disk: it holds the user's whole
 environment, and the folder may be kept, and uploaded. The end of the pipe, for whatever reason (stop, crash, SIGKILL of
 the owner, in the middle of the line as well), ends all processes and removes the folder: from its first moment on that
 is nobody else's to do. A folder in which the owner has made a file `keep` stays; each file that `kept` names is first
