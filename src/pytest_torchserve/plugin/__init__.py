@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_torchserve._util.time_accounting import TimeAccounting
-from pytest_torchserve.plugin import hooks, option_table
+from pytest_torchserve.plugin import hookspec, option_table
 from pytest_torchserve.plugin.fixtures import COMPARED_KEY, DESELECTED_KEY, RUN_FIXTURES, TIME_ACCOUNTING_KEY, is_ours
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     """Add our hook."""
-    pluginmanager.add_hookspecs(hooks)
+    pluginmanager.add_hookspecs(hookspec)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -14,7 +14,7 @@ from pytest_torchserve.config import Expected
 from pytest_torchserve.deployment import DEVICES
 from pytest_torchserve.errors import InputError, OptionError
 from pytest_torchserve.measure import Cell
-from pytest_torchserve.plugin import finish, options
+from pytest_torchserve.plugin import options, terminal
 from pytest_torchserve.plugin.fixtures import COMPARED_KEY, SESSION_KEY, TIME_ACCOUNTING_KEY, is_ours
 from pytest_torchserve.plugin.matrix import refuse_twins
 from pytest_torchserve.report import history
@@ -90,7 +90,7 @@ def take_part(session: pytest.Session) -> None:
     config.stash[SESSION_KEY] = Session(
         told, expected, _progress(config, expected.cells), config.stash[TIME_ACCOUNTING_KEY]
     )
-    config.pluginmanager.register(finish, "torchserve-finish")
+    config.pluginmanager.register(terminal, "torchserve-terminal")
 
 
 class _Refusal:

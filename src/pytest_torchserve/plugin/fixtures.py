@@ -179,10 +179,10 @@ def ts_store(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Cal
     """`ts_store(run, phase)` makes the phase's samples this test's pytest-benchmark entry."""
 
     def store_(run: Run, phase: Phase) -> None:
-        from pytest_torchserve.plugin import record  # noqa: PLC0415 - see the module's top
+        from pytest_torchserve.plugin import benchmark  # noqa: PLC0415 - see the module's top
 
         with pytestconfig.stash[TIME_ACCOUNTING_KEY].span(Activity.RECORDS):
-            record.replay(request, run, phase)
+            benchmark.replay(request, run, phase)
 
     return store_
 

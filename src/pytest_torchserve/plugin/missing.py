@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from _pytest.mark.expression import Expression  # pytest's own reading of -k and -m; it offers no public one
 
 from pytest_torchserve.deployment import Batching
-from pytest_torchserve.plugin import options, record
+from pytest_torchserve.plugin import benchmark, options
 from pytest_torchserve.plugin.fixtures import DESELECTED_KEY
 from pytest_torchserve.plugin.matrix import PACE, PACE_LOAD
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def lines(session: pytest.Session, ended: dict[str, bool]) -> list[str]:
     """Say, in words, which entries of the saved runs compared with are missing, and which were not reached.
 
-    Call it after `record.set_aside_invalid`: an INVALID entry was no measurement, and is not missed.
+    Call it after `benchmark.set_aside_invalid`: an INVALID entry was no measurement, and is not missed.
 
     Args:
         ended: the node ids of the tests that came to their end, and whether each has failed: those are red already.
@@ -29,7 +29,7 @@ def lines(session: pytest.Session, ended: dict[str, bool]) -> list[str]:
         return []
     collected = {item.nodeid for item in session.items}
     gone, unreached = [], 0
-    for name, source, extra in record.without_counterpart(session.config):
+    for name, source, extra in benchmark.without_counterpart(session.config):
         if name in collected and name not in ended:
             unreached += 1  # the session ended early
         elif not ended.get(name, False) and (name in ended or _asked_for(session, name, extra)):

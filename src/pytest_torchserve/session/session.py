@@ -230,7 +230,7 @@ class Session:
 
     # -- verdicts ----------------------------------------------------------------------------------
 
-    def conclude(self) -> None:
+    def compute_verdicts(self) -> None:
         """Judge everything that was held against the baseline; only now is known how much that is."""
         self.comparisons = verdict.compare(self.runs.values(), self.config.rules)
         if self.config.baseline is not None and self.runs:

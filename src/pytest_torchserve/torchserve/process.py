@@ -33,7 +33,7 @@ class SupervisedProcess:
     """
 
     def __init__(self) -> None:
-        # The supervisor makes the folder: one of our own making would stay if we were killed before there is a supervisor.
+        # The supervisor makes the folder: one of our own making would stay if we were killed before there is one.
         self._supervisor: subprocess.Popen[bytes] | None = subprocess.Popen(
             [sys.executable, "-I", "-S", str(_SUPERVISOR), tempfile.gettempdir(), PREFIX],
             stdin=subprocess.PIPE,

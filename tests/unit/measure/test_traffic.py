@@ -16,7 +16,7 @@ from pytest_torchserve.measure import Budget, Cell, measure_capacity, measure_lo
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.traffic import DRAIN_S, Collector, judged
 from pytest_torchserve.phase import Phase
-from pytest_torchserve.report.terminal import closing
+from pytest_torchserve.report.terminal import summary
 from pytest_torchserve.session import journal
 from pytest_torchserve.telemetry.monitor import Telemetry
 
@@ -77,7 +77,7 @@ def test_failed_requests_do_not_make_a_load_disappear(make_queue, cat, make_resp
     assert run.wrong == ()
     assert len(run.failed) == 1
     assert "requests failed: 1 of 101: HTTP 503 × 1" in run.invalid
-    shown = "\n".join(closing.lines([run], width=80))
+    shown = "\n".join(summary.lines([run], width=80))
     assert "INVALID" in shown
     assert "where it went" in shown
 
@@ -103,7 +103,7 @@ def test_what_is_said_fits(make_queue, cat, width):
     cell = Cell("capacity", Deployment(cat.artifacts.model, "cpu", Batching(1, 0)))
     budget = Budget(slo_s=0.1, capacity_seconds=60.0)
     runs.append(measure_capacity(queue, cat, cell, budget, silent, queue.monitor))
-    lines = closing.lines(runs, width=width)
+    lines = summary.lines(runs, width=width)
     text = "\n".join(lines)
     said = next(index for index, line in enumerate(lines) if line.startswith("INVALID: "))
     assert all(len(line) <= width for line in lines[:said])
@@ -143,7 +143,7 @@ def test_one_right_answer_does_not_vouch_for_the_next(cat, make_response):
 def test_a_load_with_wrong_answers_is_shown(make_queue, cat):
     """Red as its test is, its row, its stamp and its reason are on the screen."""
     run = loaded(make_queue(0.001, wrong_above=10.0), cat, ConstantRate(20, 10.0))
-    shown = closing.lines([run], width=80)
+    shown = summary.lines([run], width=80)
     assert any(line.startswith("cat ") and line.endswith(" INVALID") for line in shown)
 
 
@@ -153,7 +153,7 @@ def test_a_late_sender(make_queue, cat):
     assert [quantile.value for quantile in run.traffic.schedule_delay] == pytest.approx([0.005] * 3)
     assert run.pooled(Phase.LATENCY) == pytest.approx([0.015] * 1000)
     assert run.invalid == ("the sender was late: p99 5 ms, 33% of the median latency",)
-    assert any("the sender was late by (ms): p99 5.00" in line for line in closing.lines([run], width=200))
+    assert any("the sender was late by (ms): p99 5.00" in line for line in summary.lines([run], width=200))
 
 
 def test_a_rate_that_was_not_reached(make_queue, cat):
@@ -223,5 +223,5 @@ def test_a_row_that_did_not_get_its_batches_says_so(make_queue, cat):
     queue = make_queue(0.01)
     queue.batch_size = 16
     cell = Cell("load", Deployment(cat.artifacts.model, "cpu", Batching(16, 50)), ConstantRate(50, 20.0))
-    text = "\n".join(closing.lines([measure_load(queue, cat, cell, silent, queue.monitor)], width=200))
+    text = "\n".join(summary.lines([measure_load(queue, cat, cell, silent, queue.monitor)], width=200))
     assert "16→1" in text

@@ -45,7 +45,7 @@ HEAVY = ("torch", "numpy", "scipy", "requests", "rich", "psutil", "httptools", "
 
 LIGHT = {
     *("deployment", "environment", "errors", "model", "_util", "_util.time_accounting"),
-    *("plugin", "plugin.fixtures", "plugin.hooks", "plugin.option_table"),
+    *("plugin", "plugin.fixtures", "plugin.hookspec", "plugin.option_table"),
 }
 """All of ours that is loaded for a project that does not use it."""
 

@@ -62,13 +62,13 @@ def test_a_log_has_no_width(pytester):
     pytester.makeconftest(
         """
         import pytest
-        from pytest_torchserve.report.terminal import closing
+        from pytest_torchserve.report.terminal import summary
         from pytest_torchserve.report.terminal.tables import new_table, render
         def lines(runs, *, width):
             table = new_table("t", ["model", *(f"c{n}" for n in range(30))])
             table.add_row("m", *(f"{n}.12345" for n in range(30)))
             return render([table], width=width).splitlines()
-        closing.lines = lines
+        summary.lines = lines
         """
     )
     pytester.makepyfile(

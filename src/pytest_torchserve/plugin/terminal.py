@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_torchserve.errors import SuiteError
-from pytest_torchserve.plugin import missing, options, record
+from pytest_torchserve.plugin import benchmark, missing, options
 from pytest_torchserve.plugin.fixtures import SESSION_KEY
 from pytest_torchserve.report import history
-from pytest_torchserve.report.terminal import closing, traffic_tables, verdict_tables
+from pytest_torchserve.report.terminal import summary, traffic_tables, verdict_tables
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -36,7 +36,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
     if report.when == "teardown":  # the last of its reports: one that was interrupted has none
         item.config.stash.setdefault(ENDED_KEY, {})[item.nodeid] = item.nodeid in failed
     if not report.passed:
-        record.forget(item)
+        benchmark.forget(item)
     if report.failed and "ts_session" in getattr(item, "fixturenames", ()):
         session = item.config.stash[SESSION_KEY]
         if session.server is not None:
@@ -50,12 +50,12 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
     """Stop everything, judge, let pytest-benchmark save, and write the report."""
     config = session.config
     ours = config.stash[SESSION_KEY]
-    lines = record.set_aside_invalid(config, ours.runs.values())
+    lines = benchmark.set_aside_invalid(config, ours.runs.values())
     absent = missing.lines(session, config.stash.get(ENDED_KEY, {}))
     config.stash[COMPARED_LINES_KEY] = lines + absent
     ours.close(failed=session.testsfailed > 0)
-    ours.conclude()
-    record.add_verdicts(config, ours.comparisons)
+    ours.compute_verdicts()
+    benchmark.add_verdicts(config, ours.comparisons)
     fails = ours.fails or any(line.startswith("missing: ") for line in absent)
     fails |= ours.config.checks_only and any(run.errors for run in ours.runs.values())
     if fails and session.exitstatus == pytest.ExitCode.OK:
@@ -79,7 +79,7 @@ def _report(session: Session, config: pytest.Config) -> str:
         return "no report: --benchmark-disable measures nothing"
     try:
         document = reader.read([session.journal.path])
-        document.history = history.load(record.saved_files(config), document.environment, document.runs)
+        document.history = history.load(benchmark.saved_files(config), document.environment, document.runs)
         page = write_page(document, session.config.report)
     except SuiteError as error:
         return f"no report: {error}"
@@ -91,13 +91,13 @@ def _report(session: Session, config: pytest.Config) -> str:
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_group_stats(config: pytest.Config, benchmarks: list[dict[str, Any]]) -> list[Any] | None:
     """Our tables say more in less room: pytest-benchmark's own comes with --benchmark-compare or -verbose."""
-    return [] if record.only_ours(config, benchmarks) else None
+    return [] if benchmark.only_ours(config, benchmarks) else None
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     """Add what makes two runs comparable to a saved file that holds an entry of ours."""
-    if record.stored_any(config):
+    if benchmark.stored_any(config):
         machine_info.update(options.of(config).machine_info())
 
 
@@ -106,7 +106,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Write the tables, the verdicts, the notices, and where the wall-clock went."""
     session = config.stash[SESSION_KEY]
     lines = [*config.stash.setdefault(COMPARED_LINES_KEY, [])]
-    if session.server is not None or session.runs or record.stored_any(config):
+    if session.server is not None or session.runs or benchmark.stored_any(config):
         terminalreporter.section("torchserve")
         width = terminalreporter._tw.fullwidth if terminalreporter.isatty else None  # noqa: SLF001 - pytest's own writer
         lines += _checked(session) if session.config.checks_only else _measured(config, session, width)
@@ -130,8 +130,8 @@ def _measured(config: pytest.Config, session: Session, width: int | None) -> lis
     """Return the lines of tables and verdicts, of all that was measured or stored."""
     runs = list(session.runs.values())
     shown = set(map(id, runs))
-    runs += [run for run in config.stash.get(record.STORED_KEY, []) if id(run) not in shown]
-    found = closing.lines(runs, width=width)
+    runs += [run for run in config.stash.get(benchmark.STORED_KEY, []) if id(run) not in shown]
+    found = summary.lines(runs, width=width)
     told = session.config
     if told.baseline_named is not None:
         baseline = told.baseline.words if told.baseline is not None else told.baseline_named

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 
-from pytest_torchserve.plugin import record
+from pytest_torchserve.plugin import benchmark
 from pytest_torchserve.report import history
 
 PROMISED = (
@@ -177,9 +177,9 @@ def test_a_run_without_one_right_answer_is_not_missing(bad):
     other = {"extra_info": {"kind": "handle", "cell": "another-cpu-b1", "phase": "inference", "validity": "VALID"}}
     mapping = {"0001_kept.json": {"test_it": entry, "test_other": other}}
     config = SimpleNamespace(_benchmarksession=SimpleNamespace(compared_mapping=mapping, benchmarks=[]))
-    (line,) = record.set_aside_invalid(config, [now])
+    (line,) = benchmark.set_aside_invalid(config, [now])
     assert line == "inconclusive, not compared: test_it: this run is INVALID"
-    assert [name for name, _, _ in record.without_counterpart(config)] == ["test_other"]
+    assert [name for name, _, _ in benchmark.without_counterpart(config)] == ["test_other"]
 
 
 def test_two_runs_of_one_cell_are_both_shown(pytester):
