@@ -17,5 +17,5 @@ if TYPE_CHECKING:
 
 
 def pytest_torchserve_models(config: pytest.Config) -> list[Model]:  # noqa: ARG001 - the hook's shape
-    """In the order of the tables: the floor first."""
+    """In the order of the tables: noop first."""
     return [NOOP, RESNET56, DENSENET161, DENSENET161_STOCK]

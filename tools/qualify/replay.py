@@ -40,15 +40,15 @@ Recorded = dict[Phase, list[list[tuple[float, float]]]]
 def paired_of(journals: list[Path], cell: str) -> tuple[Recorded, dict[Phase, float]]:
     """Return the pairs of a cell in journals, all processes together; and by phase what the probe costs, in seconds."""
     recorded: Recorded = {phase: [] for phase in (*PHASES, Phase.LATENCY)}
-    floor_s: dict[Phase, float] = {}
+    probe_cost_s: dict[Phase, float] = {}
     for journal in journals:
         lines = map(json.loads, journal.read_text().splitlines())
         for paired in (line["paired"] for line in lines if line.get("paired") and line["cell"] == cell):
-            for phase, cost_s in paired.get("floor_s", {}).items():
-                floor_s[phase] = max(cost_s, floor_s.get(phase, 0.0))
+            for phase, cost_s in paired.get("probe_cost_s", {}).items():
+                probe_cost_s[phase] = max(cost_s, probe_cost_s.get(phase, 0.0))
             for phase, of_phase in recorded.items():
                 of_phase += [[tuple(pair) for pair in pairs] for pairs in paired["pairs"][phase].values()]
-    return recorded, floor_s
+    return recorded, probe_cost_s
 
 
 def bias_lines(name: str, recorded: Recorded) -> list[str]:
@@ -103,10 +103,10 @@ def stretch(recorded: Recorded, pairs: int, rng: random.Random, plant: tuple[Pha
     return cell
 
 
-def verdicts(cell: dict, rules: Rules, floor_s: dict[Phase, float] | None = None) -> dict[Phase, Verdict]:
+def verdicts(cell: dict, rules: Rules, probe_cost_s: dict[Phase, float] | None = None) -> dict[Phase, Verdict]:
     """Return what the suite would say of one such cell, alone in its run."""
     deployment = Deployment(Model("resnet56", "", Path(), "cifar10"), "cpu", Batching(16))
-    paired = Paired("itself", cell, floor_s=floor_s or {})
+    paired = Paired("itself", cell, probe_cost_s=probe_cost_s or {})
     run = Run(cell=Cell("handle", deployment), seconds={}, workers=1, paired=paired)
     return {one.phase: one.verdict for one in compare([run], rules) if one.gating}
 
@@ -145,10 +145,10 @@ def simulate(recorded: dict, pairs: int, cells: int, seed: int) -> dict[str, int
     return found
 
 
-def false_alarms(recorded: Recorded, floor_s: dict[Phase, float], pairs: int, cells: int, seed: int) -> int:
+def false_alarms(recorded: Recorded, probe_cost_s: dict[Phase, float], pairs: int, cells: int, seed: int) -> int:
     """Return how many of so many cells of the same code say regressed, or improved, of any phase that judges."""
     rng, rules = random.Random(seed), Rules()  # noqa: S311 - a simulation
-    said = (verdicts(stretch(recorded, pairs, rng, None), rules, floor_s).values() for _ in range(cells))
+    said = (verdicts(stretch(recorded, pairs, rng, None), rules, probe_cost_s).values() for _ in range(cells))
     return sum(not {Verdict.REGRESSED, Verdict.IMPROVED}.isdisjoint(of_cell) for of_cell in said)
 
 

@@ -127,7 +127,8 @@ def summarised(details: dict[str, Any], missing: list[str]) -> dict[str, Any]:
     return {
         **{f"throughput_vs_{client.name}": rounds.against(details["rounds"], client.name) for client in others.CLIENTS},
         "intervals": {
-            client.name: rounds.certain(details["rounds"], client.name) for client in (*others.CLIENTS, others.FLOOR)
+            client.name: rounds.certain(details["rounds"], client.name)
+            for client in (*others.CLIENTS, others.RAW_SOCKET)
         },
         "bounds": {client.name: rounds.bounds(details["rounds"], client.name) for client in others.CLIENTS},
         "cpu_us_per_request": max(made["cpu_us"] for made in details["medians"][OURS].values()),
@@ -155,7 +156,7 @@ def main() -> None:
     """Measure what is there, say what is not."""
     options, start_s = arguments(), time.monotonic()
     clients = {client.name: client for client in others.CLIENTS if client.present()}
-    clients[others.FLOOR.name] = others.FLOOR
+    clients[others.RAW_SOCKET.name] = others.RAW_SOCKET
     absent = [client for client in others.CLIENTS if client.name not in clients]
     for client in absent:
         print(f"{client.name} is not here, and is left out; to get it: {client.get_it}", flush=True)

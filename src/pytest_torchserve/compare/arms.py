@@ -107,7 +107,7 @@ class Arms:
         return report
 
     @property
-    def floor_s(self) -> dict[Phase, float]:
+    def probe_cost_s(self) -> dict[Phase, float]:
         """By phase, what the probe itself takes of it: the median over the processes, one of which may be disturbed.
 
         Nothing where the probe is of an earlier release and does not say.

@@ -154,7 +154,7 @@ def measure_same_process(target: ScalableTarget, inputs: ModelInputs, params: Co
         sizes.update(meter.batch_sizes)
         left -= 1
     resident = resident_bytes(pids[-1:])
-    paired = Paired(params.baseline, arms.whole_pairs(), floor_s=arms.floor_s)
+    paired = Paired(params.baseline, arms.whole_pairs(), probe_cost_s=arms.probe_cost_s)
     run = arms.run(Cell("handle", deployment), inputs, paired, workers=1)
     return replace(
         run, batch_sizes=dict(sizes), telemetry=params.monitor.between(snapshot_ns), worker_rss_bytes=resident

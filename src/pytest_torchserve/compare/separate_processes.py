@@ -99,7 +99,9 @@ def measure_separate_processes(targets: Targets, inputs: ModelInputs, params: Co
     resident = resident_bytes([worker.pid for worker in targets["candidate"].workers()])
     for target in targets.values():
         target.scale(0)
-    paired = Paired(params.baseline, arms.whole_pairs(), by_process=True, differs=params.differs, floor_s=arms.floor_s)
+    paired = Paired(
+        params.baseline, arms.whole_pairs(), by_process=True, differs=params.differs, probe_cost_s=arms.probe_cost_s
+    )
     run = arms.run(Cell("handle", params.deployment), inputs, paired, workers=1)
     full = len(paired.pairs.get(Phase.HANDLE, {}))
     return replace(

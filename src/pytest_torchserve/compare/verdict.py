@@ -21,7 +21,7 @@ CONFIDENCE = 0.95
 GATING_SHARE = 0.02
 """A phase that takes less of `handle` (or of a worker's whole start) is shown and does not judge."""
 
-FLOOR_TOLD = 0.01
+PROBE_COST_TOLD = 0.01
 """What the probe takes of a phase is named from this share on."""
 
 Pair = tuple[float, float]
@@ -61,7 +61,7 @@ class Comparison:
         interval: of the ratio; all those of a run hold together with 95% (Bonferroni over the gating ones).
         pairs, processes: what it rests on.
         gating: whether it judges, or is only shown.
-        floor: what the probe itself takes of the phase, as a fraction of the baseline's time. Smaller changes are
+        probe_cost: what the probe itself takes of the phase, as a fraction of the baseline's time. Smaller changes are
             ignored: they cannot be told from the cost of measuring.
         why: why it is inconclusive, where that is not for the interval.
     """
@@ -76,7 +76,7 @@ class Comparison:
     gating: bool
     verdict: Verdict = Verdict.INCONCLUSIVE
     why: str = ""
-    floor: float = 0.0
+    probe_cost: float = 0.0
 
     def line(self) -> str:
         """In words: the cell, the phase, and the figures."""
@@ -84,7 +84,7 @@ class Comparison:
         times = f": × {interval.ratio:.3f}" if interval.ratio else ""
         between = f" [{interval.low:.3f}, {interval.high:.3f}]" if interval.low and interval.high else ""
         seen = f"; a change of {interval.detectable:.1%} could have been seen" if interval.detectable else ""
-        seen += f"; the probe itself takes {self.floor:.1%} of it" if self.floor >= FLOOR_TOLD else ""
+        seen += f"; the probe itself takes {self.probe_cost:.1%} of it" if self.probe_cost >= PROBE_COST_TOLD else ""
         because = f": {self.why}" if self.why else ""
         return (
             f"{self.verdict.value} {self.cell} {self.phase.value}{because}: {self.candidate_s * 1e3:.4g} ms, baseline "
@@ -122,8 +122,8 @@ def _compared(run: Run, paired: Paired, phase: Phase, min_effect: float, confide
     baseline_s, candidate_s = _medians(paired, phase)
     if not baseline_s and not candidate_s:
         return None
-    floor = paired.floor_s.get(phase, 0.0) / baseline_s if baseline_s else 0.0
-    min_effect = max(min_effect, floor)
+    probe_cost = paired.probe_cost_s.get(phase, 0.0) / baseline_s if baseline_s else 0.0
+    min_effect = max(min_effect, probe_cost)
     found = interval(paired, phase, confidence, min_effect)
     pairs = sum(map(len, paired.pairs[phase].values()))
     why, verdict = "", Verdict.INCONCLUSIVE
@@ -147,7 +147,7 @@ def _compared(run: Run, paired: Paired, phase: Phase, min_effect: float, confide
         gating=_gates(paired, phase),
         verdict=verdict,
         why=why,
-        floor=floor,
+        probe_cost=probe_cost,
     )
 
 
@@ -177,7 +177,10 @@ def failing(comparisons: Iterable[Comparison], rules: Rules) -> list[Comparison]
         for one in comparisons
         if one.gating
         and (
-            (one.verdict is Verdict.REGRESSED and (one.interval.ratio or 0) - 1 >= max(rules.max_regression, one.floor))
+            (
+                one.verdict is Verdict.REGRESSED
+                and (one.interval.ratio or 0) - 1 >= max(rules.max_regression, one.probe_cost)
+            )
             or (rules.strict and one.verdict is Verdict.INCONCLUSIVE)
         )
     ]

@@ -107,14 +107,14 @@ class Paired:
         by_process: whether each arm was a process of its own, so that each two processes are one sample; else both
             lived in one.
         differs: which settings of the process the arms disagree about, in words.
-        floor_s: by phase, what the probe itself takes of it, in seconds. Smaller changes are ignored.
+        probe_cost_s: by phase, what the probe itself takes of it, in seconds. Smaller changes are ignored.
     """
 
     baseline: str
     pairs: Mapping[Phase, Mapping[int, tuple[tuple[float, float], ...]]]
     by_process: bool = False
     differs: str = ""
-    floor_s: Mapping[Phase, float] = field(default_factory=dict)
+    probe_cost_s: Mapping[Phase, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

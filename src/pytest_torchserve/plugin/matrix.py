@@ -78,7 +78,7 @@ def cells(kind: Kind, fixture: str, config: pytest.Config, definition: pytest.It
         if (not named) if marker else model.extra:
             continue
         if fixture == "ts_pace_run" and model.network is None:
-            continue  # a floor has no pace of its own
+            continue  # noop has no constant rate of its own
         for device in DEVICES:
             for batching in _batchings(fixture, told, definition):
                 for schedule in _schedules(fixture, told):

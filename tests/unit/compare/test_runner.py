@@ -181,10 +181,10 @@ def test_what_the_probe_costs_comes_with_its_first_answers(world):
     """For each phase the median over the processes, of which one was disturbed; an old probe tells nothing."""
     inputs, params, played = world(10.0)
     endpoint = played(costs_ms=lambda start: (2.0, 9.0) if start == 2 else (0.002, 0.009 + start / 1e6))
-    costly = measure_same_process(endpoint, inputs, params).paired.floor_s
+    costly = measure_same_process(endpoint, inputs, params).paired.probe_cost_s
     assert costly[Phase.INFERENCE] == costly[Phase.PREPROCESS] == pytest.approx(2e-6)
     assert costly[Phase.HANDLE] == pytest.approx(9e-6, rel=1e-3)
-    assert measure_same_process(played(), inputs, params).paired.floor_s == {}
+    assert measure_same_process(played(), inputs, params).paired.probe_cost_s == {}
 
 
 def test_a_split_batch_ends_its_process(world):

@@ -1,4 +1,4 @@
-"""What pairs of times say: the rule, the interval, the floor, and what fails a session."""
+"""What pairs of times say: the rule, the interval, the cost of the probe, and what fails a session."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def shared(pairs, processes=8):
     return {pid: pairs[a:b] for pid, (a, b) in enumerate(itertools.pairwise(edges)) if b > a}
 
 
-def a_run(kind="handle", *, by_process=False, invalid=(), batch_size=16, floor_s=None, **phases):
+def a_run(kind="handle", *, by_process=False, invalid=(), batch_size=16, probe_cost_s=None, **phases):
     """A run whose phases have these pairs: by process, or one tuple that eight processes share."""
     model = Model(name="resnet56", handler="x", reference=None, dataset="cifar10")
     pairs = {Phase(name): value if isinstance(value, dict) else shared(value) for name, value in phases.items()}
@@ -47,7 +47,7 @@ def a_run(kind="handle", *, by_process=False, invalid=(), batch_size=16, floor_s
         seconds={},
         workers=1,
         invalid=invalid,
-        paired=Paired("HEAD", pairs, by_process=by_process, floor_s=floor_s or {}),
+        paired=Paired("HEAD", pairs, by_process=by_process, probe_cost_s=probe_cost_s or {}),
     )
 
 
@@ -153,22 +153,22 @@ def test_processes_count_as_one_sample_each(by_process):
 def test_what_the_probe_costs_is_no_regression():
     """0.4 ms more of 4 ms, ever so sure: no verdict where the probe itself takes 0.5 ms; where it takes 0.1 ms, one."""
     pairs = noisy_pairs(1.1, 600, noise=0.005, base_s=4e-3)
-    (one,) = compare([a_run(handle=pairs, floor_s={Phase.HANDLE: 0.5e-3})], RULES)
-    assert one.floor == pytest.approx(0.119, rel=0.01)
+    (one,) = compare([a_run(handle=pairs, probe_cost_s={Phase.HANDLE: 0.5e-3})], RULES)
+    assert one.probe_cost == pytest.approx(0.119, rel=0.01)
     assert one.verdict == "unchanged"
     assert "the probe itself takes 11.9%" in one.line()
     assert failing([one], RULES) == []
-    (one,) = compare([a_run(handle=pairs, floor_s={Phase.HANDLE: 0.1e-3})], RULES)
+    (one,) = compare([a_run(handle=pairs, probe_cost_s={Phase.HANDLE: 0.1e-3})], RULES)
     assert one.verdict == "regressed"
     assert failing([one], RULES) == [one]
 
 
 def test_a_floor_is_named_where_it_applies():
     """Also of a phase that is unchanged: a smaller change would have been ignored. And it is the limit that fails."""
-    floor_s = {Phase.INFERENCE: 0.2e-6, Phase.HANDLE: 0.1e-6}
+    probe_cost_s = {Phase.INFERENCE: 0.2e-6, Phase.HANDLE: 0.1e-6}
     slow = tuple((1e-6, 1.5e-6 + n * 1e-10) for n in range(80))
     same = tuple((20e-6 + n * 1e-9, 20e-6 + n * 1e-9) for n in range(80))
-    compared = compare([a_run(inference=slow, handle=same, floor_s=floor_s)], RULES)
+    compared = compare([a_run(inference=slow, handle=same, probe_cost_s=probe_cost_s)], RULES)
     lines = verdict_tables.lines(compared, {}, RULES, "HEAD", width=None)
     at = lines.index("ignored, since the probe itself costs as much (--ts-min-effect=2% is less):")
     assert lines[at + 1] == "  handle resnet56-cpu-b16: inference below 20%"
@@ -180,8 +180,8 @@ def test_a_floor_is_named_where_it_applies():
 def test_a_large_change_of_a_tiny_phase_is_found_all_the_same():
     """A microsecond that the probe takes half of has become two milliseconds."""
     pairs = tuple((1e-6, 2e-3 + n * 1e-6) for n in range(80))
-    (one,) = compare([a_run(handle=pairs, floor_s={Phase.HANDLE: 0.5e-6})], RULES)
-    assert (one.verdict, one.floor) == ("regressed", pytest.approx(0.5))
+    (one,) = compare([a_run(handle=pairs, probe_cost_s={Phase.HANDLE: 0.5e-6})], RULES)
+    assert (one.verdict, one.probe_cost) == ("regressed", pytest.approx(0.5))
     assert failing([one], RULES) == [one]
 
 

@@ -59,20 +59,20 @@ def test_too_few_rounds_have_no_interval():
 
 
 def test_what_costs_next_to_nothing_is_compared_in_the_same_round():
-    """What wrk and the floor made of a client; neither is compared with itself."""
-    told = made({"ours": 1.0, "wrk": 100.0, "floor": 80.0, "locust": 160.0})
+    """What wrk and the raw socket made of a client; neither is compared with itself."""
+    told = made({"ours": 1.0, "wrk": 100.0, "raw socket": 80.0, "locust": 160.0})
     found = rounds.bounds(told, "locust")["16"]
-    assert {cheap: made["median"] for cheap, made in found.items()} == {"wrk": 0.625, "floor": 0.5}
-    assert list(rounds.bounds(told, "wrk")["16"]) == ["floor"]
-    assert found["floor"]["interval"] is None
-    among = made(*({"ours": 1.0, "floor": speed, "ab": 100.0} for speed in (80.0, 85.0, 90.0, 95.0, 100.0)))
-    low, high = rounds.bounds(among, "ab")["1"]["floor"]["interval"]
+    assert {cheap: made["median"] for cheap, made in found.items()} == {"wrk": 0.625, "raw socket": 0.5}
+    assert list(rounds.bounds(told, "wrk")["16"]) == ["raw socket"]
+    assert found["raw socket"]["interval"] is None
+    among = made(*({"ours": 1.0, "raw socket": speed, "ab": 100.0} for speed in (80.0, 85.0, 90.0, 95.0, 100.0)))
+    low, high = rounds.bounds(among, "ab")["1"]["raw socket"]["interval"]
     assert low < 0.9 < high
 
 
 def found(ratio: float, late_ms: float) -> dict:
     """A whole result, in which ours ÷ ab is `ratio` and the sender is `late_ms` late."""
-    told = made(*[{"ours": 100 * ratio, "ab": 100.0, "floor": 100.0}] * 5)
+    told = made(*[{"ours": 100 * ratio, "ab": 100.0, "raw socket": 100.0}] * 5)
     return {
         "throughput_vs_ab": rounds.against(told, "ab"),
         "intervals": {"ab": rounds.certain(told, "ab")},
@@ -82,7 +82,7 @@ def found(ratio: float, late_ms: float) -> dict:
         "attributed_share_p50": {"1": 0.999},
         "mb_per_100k_responses": 88.0,
         "details": {
-            "medians": {name: rounds.medians(told, name) for name in ("ours", "ab", "floor")},
+            "medians": {name: rounds.medians(told, name) for name in ("ours", "ab", "raw socket")},
             "schedule_delay": {"bare_p99_ms": [0.5, 2.5]},
             "memory": {"off_the_line": {"rss_mb": 0.01, "send_s": 0.02, "check_cpu_s": 0.03}},
         },
@@ -98,10 +98,10 @@ def test_a_missed_target_is_named(ratio, late_ms, missed):
     """And beside it what the machine grants anyone: a timer at its worst, and system calls without any work."""
     lines = report.text(found(ratio, late_ms)).splitlines()
     (timer,) = [line for line in lines if "timer that sends nothing" in line]
-    (floor,) = [line for line in lines if "of the floor" in line]
+    (raw_socket,) = [line for line in lines if "of the raw socket" in line]
     assert "2.500 ms" in timer
-    assert "120.0 µs" in floor
-    ours = [line for line in lines if line not in (timer, floor)]
+    assert "120.0 µs" in raw_socket
+    ours = [line for line in lines if line not in (timer, raw_socket)]
     assert [line.split("  ")[0] for line in ours if line.endswith("MISSED")] == missed
 
 

@@ -57,7 +57,7 @@ def every_kind(cells=1):
     times = samples(rng, [Phase.HANDLE], 3, 100)[Phase.HANDLE]
     pairs = {Phase.HANDLE: {pid: tuple((s, 1.05 * s) for s in of_process) for pid, of_process in times.items()}}
     usual_s = statistics.median(time_s for of_process in times.values() for time_s in of_process)
-    paired = Paired("HEAD (abc)", pairs, floor_s={Phase.HANDLE: 0.04 * usual_s})
+    paired = Paired("HEAD (abc)", pairs, probe_cost_s={Phase.HANDLE: 0.04 * usual_s})
     runs.append(Run(Cell("handle", deployment(99)), samples(rng, HANDLE_PHASES), 1, paired=paired))
     stages = {"late": 0.001, "queue": 0.01, "inference": 0.06}
     waterfall = LatencyBreakdown(100, stages, stages, 0.1, 0.99, one_clock=True, probed=True, queue_told=True)

@@ -98,7 +98,7 @@ class Client:
         return bool(importlib.util.find_spec(self.name) if self.module else shutil.which(self.name))
 
     def version(self) -> str | None:
-        """In its own words; hey and the floor have none."""
+        """In its own words; hey and the raw socket have none."""
         if self.module:
             return metadata.version(self.name)
         flag = {"wrk": "-v", "ab": "-V"}.get(self.name)
@@ -213,8 +213,8 @@ def _requests(target: Target, connections: int, duration_s: int) -> list[str]:
     return [sys.executable, str(_HERE / "with_requests.py"), target.url, str(connections), str(shorter_s)]
 
 
-def _floor(target: Target, connections: int, duration_s: int) -> list[str]:
-    return [sys.executable, str(_HERE / "floor.py"), target.url, str(connections), str(duration_s)]
+def _raw_socket(target: Target, connections: int, duration_s: int) -> list[str]:
+    return [sys.executable, str(_HERE / "raw_socket.py"), target.url, str(connections), str(duration_s)]
 
 
 def _read_json(text: str) -> Report:
@@ -229,5 +229,5 @@ CLIENTS = (
     Client("requests", "pip install requests", _requests, _read_json, module=True),
 )
 
-FLOOR = Client("floor", "", _floor, _read_json)
+RAW_SOCKET = Client("raw socket", "", _raw_socket, _read_json)
 """No rival: how far Python itself can come."""

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 CONNECTIONS = (1, 4, 16)
 CONFIDENCE = 0.95
 OURS = "ours"
-FLOOR = "floor"
-CHEAP = ("wrk", FLOOR)
+RAW_SOCKET = "raw socket"
+CHEAP = ("wrk", RAW_SOCKET)
 
 
 def ratios(block: Sequence[dict[str, Any]]) -> Iterator[tuple[str, float]]:
@@ -55,7 +55,7 @@ def _around(ratios: Sequence[float]) -> list[float] | None:
 
 
 def bounds(rounds: list[dict[str, Any]], name: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """By connection count what wrk and the floor made of one client's throughput: `median` of the ratios, `interval`.
+    """By connection count what wrk and the raw socket made of one client's throughput: `median` of the ratios, `interval`.
 
     They cost less than any sender that keeps its answers. Where they do not come above a client either, what the
     sender costs is not the reason.

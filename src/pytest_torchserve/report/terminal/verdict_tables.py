@@ -29,7 +29,7 @@ def lines(
     failed = failing(comparisons, rules)
     for one in gating:
         if one.verdict in (Verdict.REGRESSED, Verdict.IMPROVED):
-            limit = f"the probe's own cost, {percent(one.floor)}" if one.floor > rules.max_regression else ""
+            limit = f"the probe's own cost, {percent(one.probe_cost)}" if one.probe_cost > rules.max_regression else ""
             limit = limit or f"--ts-max-regression={percent(rules.max_regression)}"
             found.append(one.line() + (f" ({limit})" if one in failed else ""))
     found += [f"warning: {one.line()}" for one in gating if one.verdict is Verdict.INCONCLUSIVE]
@@ -51,8 +51,8 @@ def _floor_lines(gating: Sequence[Comparison], rules: Rules) -> list[str]:
     """Name the phases of which the probe itself takes more than the smallest change that counts."""
     cells: dict[str, list[str]] = {}
     for one in gating:
-        if one.floor > rules.min_effect:
-            cells.setdefault(one.cell, []).append(f"{one.phase.value} below {one.floor:.0%}")
+        if one.probe_cost > rules.min_effect:
+            cells.setdefault(one.cell, []).append(f"{one.phase.value} below {one.probe_cost:.0%}")
     head = f"ignored, since the probe itself costs as much (--ts-min-effect={percent(rules.min_effect)} is less):"
     return [head, *(f"  {cell}: {', '.join(phases)}" for cell, phases in cells.items())] if cells else []
 

@@ -1,4 +1,4 @@
-"""The least that a client in Python can do: `python floor.py URL CONNECTIONS SECONDS`.
+"""The least that a client in Python can do: `python raw_socket.py URL CONNECTIONS SECONDS`.
 
 The system's calls and nothing around them: no answer is parsed, timed, kept or checked. What it does not reach against
 another client, no sender written in Python does.
