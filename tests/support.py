@@ -19,8 +19,16 @@ from pytest_torchserve.model import Model, Sample
 ROOT = Path(__file__).parents[1]
 
 
+def _make_sample(name="one", label="cat"):
+    """A sample that is a cat with 0.9."""
+    return Sample(name=name, body=b"x", answer={"cat": 0.9, "dog": 0.1}, label=label)
+
+
+CAT = _make_sample()
+
+
 def _make_response(
-    sample=0,
+    sample=None,
     *,
     answer=None,
     status=200,
@@ -44,7 +52,7 @@ def _make_response(
     start_ns, end_ns = handle_ns or (sent_ns, done_ns)
     timing = ", ".join(f"{name};dur={value}" for name, value in phases_ms.items())
     return Response(
-        sample=sample,
+        sample=sample or CAT,
         scheduled_ns=sent_ns if scheduled_s is None else round(scheduled_s * 1e9),
         begun_ns=sent_ns,
         sent_ns=sent_ns,
@@ -71,11 +79,6 @@ def _make_response(
 def head(**headers):
     """The head of an answer as it comes over the wire."""
     return "\r\n".join(["HTTP/1.1 200 OK", *(f"{name}: {value}" for name, value in headers.items())]).encode()
-
-
-def _make_sample(name="one", label="cat"):
-    """A sample that is a cat with 0.9."""
-    return Sample(name=name, body=b"x", answer={"cat": 0.9, "dog": 0.1}, label=label)
 
 
 class _Queue:
@@ -157,12 +160,12 @@ def server():
 def cat():
     """A model whose one sample is a cat."""
     model = Model(name="cat", handler="x", reference=None, dataset="cifar10")
-    return ModelInputs(ModelArtifacts(model, None, None, "seeded"), (_make_sample(),), "synthetic")
+    return ModelInputs(ModelArtifacts(model, None, None, "seeded"), (CAT,), "synthetic")
 
 
 @pytest.fixture
 def make_response():
-    """`make_response(sample=0, answer=None, pid=7, batch=1, size=1, handle=4.0, …)`."""
+    """`make_response(sample=None, answer=None, pid=7, batch=1, size=1, handle=4.0, …)`."""
     return _make_response
 
 

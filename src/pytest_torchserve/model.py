@@ -92,6 +92,10 @@ class Sample:
     label: str | None = None
     content_type: str = "application/octet-stream"
 
+    def __hash__(self) -> int:
+        """By name: an answer is a mapping and has no hash of its own."""
+        return hash(self.name)
+
     @property
     def top(self) -> str:
         """The golden answer's label with the largest value; '' where there is no golden answer."""

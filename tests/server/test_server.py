@@ -87,9 +87,9 @@ def measured(session, inputs, *, batch_size):
 
 
 @pytest.mark.parametrize("mode", ["seeded", "auto"])
-def test_swapped_answers_go_red(ts_session, ts_artifacts, mode):
+def test_swapped_answers_go_red(ts_session, ts_catalogue, mode):
     """A handler that swaps two answers of a batch is found out, with seeded weights and with real ones."""
-    resnet = ts_artifacts["resnet56"]
+    resnet = ts_catalogue["resnet56"]
     handlers = (resnet.handler, *resnet.extra_files)
     model = replace(resnet, name="swapping", handler=SERVED / "swapping.py", extra_files=handlers)
     preparations = Preparations(mode, ts_session.config.data)
@@ -111,11 +111,11 @@ def real_data():
 
 
 @pytest.mark.skipif(not (real_data() / "weights").is_dir(), reason="no real weights and images: TS_DATA names none")
-def test_real_weights_on_real_images(ts_server, ts_artifacts, ts_ask):
+def test_real_weights_on_real_images(ts_server, ts_catalogue, ts_ask):
     """resnet56's published weights on the first 700 test images: 655 right, answered by the server itself."""
     preparations = Preparations("pretrained", real_data())
-    resnet = preparations.result(ts_artifacts["resnet56"])
-    deployment = Deployment(replace(ts_artifacts["resnet56"], name="real"), "cpu", Batching(16, 1000))
+    resnet = preparations.result(ts_catalogue["resnet56"])
+    deployment = Deployment(replace(ts_catalogue["resnet56"], name="real"), "cpu", Batching(16, 1000))
     endpoint = Endpoint(
         ts_server, deployment, archive.build(resnet.artifacts, "cpu", ts_server.store), TimeAccounting()
     )
@@ -126,7 +126,7 @@ def test_real_weights_on_real_images(ts_server, ts_artifacts, ts_ask):
         samples = resnet.samples[start : start + 16]
         for response in ts_ask(endpoint, samples):
             answer = json.loads(response.body)
-            right += max(answer, key=answer.__getitem__) == samples[response.sample].label
+            right += max(answer, key=answer.__getitem__) == response.sample.label
     endpoint.close()
     assert right == 655
 
@@ -147,12 +147,12 @@ def test_a_stock_handler_is_timed_untouched(ts_session):
     assert run.checked == 2 * len(run.pooled(Phase.HANDLE))
 
 
-def test_a_model_that_cannot_be_prepared_is_the_only_one_that_fails(tmp_path, ts_artifacts):
+def test_a_model_that_cannot_be_prepared_is_the_only_one_that_fails(tmp_path, ts_catalogue):
     """Its own traceback, and not the next model's; that one is prepared all the same."""
     broken = tmp_path / "broken_network.py"
     broken.write_text("raise RuntimeError('my own fault')\n")
     bad = Model(
-        name="bad", network=broken, handler="x", reference=ts_artifacts["resnet56"].reference, dataset="cifar10"
+        name="bad", network=broken, handler="x", reference=ts_catalogue["resnet56"].reference, dataset="cifar10"
     )
     preparations = Preparations("seeded", None)
     preparations.start([bad, plain("sleeper")])
@@ -270,7 +270,7 @@ def another_server(tmp_path):
         server.stop()
 
 
-def test_a_missing_captum_is_named(another_server, ts_artifacts, tmp_path, ts_session):
+def test_a_missing_captum_is_named(another_server, ts_catalogue, tmp_path, ts_session):
     """TorchServe's stock vision handlers import captum and do not declare it."""
     (tmp_path / "captum").mkdir()
     (tmp_path / "captum" / "__init__.py").write_text(
@@ -278,7 +278,7 @@ def test_a_missing_captum_is_named(another_server, ts_artifacts, tmp_path, ts_se
     )
     server = another_server(ServerSettings(worker_env={"PYTHONPATH": str(tmp_path)}))
     # The handler is what fails; a network of resnet56's size is quicker to archive than densenet161's.
-    model = replace(ts_artifacts["resnet56"], name="stock", handler="image_classifier")
+    model = replace(ts_catalogue["resnet56"], name="stock", handler="image_classifier")
     made = archive.build(ts_session.artifacts.artifacts(model), "cpu", server.store)
     endpoint = Endpoint(server, Deployment(model, "cpu", Batching()), made, TimeAccounting())
     endpoint.register()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.inputs.model_inputs import ModelInputs
     from pytest_torchserve.loadgen.probe_report import ProbeReport
     from pytest_torchserve.loadgen.response import Response
+    from pytest_torchserve.measure.evidence import Evidence
     from pytest_torchserve.model import Sample
     from pytest_torchserve.telemetry.monitor import Monitor
 
@@ -81,30 +82,31 @@ class Arms:
     own: set[Phase] = field(default_factory=set)
 
     @classmethod
-    def of(cls, deployment: Deployment, samples: Sequence[Sample]) -> Arms:
+    def of(cls, deployment: Deployment) -> Arms:
         """Nothing yet. The baseline's answers have no golden ones: they are compared with the candidate's."""
-        unknown = [replace(sample, answer=None, label=None) for sample in samples]
         return cls(
-            Checker.for_cell(deployment, samples),
-            Checker.for_cell(deployment, unknown),
-            Checker.for_cell(deployment, unknown),
+            Checker.for_cell(deployment),
+            Checker.for_cell(deployment, golden=False),
+            Checker.for_cell(deployment, golden=False),
             Agreement(TOLERANCE[deployment.device]),
         )
 
-    def check(self, response: Response, arm: str, process: int) -> ProbeReport | None:
-        """One response's probe report where its answer can be taken.
+    def check(self, response: Response, report: ProbeReport | None, arm: str, process: int) -> bool:
+        """Return whether the answer of one response can be taken.
 
         Args:
+            report: what the probe reported with it, where it reported anything.
             arm: whose it is; '' where nobody knows.
             process: what counts as one process of both.
         """
         checker = {"candidate": self.candidate, "baseline": self.baseline}.get(arm, self.either)
-        report = checker.check(response)
-        if report is not None and report.init_s:
+        if not checker.judge(response, report) or report is None:
+            return False
+        if report.init_s:
             self.costs[report.pid, report.arm] = report.init_s
-        if report is not None and arm:
-            self.agreement.take(arm, process, checker.samples[response.sample].name, response.body)
-        return report
+        if arm:
+            self.agreement.take(arm, process, response.sample.name, response.body)
+        return True
 
     @property
     def probe_cost_s(self) -> dict[Phase, float]:
@@ -126,6 +128,11 @@ class Arms:
             self.pairs[phase][process].append((baseline.get(phase, 0.0), candidate.get(phase, 0.0)))
 
     @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """What was found of the candidate, of the baseline, and of answers that do not tell whose they are."""
+        return self.candidate.evidence, self.baseline.evidence, self.either.evidence
+
+    @property
     def count(self) -> int:
         """How many whole pairs there are."""
         return sum(map(len, self.pairs[Phase.HANDLE].values()))
@@ -134,36 +141,33 @@ class Arms:
     def wrong(self) -> tuple[str, ...]:
         """Why the candidate cannot be taken, and why the baseline cannot be held against it."""
         return (
-            *self.candidate.rejected,
+            *self.candidate.evidence.rejected,
             *(f"differs from the baseline: {words}" for words in self.agreement.different),
-            *(f"baseline: {words}" for words in self.baseline.rejected),
-            *(f"one of the two arms: {words}" for words in self.either.rejected),
+            *(f"baseline: {words}" for words in self.baseline.evidence.rejected),
+            *(f"one of the two arms: {words}" for words in self.either.evidence.rejected),
         )
 
     def run(self, cell: Cell, inputs: ModelInputs, paired: Paired, workers: int) -> Run:
         """What was measured. Others on the machine met both arms alike: only what was answered makes it INVALID."""
-        checker = self.candidate
+        candidate = self.candidate.evidence
         # Numerator and denominator count the requests to both arms: a failed batch belongs to neither.
-        checkers = (checker, self.baseline, self.either)
-        judged = sum(one.judged for one in checkers)
-        wrong = sum(one.wrong_answers for one in checkers) + self.agreement.differing
-        errors = sum((one.errors for one in checkers), Counter[str]())
+        judged = sum(one.judged for one in self.evidence)
+        wrong = sum(one.wrong_answers for one in self.evidence) + self.agreement.differing
+        errors = sum((one.errors for one in self.evidence), Counter[str]())
         invalid = validity.found(validity.errors(errors, judged), validity.wrong(wrong, judged))
-        return Run(
-            cell=cell,
+        evidence = replace(candidate, wrong=list(self.wrong), failed=[], errors=errors)
+        return Run.of(
+            cell,
+            inputs,
+            evidence,
+            failures_are_wrong=True,
             workers=workers,
             seconds={
                 phase: {process: tuple(new for _, new in pairs) for process, pairs in by_process.items()}
                 for phase, by_process in paired.pairs.items()
                 if phase in self.own
             },
-            checked=checker.checked,
-            wrong=self.wrong,
-            errors=dict(errors),
             invalid=invalid,
-            devices=tuple(sorted(checker.devices)),
-            weights=inputs.artifacts.weights_kind,
-            samples=inputs.samples_source,
             paired=paired,
         )
 

@@ -68,20 +68,22 @@ class PairMeter:
     def on_responses(self, responses: Sequence[Response]) -> bool:
         """Take in one batch; whether to send another."""
         self._started_ns = self._started_ns or self.clock.now_ns()
-        told = [ProbeReport.of(response) for response in responses]
         reports = [
             report
-            for response, seen in zip(responses, told, strict=True)
-            if (report := self.arms.check(response, seen.arm if seen else "", seen.pid if seen else 0)) is not None
+            for response in responses
+            if self._check(response, report := ProbeReport.of(response)) and report is not None
         ]
         if len(reports) == len(responses):
             self._take(responses, reports)
         elapsed_s = (self.clock.now_ns() - self._started_ns) / 1e9
         self.progress(f"{self._done} pairs", elapsed_s / self.seconds)
-        checkers = (self.arms.candidate, self.arms.baseline, self.arms.either)
+        evidence = self.arms.evidence
         least = max(FEWEST_PAIRS, self.wanted) if elapsed_s < self.at_most_s else 1
-        enough = elapsed_s >= self.seconds and (self._done >= least or any(c.rejected for c in checkers))
-        return not (enough or self.split or any(checker.hopeless for checker in checkers))
+        enough = elapsed_s >= self.seconds and (self._done >= least or any(one.rejected for one in evidence))
+        return not (enough or self.split or any(one.hopeless for one in evidence))
+
+    def _check(self, response: Response, report: ProbeReport | None) -> bool:
+        return self.arms.check(response, report, report.arm if report else "", report.pid if report else 0)
 
     def _take(self, responses: Sequence[Response], reports: Sequence[ProbeReport]) -> None:
         first = reports[0]
@@ -128,7 +130,7 @@ def measure_same_process(target: ScalableTarget, inputs: ModelInputs, params: Co
     """
     clock, deployment, budget = MonotonicClock(), params.deployment, params.budget
     samples = twice(inputs.samples, deployment.batching.batch_size)
-    arms = Arms.of(deployment, samples)
+    arms = Arms.of(deployment)
     begun_ns = clock.now_ns()
     snapshot_ns = params.monitor.snapshot()
     left, pids, sizes = 1, list[int](), Counter[int]()

@@ -17,7 +17,8 @@ from pytest_torchserve.compare.arms import (
     batch_times,
 )
 from pytest_torchserve.loadgen.clock import MonotonicClock
-from pytest_torchserve.loadgen.schedule import FullBatches
+from pytest_torchserve.loadgen.probe_report import ProbeReport
+from pytest_torchserve.loadgen.target import ask
 from pytest_torchserve.measure.handle import resident_bytes
 from pytest_torchserve.measure.init import start_worker
 from pytest_torchserve.measure.run import FEWEST_SAMPLES, Cell, Paired, Run
@@ -45,6 +46,7 @@ class _Rounds:
 
     targets: Targets
     arms: Arms
+    samples: Sequence[Sample]
     batch_size: int
     order: random.Random
     clock: Clock
@@ -67,18 +69,14 @@ class _Rounds:
 
     def _batch(self, arm: str, number: int) -> dict[Phase, float]:
         """One full batch of one arm: its phases in seconds; nothing where it was split or wrong."""
-        checker = self.arms.candidate if arm == "candidate" else self.arms.baseline
-        indices = [index % len(checker.samples) for index in range(self.at, self.at + self.batch_size)]
-        samples: list[Sample] = [checker.samples[index] for index in indices]
-        answers: list[Response] = []
-
-        def on_responses(responses: Sequence[Response]) -> bool:
-            answers.extend(responses)
-            return False
-
-        self.targets[arm].send(FullBatches(len(samples)), samples, on_responses, self.clock)
-        reports = [self.arms.check(one._replace(sample=indices[one.sample]), arm, number) for one in answers]
-        whole = [report for report in reports if report is not None]
+        samples = [self.samples[index % len(self.samples)] for index in range(self.at, self.at + self.batch_size)]
+        answers = ask(self.targets[arm], samples, self.clock)
+        reports = [ProbeReport.of(response) for response in answers]
+        whole = [
+            report
+            for response, report in zip(answers, reports, strict=True)
+            if self.arms.check(response, report, arm, number) and report is not None
+        ]
         if len(whole) < len(samples) or len({report.batch for report in whole}) > 1:
             return {}
         return batch_times(answers, whole[0])
@@ -87,9 +85,9 @@ class _Rounds:
 def measure_separate_processes(targets: Targets, inputs: ModelInputs, params: ComparisonParams) -> Run:
     """`handle`: in each round one fresh worker an arm, their batches interleaved; a round is one sample."""
     clock, batch_size = MonotonicClock(), params.deployment.batching.batch_size
-    arms = Arms.of(params.deployment, inputs.samples)
+    arms = Arms.of(params.deployment)
     order = random.Random(params.budget.seed)  # noqa: S311 - an order, no secret
-    rounds, played = _Rounds(targets, arms, batch_size, order, clock), 0
+    rounds, played = _Rounds(targets, arms, inputs.samples, batch_size, order, clock), 0
     begun_ns, budget_s = clock.now_ns(), params.budget.baseline_seconds
     snapshot_ns = params.monitor.snapshot()
     while _goes_on(elapsed_s := (clock.now_ns() - begun_ns) / 1e9, budget_s, played) and not arms.wrong:
@@ -127,7 +125,7 @@ def measure_restarts(targets: Targets, inputs: ModelInputs, params: ComparisonPa
     """init: both arms' workers started in turn, in an order drawn anew; a pair of starts is one sample."""
     clock = MonotonicClock()
     order = random.Random(params.budget.seed)  # noqa: S311 - an order, no secret
-    arms = Arms.of(params.deployment, inputs.samples)
+    arms = Arms.of(params.deployment)
     begun_ns, rounds, resident = clock.now_ns(), 0, 0
     budget_s = params.budget.baseline_seconds
     snapshot_ns = params.monitor.snapshot()
@@ -136,7 +134,7 @@ def measure_restarts(targets: Targets, inputs: ModelInputs, params: ComparisonPa
         times: dict[str, Mapping[Phase, float]] = {}
         for arm in _shuffled(targets, order):
             target = targets[arm]
-            start = start_worker(target, inputs.samples, functools.partial(arms.check, arm=arm, process=rounds))
+            start = start_worker(target, inputs.samples, functools.partial(_checked, arms, arm, rounds))
             if start is None:
                 break
             times[arm] = start.seconds
@@ -152,3 +150,9 @@ def measure_restarts(targets: Targets, inputs: ModelInputs, params: ComparisonPa
     return replace(
         run, checked=checked, telemetry=params.monitor.between(snapshot_ns), worker_rss_bytes=resident or None
     )
+
+
+def _checked(arms: Arms, arm: str, process: int, response: Response) -> ProbeReport | None:
+    """Return the probe report of a response whose answer can be taken."""
+    report = ProbeReport.of(response)
+    return report if arms.check(response, report, arm, process) else None

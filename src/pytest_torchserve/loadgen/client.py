@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from pytest_torchserve.loadgen.connection import Connection, why_unconnected
+from pytest_torchserve.loadgen.encoding import encode
 from pytest_torchserve.loadgen.process_tuning import allow_connections, loop_factory, undisturbed
 from pytest_torchserve.loadgen.response import Failure, Response
 from pytest_torchserve.loadgen.schedule import OpenLoop
@@ -32,7 +33,8 @@ _LOOK_AT_MOST_EVERY_S = 0.02
 class _Opening(NamedTuple):
     """A request whose connection is still being opened."""
 
-    sample: int
+    data: bytes
+    sample: Sample
     scheduled_ns: int
     begun_ns: int
     waiting: Done
@@ -60,7 +62,7 @@ class HttpClient:
         self._address = address
         self._timeout_s = timeout_s
         self._timeout_ns = round(timeout_s * 1e9)
-        self._requests = [encode(address, path, sample) for sample in samples]
+        self._requests = [(encode(address, path, sample), sample) for sample in samples]
         self._tls = ssl.create_default_context() if address.tls else None
         self._next = 0
         self._idle: list[Connection] = []
@@ -109,17 +111,17 @@ class HttpClient:
     def _send(self, scheduled_ns: int, waiting: Done) -> None:
         """Write one request now where a connection is idle, else as soon as one is open."""
         begun_ns = time.monotonic_ns()
-        sample = self._next
-        self._next = (sample + 1) % len(self._requests)
+        data, sample = self._requests[self._next]
+        self._next = (self._next + 1) % len(self._requests)
         while self._idle:
             connection = self._idle.pop()
             if connection.usable:
                 connection.deadline_ns = begun_ns + self._timeout_ns
-                connection.request(self._requests[sample], sample, scheduled_ns, begun_ns, waiting)
+                connection.request(data, sample, scheduled_ns, begun_ns, waiting)
                 if self._open_loop and not self._idle:
                     self._open_spare()
                 return
-        request = _Opening(sample, scheduled_ns, begun_ns, waiting)
+        request = _Opening(data, sample, scheduled_ns, begun_ns, waiting)
         task = self._loop.create_task(self._connect_and_send(request))
         self._opening[task] = request
         task.add_done_callback(lambda done: self._opening.pop(done, None))
@@ -135,7 +137,7 @@ class HttpClient:
             request.waiting(request.failed(failure, words))
             return
         connection.deadline_ns = request.begun_ns + self._timeout_ns
-        connection.request(self._requests[request.sample], *request)
+        connection.request(*request)
 
     async def _connect(self) -> Connection:
         connection, host, port = Connection(self._idle.append), self._address.host, self._address.port
@@ -198,16 +200,3 @@ def send(
     """One load from this process."""
     with HttpClient(address, path, samples, timeout_s=timeout_s) as client:
         client.run(schedule, on_responses, clock)
-
-
-def encode(address: Address, path: str, sample: Sample) -> bytes:
-    """The whole request, ready to write."""
-    lines = [
-        f"POST {path} HTTP/1.1",
-        f"Host: {address.authority}",
-        f"Content-Type: {sample.content_type}",
-        f"Content-Length: {len(sample.body)}",
-    ]
-    if address.key:
-        lines.append(f"Authorization: Bearer {address.key}")
-    return "\r\n".join([*lines, "", ""]).encode() + sample.body

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import httptools
 
 from pytest_torchserve.loadgen.response import Failure, Response, why_refused
+from pytest_torchserve.model import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _FINAL_STATUS = 200
 _STATUS_AT = len(b"HTTP/1.1 ")
 _END_OF_HEAD = b"\r\n\r\n"
+_NOTHING = Sample("", b"", None)
 _now_ns = time.monotonic_ns
 
 
@@ -62,7 +64,8 @@ class Connection(asyncio.Protocol):
         self._idle = idle
         self.waiting: Done | None = None
         self._parser = httptools.HttpResponseParser(self)
-        self._sample = self._scheduled_ns = self._begun_ns = self._sent_ns = self._first_byte_ns = 0
+        self._sample = _NOTHING
+        self._scheduled_ns = self._begun_ns = self._sent_ns = self._first_byte_ns = 0
         self._head = b""
         self._body = b""
         self._headless = True
@@ -79,7 +82,7 @@ class Connection(asyncio.Protocol):
     def request(
         self,
         data: bytes,
-        sample: int,
+        sample: Sample,
         scheduled_ns: int,
         begun_ns: int,
         waiting: Done,

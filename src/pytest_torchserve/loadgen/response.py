@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from pytest_torchserve.model import Sample
 
 
 class Failure(StrEnum):
@@ -55,7 +58,7 @@ class Response(NamedTuple):
     hundred thousand are kept.
 
     Attributes:
-        sample: the index of the sample that was sent.
+        sample: what was sent.
         scheduled_ns: when it should have left; latency counts from here in an open loop.
         begun_ns: when the sender took it up; before it, the sender itself was late.
         sent_ns: when its bytes were written; a connection may have had to be opened first.
@@ -70,7 +73,7 @@ class Response(NamedTuple):
     All times are `CLOCK_MONOTONIC` nanoseconds, the clock that the probe uses on the same host.
     """
 
-    sample: int
+    sample: Sample
     scheduled_ns: int
     begun_ns: int
     sent_ns: int

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from pytest_torchserve.loadgen.schedule import FullBatches
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from collections.abc import Set as AbstractSet
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.loadgen.address import Address
     from pytest_torchserve.loadgen.clock import Clock
     from pytest_torchserve.loadgen.frontend_times import FrontendTimes
+    from pytest_torchserve.loadgen.response import Response
     from pytest_torchserve.loadgen.schedule import OnResponses, Schedule
     from pytest_torchserve.model import Sample
 
@@ -71,6 +74,18 @@ class Worker:
 
     pid: int
     status: str
+
+
+def ask(target: Target, samples: Sequence[Sample], clock: Clock) -> list[Response]:
+    """Send these samples at once and return their responses in the order of the samples."""
+    answers: list[Response] = []
+
+    def on_responses(responses: Sequence[Response]) -> bool:
+        answers.extend(responses)
+        return False
+
+    target.send(FullBatches(len(samples)), samples, on_responses, clock)
+    return sorted(answers, key=lambda response: response.begun_ns)
 
 
 class ScalableTarget(Target, Protocol):

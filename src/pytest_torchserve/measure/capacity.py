@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_torchserve import stats
@@ -11,8 +11,8 @@ from pytest_torchserve.loadgen.schedule import ClosedLoop, Poisson
 from pytest_torchserve.measure import traffic, validity
 from pytest_torchserve.measure.batches import batches
 from pytest_torchserve.measure.bisection import search
-from pytest_torchserve.measure.check import ENOUGH_WRONG
 from pytest_torchserve.measure.early_stopping import SPARE, EarlyAbort, Outcome, decidable_goal, decide, least_sample
+from pytest_torchserve.measure.evidence import ENOUGH_WRONG, Evidence
 from pytest_torchserve.measure.run import Run
 from pytest_torchserve.phase import Phase
 
@@ -126,7 +126,7 @@ class CapacitySearch:
         overlatency = len(sent.responses) - sum(response.latency_s <= budget.slo_s for response, _ in sent.timed)
         outcome = decide(len(sent.responses), overlatency, self.goal)
         latencies = [response.latency_s for response, _ in sent.timed]
-        wrong = sent.checker.wrong_answers
+        wrong = sent.evidence.wrong_answers
         invalid = validity.found(
             validity.schedule_delay(sent.responses),
             validity.wrong(wrong, len(sent.responses)),
@@ -151,9 +151,15 @@ class CapacitySearch:
 
     def _remember_errors(self, rate_per_s: float, sent: Sent) -> None:
         """A rate too high may well be refused: that is a miss, and no fault of the search."""
-        self.errors += sent.checker.errors
-        self.failed += sent.checker.failed[: ENOUGH_WRONG - len(self.failed)]
-        self._errors_at[rate_per_s] = validity.errors(sent.checker.errors, len(sent.responses))
+        self.errors += sent.evidence.errors
+        self.failed += sent.evidence.failed[: ENOUGH_WRONG - len(self.failed)]
+        self._errors_at[rate_per_s] = validity.errors(sent.evidence.errors, len(sent.responses))
+
+    @property
+    def evidence(self) -> Evidence:
+        """What the answers at the best rate showed, and the failed requests of all rates."""
+        best = self.best.evidence if self.best else Evidence()
+        return replace(best, failed=self.failed, errors=self.errors)
 
     def why_invalid(self, meets: float | None, misses: float | None) -> tuple[str, ...]:
         """Why the rates that enclose the answer were no good; a probe far from it is only part of the curve.
@@ -183,19 +189,15 @@ def measure_capacity(
         meets, misses = search(searching.probe, guess, least_sample(searching.goal) / budget.capacity_seconds)
     best = searching.best
     by_process = traffic.by_process(best.timed if best else [])
-    return Run(
-        cell=cell,
+    return Run.of(
+        cell,
+        inputs,
+        searching.evidence,
+        failures_are_wrong=False,
         workers=target.worker_count,
         seconds={Phase.LATENCY: by_process} if by_process else {},
-        checked=best.checker.checked if best else 0,
-        wrong=tuple(best.checker.wrong) if best else (),
-        failed=tuple(searching.failed),
-        errors=dict(searching.errors),
         invalid=searching.why_invalid(meets, misses) if searching.steps else ("the server did not answer its warm-up",),
         throughput=meets,
-        devices=tuple(sorted(best.checker.devices)) if best else (),
-        weights=inputs.artifacts.weights_kind,
-        samples=inputs.samples_source,
         telemetry=searching.telemetry,
         capacity=Capacity(
             slo_s=budget.slo_s,

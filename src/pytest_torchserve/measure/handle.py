@@ -77,7 +77,7 @@ class HandleMeter:
         reports = [report for report in map(self.checker.check, responses) if report is not None]
         if len(reports) == len(responses):
             self._take(responses, reports)
-        return not self.checker.hopeless and not self._enough()
+        return not self.checker.evidence.hopeless and not self._enough()
 
     def _take(self, responses: Sequence[Response], reports: Sequence[ProbeReport]) -> None:
         latency_s = (max(r.done_ns for r in responses) - min(r.sent_ns for r in responses)) / 1e9
@@ -119,13 +119,13 @@ class HandleMeter:
 
     def _enough(self) -> bool:
         now_ns = self.clock.now_ns()
-        if self.checker.rejected and now_ns - self._begun_ns >= self.budget.cell_seconds * 1e9:
+        if self.checker.evidence.rejected and now_ns - self._begun_ns >= self.budget.cell_seconds * 1e9:
             return True  # it has failed already: it may not take longer than a good one
         if not self.started_ns:
             return False
         elapsed_s = (now_ns - self.started_ns) / 1e9
         if elapsed_s >= self.budget.cell_seconds:
-            return bool(self.batch_sizes or self.checker.rejected)  # at least one batch, however slow
+            return bool(self.batch_sizes or self.checker.evidence.rejected)  # at least one batch, however slow
         if now_ns - self._looked_ns < _CHECK_EVERY_S * 1e9:
             return False
         self._looked_ns = now_ns
@@ -146,24 +146,25 @@ def measure_handle(
 ) -> Run:
     """Time full batches on a deployment that has `budget.processes` workers ready."""
     deployment = target.deployment
-    checker = Checker.for_cell(deployment, inputs.samples)
+    checker = Checker.for_cell(deployment)
     clock = MonotonicClock()
     meter = HandleMeter(budget, deployment.batching.batch_size, checker, clock, progress)
     snapshot_ns = monitor.snapshot()
     target.send(FullBatches(deployment.batching.batch_size), inputs.samples, meter.on_responses, clock)
     telemetry = monitor.between(snapshot_ns)
     pids = [pid for pid in meter.seconds[Phase.HANDLE]]  # noqa: C416 - reads as what it is
-    return Run(
-        cell=Cell("handle", deployment),
+    return Run.of(
+        Cell("handle", deployment),
+        inputs,
+        checker.evidence,
+        failures_are_wrong=True,
+        checked=meter.checked,
         workers=budget.processes,
         seconds={
             phase: {pid: tuple(values) for pid, values in by_process.items()}
             for phase, by_process in meter.seconds.items()
             if by_process
         },
-        checked=meter.checked,
-        wrong=checker.rejected,
-        errors=dict(checker.errors),
         invalid=_why_invalid(meter, telemetry),
         telemetry=telemetry,
         batch_sizes=dict(meter.batch_sizes),
@@ -172,19 +173,16 @@ def measure_handle(
         gpu_bytes=meter.gpu_bytes,
         process_spread={phase: stats.process_spread(values) for phase, values in meter.seconds.items()},
         precision={phase: stats.precision(values) for phase, values in meter.seconds.items()},
-        accuracy=checker.accuracy(inputs.artifacts.weights_kind),
-        devices=tuple(sorted(checker.devices)),
-        weights=inputs.artifacts.weights_kind,
-        samples=inputs.samples_source,
+        accuracy=checker.evidence.accuracy(inputs.samples, inputs.artifacts.weights_kind),
     )
 
 
 def _why_invalid(meter: HandleMeter, telemetry: Telemetry | None) -> tuple[str, ...]:
     """Every reason why these figures say something else than they seem to."""
-    checker = meter.checker
+    evidence = meter.checker.evidence
     return validity.found(
-        validity.errors(checker.errors, checker.judged),
-        validity.wrong(checker.wrong_answers, checker.judged),
+        validity.errors(evidence.errors, evidence.judged),
+        validity.wrong(evidence.wrong_answers, evidence.judged),
         validity.unstable(None, meter.done_ns, meter.started_ns, max(meter.done_ns, default=0), 1),
         validity.other_processes(telemetry),
     )

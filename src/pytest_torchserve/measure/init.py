@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve.errors import MeasurementError
 from pytest_torchserve.loadgen.clock import MonotonicClock
-from pytest_torchserve.loadgen.schedule import FullBatches
+from pytest_torchserve.loadgen.target import ask
 from pytest_torchserve.measure import validity
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.handle import resident_bytes
@@ -40,7 +40,8 @@ def measure_init(
     sender sees it. The page cache is warm from the second round on, and from the first where the archive was just
     unpacked.
     """
-    checker = Checker.for_cell(target.deployment, inputs.samples)
+    checker = Checker.for_cell(target.deployment)
+    evidence = checker.evidence
     seconds: dict[Phase, dict[int, tuple[float, ...]]] = {phase: {} for phase in INIT_PHASES}
     resident, gpu_bytes = None, 0
     snapshot_ns = monitor.snapshot()
@@ -62,24 +63,22 @@ def measure_init(
         gpu_bytes = max(gpu_bytes, start.report.gpu_bytes)
     telemetry = monitor.between(snapshot_ns)
     invalid = validity.found(
-        validity.errors(checker.errors, checker.judged),
-        validity.wrong(checker.wrong_answers, checker.judged),
+        validity.errors(evidence.errors, evidence.judged),
+        validity.wrong(evidence.wrong_answers, evidence.judged),
         validity.other_processes(telemetry),
     )
-    return Run(
-        cell=Cell("init", target.deployment),
+    return Run.of(
+        Cell("init", target.deployment),
+        inputs,
+        evidence,
+        failures_are_wrong=True,
         workers=1,
         seconds={phase: by_process for phase, by_process in seconds.items() if by_process},
         checked=len(seconds[Phase.TOTAL]),
-        wrong=checker.rejected,
-        errors=dict(checker.errors),
         invalid=invalid,
         telemetry=telemetry,
         worker_rss_bytes=resident,
         gpu_bytes=gpu_bytes,
-        devices=tuple(sorted(checker.devices)),
-        weights=inputs.artifacts.weights_kind,
-        samples=inputs.samples_source,
     )
 
 
@@ -108,7 +107,7 @@ def start_worker(
         target.scale(0)
     start_ns = time.monotonic_ns()
     total_s = (target.scale(1) - start_ns) / 1e9
-    first = _first_answer(target, samples)
+    (first,) = ask(target, samples[:1], MonotonicClock())
     report = check(first)
     if report is None:
         return None
@@ -126,14 +125,3 @@ def start_worker(
         Phase.FIRST_INFERENCE: (first.done_ns - first.sent_ns) / 1e9,
     }
     return Start(seconds, report)
-
-
-def _first_answer(target: ScalableTarget, samples: Sequence[Sample]) -> Response:
-    answers: list[Response] = []
-
-    def on_responses(responses: Sequence[Response]) -> bool:
-        answers.extend(responses)
-        return False
-
-    target.send(FullBatches(1), samples, on_responses, MonotonicClock())
-    return answers[0]

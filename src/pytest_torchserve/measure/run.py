@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pytest_torchserve.deployment import UNKNOWN_BATCHING, Deployment
 from pytest_torchserve.measure.batches import mean_size
@@ -11,9 +11,11 @@ from pytest_torchserve.measure.batches import mean_size
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pytest_torchserve.inputs.model_inputs import ModelInputs
     from pytest_torchserve.loadgen.schedule import TimedSchedule
     from pytest_torchserve.measure.batches import Batches
     from pytest_torchserve.measure.capacity import Capacity
+    from pytest_torchserve.measure.evidence import Evidence
     from pytest_torchserve.measure.latency_breakdown import LatencyBreakdown
     from pytest_torchserve.phase import Phase
     from pytest_torchserve.stats import Quantile
@@ -169,6 +171,40 @@ class Run:
     traffic: Traffic | None = None
     capacity: Capacity | None = None
     paired: Paired | None = None
+
+    @classmethod
+    def of(
+        cls,
+        cell: Cell,
+        inputs: ModelInputs,
+        evidence: Evidence,
+        *,
+        failures_are_wrong: bool,
+        checked: int | None = None,
+        **rest: Any,
+    ) -> Self:
+        """Return the run of a cell: what its responses showed, and what only its kind of measurement knows.
+
+        Args:
+            inputs: what the model was asked.
+            evidence: what checking its responses showed.
+            failures_are_wrong: whether a failed request makes the run no measurement, as where all requests are ours
+                alone; under traffic, which may overload a server, it does not.
+            checked: how many of the answers that were right were timed as well; None for all.
+            rest: further attributes.
+        """
+        artifacts = inputs.artifacts
+        return cls(
+            cell=cell,
+            checked=evidence.checked if checked is None else checked,
+            wrong=evidence.rejected if failures_are_wrong else tuple(evidence.wrong),
+            failed=() if failures_are_wrong else tuple(evidence.failed),
+            errors=dict(evidence.errors),
+            devices=tuple(sorted(evidence.devices)),
+            weights=artifacts.weights_kind,
+            samples=inputs.samples_source,
+            **rest,
+        )
 
     @property
     def validity(self) -> str:

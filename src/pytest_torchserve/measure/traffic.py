@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve import stats
 from pytest_torchserve.loadgen.clock import MonotonicClock
+from pytest_torchserve.loadgen.probe_report import ProbeReport
 from pytest_torchserve.loadgen.process_tuning import without_collecting
 from pytest_torchserve.loadgen.schedule import ClosedLoop, FullBatches, OpenLoop
 from pytest_torchserve.measure import validity
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
     from pytest_torchserve._util.progress import ProgressCallback
     from pytest_torchserve.inputs.model_inputs import ModelInputs
     from pytest_torchserve.loadgen.clock import Clock
-    from pytest_torchserve.loadgen.probe_report import ProbeReport
     from pytest_torchserve.loadgen.response import Response
     from pytest_torchserve.loadgen.schedule import TimedSchedule
     from pytest_torchserve.loadgen.target import Target
     from pytest_torchserve.measure.batches import Batches
+    from pytest_torchserve.measure.evidence import Evidence
     from pytest_torchserve.telemetry.monitor import Monitor, Telemetry
 
 DRAIN_S = 30.0
@@ -72,13 +73,13 @@ class Sent:
         start_ns: when the first request could leave.
         responses: all of them.
         timed: those with a right answer, and what the probe said of each.
-        checker: what was found wrong.
+        evidence: what checking them showed.
     """
 
     start_ns: int
     responses: list[Response]
     timed: list[tuple[Response, ProbeReport | None]]
-    checker: Checker
+    evidence: Evidence
 
     @property
     def reports(self) -> list[ProbeReport]:
@@ -130,8 +131,8 @@ def send(
     target.send(schedule, inputs.samples, collector.on_responses, clock)
     # Not before the first was due: an engine of many processes needs a moment to begin.
     start_ns = max(start_ns, min((response.scheduled_ns for response in collector.responses), default=0))
-    checker = Checker.for_cell(cell.deployment, inputs.samples, probed=target.probed)
-    return Sent(start_ns, collector.responses, judged(collector.responses, checker), checker)
+    checker = Checker.for_cell(cell.deployment, probed=target.probed)
+    return Sent(start_ns, collector.responses, judged(collector.responses, checker), checker.evidence)
 
 
 def judged(responses: Sequence[Response], checker: Checker) -> list[tuple[Response, ProbeReport | None]]:
@@ -139,8 +140,8 @@ def judged(responses: Sequence[Response], checker: Checker) -> list[tuple[Respon
     timed = []
     with without_collecting():
         for response in responses:
-            right, report = checker.judge(response)
-            if right:
+            report = ProbeReport.of(response)
+            if checker.judge(response, report):
                 timed.append((response, report))
     return timed
 
@@ -163,24 +164,20 @@ def measure_load(target: Target, inputs: ModelInputs, cell: Cell, progress: Prog
     frontend_times = target.frontend_times(log_offset, sent.request_ids)
     gathered = batches(sent.reports, frontend_times, target.batch_size)
     seconds = by_process(sent.timed)
-    return Run(
-        cell=cell,
+    return Run.of(
+        cell,
+        inputs,
+        sent.evidence,
+        failures_are_wrong=False,
         workers=target.worker_count,
         seconds={Phase.LATENCY: seconds} if seconds else {},
-        checked=sent.checker.checked,
-        wrong=tuple(sent.checker.wrong),
-        failed=tuple(sent.checker.failed),
-        errors=dict(sent.checker.errors),
         invalid=why_invalid(cell.schedule, sent, gathered, target.worker_count, telemetry if target.owned else None),
         batch_sizes=gathered.sizes,
         throughput=throughput(sent),
         worker_rss_bytes=telemetry.rss_bytes.get("worker") if telemetry else None,
         gpu_bytes=max((report.gpu_bytes for report in sent.reports), default=0),
         process_spread={Phase.LATENCY: stats.process_spread(seconds)},
-        accuracy=sent.checker.accuracy(inputs.artifacts.weights_kind),
-        devices=tuple(sorted(sent.checker.devices)),
-        weights=inputs.artifacts.weights_kind,
-        samples=inputs.samples_source,
+        accuracy=sent.evidence.accuracy(inputs.samples, inputs.artifacts.weights_kind),
         telemetry=telemetry,
         traffic=Traffic(
             asked=len(sent.responses),
@@ -197,13 +194,13 @@ def why_invalid(
     schedule: TimedSchedule, sent: Sent, gathered: Batches, workers: int, telemetry: Telemetry | None
 ) -> tuple[str, ...]:
     """Every reason why these figures say something else than they seem to."""
-    responses, checker = sent.responses, sent.checker
+    responses, evidence = sent.responses, sent.evidence
     end_ns = sent.start_ns + round(schedule.duration_s * 1e9)
     done_ns = [r.done_ns for r, _ in sent.timed]
     grain = max(gathered.sizes, default=1) * max(1, workers)
     reasons = [
-        validity.errors(checker.errors, len(responses)),
-        validity.wrong(checker.wrong_answers, len(responses)),
+        validity.errors(evidence.errors, len(responses)),
+        validity.wrong(evidence.wrong_answers, len(responses)),
         validity.too_few(len(sent.timed)),
         validity.other_processes(telemetry),
     ]

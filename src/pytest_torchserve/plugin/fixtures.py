@@ -147,7 +147,7 @@ def ts_device(request: pytest.FixtureRequest, ts_session: Session) -> Device:
 
 
 @pytest.fixture(scope="session")
-def ts_artifacts(pytestconfig: pytest.Config, ts_session: Session) -> dict[str, Model]:  # noqa: ARG001 - it is one of ours
+def ts_catalogue(pytestconfig: pytest.Config, ts_session: Session) -> dict[str, Model]:  # noqa: ARG001 - it is one of ours
     """The models of this repository, by name."""
     return {model.name: model for model in pytestconfig.stash[MODELS_KEY]}
 
@@ -196,18 +196,4 @@ def ts_inputs(ts_session: Session) -> Callable[[Model], ModelInputs]:
 @pytest.fixture
 def ts_ask() -> Callable[[Endpoint, Sequence[Sample]], list[Response]]:
     """`ts_ask(endpoint, samples)` sends them all at once and returns the responses in their order."""
-
-    def ask_(endpoint: Endpoint, samples: Sequence[Sample]) -> list[Response]:
-        from pytest_torchserve.loadgen.clock import MonotonicClock  # noqa: PLC0415 - see the module's top
-        from pytest_torchserve.loadgen.schedule import FullBatches  # noqa: PLC0415 - likewise
-
-        answers: list[Response] = []
-
-        def on_responses(responses: Sequence[Response]) -> bool:
-            answers.extend(responses)
-            return False
-
-        endpoint.send(FullBatches(len(samples)), samples, on_responses, MonotonicClock())
-        return sorted(answers, key=lambda response: response.sample)
-
-    return ask_
+    return lambda endpoint, samples: endpoint.ask(samples)

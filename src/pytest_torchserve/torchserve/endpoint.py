@@ -9,7 +9,8 @@ from pytest_torchserve._util.time_accounting import Activity, TimeAccounting
 from pytest_torchserve._util.wait import wait_until
 from pytest_torchserve.errors import ManagementError, ServerError, WorkerError
 from pytest_torchserve.loadgen import client
-from pytest_torchserve.loadgen.target import Worker
+from pytest_torchserve.loadgen.clock import MonotonicClock
+from pytest_torchserve.loadgen.target import Worker, ask
 from pytest_torchserve.torchserve import archive
 from pytest_torchserve.torchserve.worker_log import worker_traceback
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.deployment import Deployment
     from pytest_torchserve.loadgen.clock import Clock
     from pytest_torchserve.loadgen.frontend_times import FrontendTimes
+    from pytest_torchserve.loadgen.response import Response
     from pytest_torchserve.loadgen.schedule import OnResponses, Schedule
     from pytest_torchserve.loadgen.target import Engine
     from pytest_torchserve.model import Sample
@@ -184,6 +186,10 @@ class Endpoint:
         """Put it under load: `on_responses` is given the responses as they come and says whether to go on."""
         with self._accounting.span(Activity.IN_FLIGHT):
             self.engine(self.server.address, self.path, samples, schedule, on_responses, clock)
+
+    def ask(self, samples: Sequence[Sample]) -> list[Response]:
+        """Send these samples at once and return their responses in the order of the samples."""
+        return ask(self, samples, MonotonicClock())
 
     def log_offset(self) -> int:
         """A place in the server's log of requests."""

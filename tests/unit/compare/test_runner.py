@@ -101,7 +101,7 @@ class Played:
         found = []
         for index in indices:
             made = self.make_response(
-                index,
+                samples[index],
                 answer=self.answers.get(arm, RIGHT),
                 pid=100 + self.starts + 1000 * died,
                 batch=self.batches,

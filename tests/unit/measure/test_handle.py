@@ -13,16 +13,17 @@ from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.errors import MeasurementError
 from pytest_torchserve.loadgen.response import Failure
 from pytest_torchserve.measure import measure_handle
-from pytest_torchserve.measure.check import ENOUGH_WRONG, Checker
+from pytest_torchserve.measure.check import Checker
+from pytest_torchserve.measure.evidence import ENOUGH_WRONG
 from pytest_torchserve.measure.handle import MIN_BATCHES, HandleMeter
 from pytest_torchserve.measure.run import Budget
 from pytest_torchserve.phase import Phase
 
 
 @pytest.fixture
-def checker(make_sample):
-    """Knows one sample, a cat, to be answered from a CPU."""
-    return Checker([make_sample()], "cpu")
+def checker():
+    """Every sample is to be answered from a CPU."""
+    return Checker("cpu")
 
 
 def feed(meter, clock, make_response, *, processes=(1,), batch_s=0.01, batches=10**6, size=1, **phases_ms):
@@ -67,7 +68,7 @@ def test_one_wrong_answer_stays(checker, make_response):
     meter = HandleMeter(Budget(processes=1), 1, checker, clock, silent)
     assert meter.on_responses([make_response(answer={"dog": 0.9})])
     assert meter.checked == 0
-    assert "top label 'dog'" in checker.wrong[0]
+    assert "top label 'dog'" in checker.evidence.wrong[0]
 
 
 def test_a_failed_cell_takes_no_longer_than_a_good_one(checker, make_response):
@@ -182,38 +183,39 @@ def test_a_process_that_gets_nothing_is_an_error(checker, make_response):
     ("cell", "found", "wrong"),
     [("cpu", "cpu", 0), ("cpu", "cuda:0", 1), ("gpu", "cuda:1", 0), ("gpu", "cpu", 1), ("gpu", "none", 1)],
 )
-def test_the_device_is_checked(make_sample, make_response, cell, found, wrong):
+def test_the_device_is_checked(make_response, cell, found, wrong):
     """A CPU cell that ran on a GPU fails, the other way round too, and so does a network that nobody found."""
-    checker = Checker([make_sample()], cell)
+    checker = Checker(cell)
     checker.check(make_response(device=found))
-    assert len(checker.wrong) == wrong
+    assert len(checker.evidence.wrong) == wrong
 
 
-def test_a_model_without_a_network_is_anywhere(make_sample, make_response):
+def test_a_model_without_a_network_is_anywhere(make_response):
     """The noop model has no parameters, and no device to be on."""
-    checker = Checker([make_sample()], "gpu", has_network=False)
+    checker = Checker("gpu", has_network=False)
     checker.check(make_response(device="none"))
-    assert checker.wrong == []
+    assert checker.evidence.wrong == []
 
 
-def test_a_gpu_is_given_its_arithmetic(make_sample, make_response):
+def test_a_gpu_is_given_its_arithmetic(make_response):
     """TF32 is coarser than float32: a probability may be off by more on a GPU, but not by anything."""
     for device, found, off, wrong in (
         ("cpu", "cpu", 0.005, 1),
         ("gpu", "cuda:0", 0.005, 0),
         ("gpu", "cuda:0", 0.05, 1),
     ):
-        checker = Checker([make_sample()], device)
+        checker = Checker(device)
         checker.check(make_response(device=found, answer={"cat": 0.9 - off}))
-        assert len(checker.wrong) == wrong
+        assert len(checker.evidence.wrong) == wrong
 
 
 def test_accuracy_counts_distinct_samples(make_sample, make_response):
     """Right and asked over labelled samples, each once; nothing before all were asked, or without training."""
-    checker = Checker([make_sample("a", "cat"), make_sample("b", "dog"), make_sample("c", None)], "cpu")
+    samples = [make_sample("a", "cat"), make_sample("b", "dog"), make_sample("c", None)]
+    checker = Checker("cpu")
     for index in (0, 2, 0):
-        checker.check(make_response(index))
-    assert checker.accuracy("pretrained") is None
-    checker.check(make_response(1))
-    assert checker.accuracy("pretrained") == (1, 2)
-    assert checker.accuracy("seeded") is None
+        checker.check(make_response(samples[index]))
+    assert checker.evidence.accuracy(samples, "pretrained") is None
+    checker.check(make_response(samples[1]))
+    assert checker.evidence.accuracy(samples, "pretrained") == (1, 2)
+    assert checker.evidence.accuracy(samples, "seeded") is None

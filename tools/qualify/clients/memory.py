@@ -90,12 +90,12 @@ def _keep(address: Address, path: str, sample: Sample, deployment: Deployment, s
     kept = _send(address, path, samples, size)
     send_s, sent_cpu_s = time.monotonic() - start_s, cpu_s()
     rss_mb.append(_rss_mb())
-    checker, before_s = Checker.for_cell(deployment, samples), cpu_s()
+    checker, before_s = Checker.for_cell(deployment), cpu_s()
     judged = traffic.judged(kept, checker)
     check_cpu_s = cpu_s() - before_s
     rss_mb.append(_rss_mb())
     if len(judged) < len(kept):
-        raise RuntimeError(checker.wrong[:3])  # a SuiteError cannot travel between processes
+        raise RuntimeError(checker.evidence.wrong[:3])  # a SuiteError cannot travel between processes
     return {
         "responses": len(kept),
         "rss_mb": rss_mb[1] - rss_mb[0],

@@ -68,12 +68,12 @@ def _send(deployed: Deployed, load: TimedSchedule) -> list[Response]:
 
 def _judge(deployed: Deployed, responses: list[Response]) -> None:
     """Every answer; a wrong one ends the benchmark."""
-    checker = Checker.for_cell(deployed.deployment, deployed.inputs.samples)
+    checker = Checker.for_cell(deployed.deployment)
     right = traffic.judged(responses, checker)
     if len(right) < len(responses) or not right:
         raise MeasurementError(
             wanted=f"right answers from {deployed.endpoint.name}",
-            found=f"{len(right)} right of {len(responses)}: {'; '.join(checker.rejected[:3])}",
+            found=f"{len(right)} right of {len(responses)}: {'; '.join(checker.evidence.rejected[:3])}",
             do="run `make test`: serving is broken, and speed means nothing",
         )
 
@@ -149,7 +149,7 @@ def attributed(deployed: Deployed, rate_per_s: float, duration_s: float) -> dict
     if found is None or len(sent.timed) < len(sent.responses):
         raise MeasurementError(
             wanted=f"right answers from {endpoint.name}",
-            found=f"{len(sent.timed)} of {len(sent.responses)}: {'; '.join(sent.checker.wrong[:3])}",
+            found=f"{len(sent.timed)} of {len(sent.responses)}: {'; '.join(sent.evidence.wrong[:3])}",
             do="run `make test`: serving is broken",
         )
     return {

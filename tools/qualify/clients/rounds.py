@@ -55,7 +55,7 @@ def _around(ratios: Sequence[float]) -> list[float] | None:
 
 
 def bounds(rounds: list[dict[str, Any]], name: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """By connection count what wrk and the raw socket made of one client's throughput: `median` of the ratios, `interval`.
+    """By connection count, throughput of wrk and of the raw socket ÷ that of one client: `median`, `interval`.
 
     They cost less than any sender that keeps its answers. Where they do not come above a client either, what the
     sender costs is not the reason.

@@ -126,7 +126,7 @@ class LocustEngine:
         try:
             self._prepare(address, path, samples)
             end_s = self._go(parts)
-            self._collect(on_responses, end_s + self.timeout_s + ANSWER_S)
+            self._collect(on_responses, samples, end_s + self.timeout_s + ANSWER_S)
         except BaseException:
             self.close()
             raise
@@ -156,12 +156,12 @@ class LocustEngine:
         self._processes.tell(Kind.GO, [common | part for part in parts])
         return float(start_ns + parts[0]["duration_ns"]) / 1e9
 
-    def _collect(self, on_responses: OnResponses, deadline_s: float) -> None:
+    def _collect(self, on_responses: OnResponses, samples: Sequence[Sample], deadline_s: float) -> None:
         """Show every response as it comes; after a no those that are left, at once and without asking."""
         tally, going = _Tally(), True
         rest: list[Response] = []
         while tally.done < self.workers:
-            fresh = self._hear(tally)
+            fresh = self._hear(tally, samples)
             if not going:
                 rest += fresh
             elif not on_responses(fresh):
@@ -174,14 +174,14 @@ class LocustEngine:
         if tally.received != tally.promised:
             self._processes.fail(f"{tally.promised} responses, of which {tally.received} arrived", "report it")
 
-    def _hear(self, tally: _Tally) -> list[Response]:
+    def _hear(self, tally: _Tally, samples: Sequence[Sample]) -> list[Response]:
         """The responses of the next quarter of a second, or of what was left of the load."""
         fresh: list[Response] = []
         look_s = time.monotonic() + LOOK_EVERY_S
         while tally.done < self.workers and time.monotonic() < look_s:
             for message in self._processes.turn(look_s):
                 if message.kind == Kind.BATCH:
-                    fresh += protocol.unpack_responses(message.data["batch"])
+                    fresh += protocol.unpack_responses(message.data["batch"], samples)
                 elif message.kind == Kind.DONE:
                     tally.done += 1
                     tally.promised += message.data["count"]

@@ -10,6 +10,7 @@ from geventhttpclient.response import HTTPParseError
 from locust.contrib.fasthttp import FAILURE_EXCEPTIONS
 
 from pytest_torchserve.loadgen.connection import why_unconnected
+from pytest_torchserve.loadgen.encoding import headers
 from pytest_torchserve.loadgen.locust.client import STAMPS, Session, Stamps
 from pytest_torchserve.loadgen.response import Failure, Response, why_refused
 
@@ -20,17 +21,13 @@ if TYPE_CHECKING:
     from locust.event import EventHook
 
     from pytest_torchserve.loadgen.address import Address
+    from pytest_torchserve.model import Sample
 
 _UNANSWERED = "the load was over before it was answered"
 
 
-class _Request(NamedTuple):
-    headers: dict[str, str]
-    body: bytes
-
-
 class _Times(NamedTuple):
-    sample: int
+    sample: Sample
     scheduled_ns: int
     begun_ns: int
 
@@ -49,7 +46,7 @@ class Destination:
     Args:
         address: host, port, token, TLS or not.
         path: what to POST to.
-        samples: content type and body of each.
+        samples: what to send, in turn.
         timeout_s: after which a request is given up, counted from when it was taken up.
         request_event: Locust's.
     """
@@ -58,13 +55,13 @@ class Destination:
         self,
         address: Address,
         path: str,
-        samples: Sequence[tuple[str, bytes]],
+        samples: Sequence[Sample],
         timeout_s: float,
         request_event: EventHook,
     ) -> None:
         self._path = path
         self._timeout_s = timeout_s
-        self._requests = [_encode(address, content_type, body) for content_type, body in samples]
+        self._requests = [(sample, headers(address, sample)) for sample in samples]
         self._session = Session(address, request_event, timeout_s)
 
     @property
@@ -74,25 +71,25 @@ class Destination:
 
     def ask(self, index: int, scheduled_ns: int, report: Callable[[Response], None]) -> None:
         """Send the load's request number `index` and report its response, also when this greenlet is killed."""
-        times = _Times(index % len(self._requests), scheduled_ns, time.monotonic_ns())
+        sample, sample_headers = self._requests[index % len(self._requests)]
+        times = _Times(sample, scheduled_ns, time.monotonic_ns())
         stamps = Stamps()
         STAMPS.set(stamps)
         try:
-            response = self._exchange(times, stamps)
+            response = self._exchange(times, sample_headers, stamps)
         except gevent.GreenletExit:
             report(times.response(stamps, 0, b"", b"", _UNANSWERED, Failure.UNANSWERED))
             raise
         report(response)
 
-    def _exchange(self, times: _Times, stamps: Stamps) -> Response:
-        request = self._requests[times.sample]
+    def _exchange(self, times: _Times, sample_headers: dict[str, str], stamps: Stamps) -> Response:
         with (
             gevent.Timeout(self._timeout_s),
             self._session.request(
                 "POST",
                 self._path,
-                data=request.body,  # type: ignore[arg-type]  # it takes bytes too
-                headers=request.headers,
+                data=times.sample.body,  # type: ignore[arg-type]  # it takes bytes too
+                headers=sample_headers,
                 stream=True,
                 catch_response=True,
             ) as answer,
@@ -128,18 +125,6 @@ class Destination:
     def close(self) -> None:
         """Close its connections."""
         self._session.close()
-
-
-def _encode(address: Address, content_type: str, body: bytes) -> _Request:
-    """The headers of `client.encode`, in its order."""
-    headers = {
-        "Host": address.authority,
-        "Content-Type": content_type,
-        "Content-Length": str(len(body)),
-    }
-    if address.key:
-        headers["Authorization"] = f"Bearer {address.key}"
-    return _Request(headers, body)
 
 
 def _read(answer: ResponseContextManager) -> tuple[bytes, BaseException | None]:

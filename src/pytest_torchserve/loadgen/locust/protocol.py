@@ -14,6 +14,8 @@ from pytest_torchserve.loadgen.response import Failure, Response
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_torchserve.model import Sample
+
 _LENGTH_BYTES = 4
 
 
@@ -100,16 +102,22 @@ class Frames:
 
 
 def pack_responses(responses: Sequence[Response], shift_ns: int) -> bytes:
-    """A batch. The master does not look into it; `shift_ns` brings the times to the master's clock."""
+    """Pack a batch. The master does not look into it.
+
+    Args:
+        responses: of samples whose names are their places among those that the worker was given.
+        shift_ns: what brings the times to the master's clock.
+    """
     if shift_ns:
         responses = [_shifted(response, shift_ns) for response in responses]
-    return pack(responses)
+    return pack([[int(response.sample.name), *response[1:]] for response in responses])
 
 
-def unpack_responses(packed: bytes) -> list[Response]:
-    """A batch as it was packed."""
+def unpack_responses(packed: bytes, samples: Sequence[Sample]) -> list[Response]:
+    """Return a batch as it was packed; each response carries its one of the samples."""
     batch = unpack(packed)
     for fields in batch:
+        fields[0] = samples[fields[0]]
         fields[-1] = fields[-1] and Failure(fields[-1])
     return [Response._make(fields) for fields in batch]
 

@@ -30,6 +30,7 @@ from pytest_torchserve.loadgen.locust.exchange import Destination
 from pytest_torchserve.loadgen.locust.partition import Part
 from pytest_torchserve.loadgen.locust.protocol import Kind
 from pytest_torchserve.loadgen.locust.users import ClosedUser, OpenUser, WorkerEnvironment
+from pytest_torchserve.model import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -83,7 +84,7 @@ class LoadWorker:
         self._destination = Destination(
             Address(**data["address"]),
             data["path"],
-            data["samples"],
+            [Sample(str(index), body, None, content_type=kind) for index, (kind, body) in enumerate(data["samples"])],
             data["timeout_s"],
             self._environment.events.request,
         )
