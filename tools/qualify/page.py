@@ -18,7 +18,6 @@ from pytest_torchserve.model import Model
 from pytest_torchserve.phase import HANDLE_PHASES
 from pytest_torchserve.report import reader
 from pytest_torchserve.report.html.page import write as write_page
-from pytest_torchserve.session.journal import as_record
 
 CELLS, PROCESSES, BATCHES, OPENED = 200, 3, 100, 10
 
@@ -34,7 +33,7 @@ def document() -> reader.Document:
             for phase in HANDLE_PHASES
         }
         cell = Cell("handle", Deployment(model, "cpu", Batching(2 ** (index % 4))))
-        runs.append(as_record(Run(cell, seconds, PROCESSES)))
+        runs.append(Run(cell, seconds, PROCESSES).as_dict())
     return reader.Document(sources=["made"], environment={"cpu_model": "any"}, runs=runs)
 
 

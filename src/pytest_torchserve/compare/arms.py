@@ -11,7 +11,7 @@ from pytest_torchserve.compare.answers import Agreement
 from pytest_torchserve.errors import MeasurementError
 from pytest_torchserve.measure import validity
 from pytest_torchserve.measure.check import Checker
-from pytest_torchserve.measure.run import Budget, Cell, Paired, Run
+from pytest_torchserve.measure.run import Paired, Run
 from pytest_torchserve.model import TOLERANCE
 from pytest_torchserve.phase import HANDLE_PHASES, HANDLER_PHASES, INIT_PHASES, Phase
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from pytest_torchserve.inputs.model_inputs import ModelInputs
     from pytest_torchserve.loadgen.probe_report import ProbeReport
     from pytest_torchserve.loadgen.response import Response
+    from pytest_torchserve.measure.cell import Budget, Cell
     from pytest_torchserve.measure.evidence import Evidence
     from pytest_torchserve.model import Sample
     from pytest_torchserve.telemetry.monitor import Monitor
 
-WARM_UP_PAIRS = 3
 FEWEST_PAIRS = 2
 
 WANTED_PAIRS = 20

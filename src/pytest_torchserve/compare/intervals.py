@@ -21,7 +21,7 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_torchserve.measure.run import FEWEST_SAMPLES
+from pytest_torchserve.measure.cell import FEWEST_SAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,6 @@ from pytest_torchserve.compare.arms import (
     FEWEST_PAIRS,
     STRETCH,
     WANTED_PAIRS,
-    WARM_UP_PAIRS,
     Arms,
     ComparisonParams,
     ProcessWideError,
@@ -21,8 +20,10 @@ from pytest_torchserve.errors import MeasurementError
 from pytest_torchserve.loadgen.clock import Clock, MonotonicClock
 from pytest_torchserve.loadgen.probe_report import ProbeReport
 from pytest_torchserve.loadgen.schedule import FullBatches
-from pytest_torchserve.measure.handle import WARM_UP_S, resident_bytes
-from pytest_torchserve.measure.run import FEWEST_SAMPLES, Cell, Paired, Run
+from pytest_torchserve.measure.cell import FEWEST_SAMPLES, Cell
+from pytest_torchserve.measure.run import Paired, Run
+from pytest_torchserve.measure.warm_up import WarmUp
+from pytest_torchserve.telemetry.resident import resident_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.inputs.model_inputs import ModelInputs
     from pytest_torchserve.loadgen.response import Response
     from pytest_torchserve.loadgen.target import ScalableTarget
-    from pytest_torchserve.measure.run import Budget
+    from pytest_torchserve.measure.cell import Budget
     from pytest_torchserve.phase import Phase
 
 LOAD_SHARE = 0.4
@@ -61,7 +62,7 @@ class PairMeter:
     split: bool = False
     _open: dict[int, dict[str, dict[Phase, float]]] = field(default_factory=dict)
     _pid: int = 0
-    _warm: bool = False
+    _warm_up: WarmUp = field(default_factory=WarmUp)
     _started_ns: int = 0
     _done: int = 0
 
@@ -115,11 +116,10 @@ class PairMeter:
         if len(both) < 2:  # noqa: PLR2004 - both arms
             return
         del self._open[first.pair]
-        if self._warm:
+        if self._warm_up.done:
             self._done += 1
             self.arms.add(first.pid, both["baseline"], both["candidate"])
-        warm_s = (self.clock.now_ns() - self._started_ns) / 1e9
-        self._warm = self._warm or first.pair >= WARM_UP_PAIRS or warm_s >= WARM_UP_S
+        self._warm_up.add((self.clock.now_ns() - self._started_ns) / 1e9 - self._warm_up.spent_s)
 
 
 def measure_same_process(target: ScalableTarget, inputs: ModelInputs, params: ComparisonParams) -> Run:

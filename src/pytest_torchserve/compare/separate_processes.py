@@ -11,7 +11,6 @@ from pytest_torchserve.compare.arms import (
     FEWEST_PAIRS,
     STRETCH,
     WANTED_ROUNDS,
-    WARM_UP_PAIRS,
     Arms,
     ComparisonParams,
     batch_times,
@@ -19,10 +18,12 @@ from pytest_torchserve.compare.arms import (
 from pytest_torchserve.loadgen.clock import MonotonicClock
 from pytest_torchserve.loadgen.probe_report import ProbeReport
 from pytest_torchserve.loadgen.target import ask
-from pytest_torchserve.measure.handle import resident_bytes
+from pytest_torchserve.measure.cell import FEWEST_SAMPLES, Cell
 from pytest_torchserve.measure.init import start_worker
-from pytest_torchserve.measure.run import FEWEST_SAMPLES, Cell, Paired, Run
+from pytest_torchserve.measure.run import Paired, Run
+from pytest_torchserve.measure.warm_up import WARM_UP_BATCHES
 from pytest_torchserve.phase import Phase
+from pytest_torchserve.telemetry.resident import resident_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,10 +62,10 @@ class _Rounds:
         started_ns = self.clock.now_ns()
         until_ns = started_ns + round((started_ns - begun_ns) * BATCHING_SHARE / (1 - BATCHING_SHARE))
         pairs = 0
-        while (self.clock.now_ns() < until_ns or pairs < WARM_UP_PAIRS + FEWEST_PAIRS) and not self.arms.wrong:
+        while (self.clock.now_ns() < until_ns or pairs < WARM_UP_BATCHES + FEWEST_PAIRS) and not self.arms.wrong:
             times = {arm: self._batch(arm, number) for arm in _shuffled(self.targets, self.order)}
             pairs, self.at = pairs + 1, self.at + self.batch_size
-            if pairs > WARM_UP_PAIRS and all(times.values()) and not self.arms.wrong:
+            if pairs > WARM_UP_BATCHES and all(times.values()) and not self.arms.wrong:
                 self.arms.add(number, times["baseline"], times["candidate"])
 
     def _batch(self, arm: str, number: int) -> dict[Phase, float]:

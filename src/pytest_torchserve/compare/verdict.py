@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from pytest_torchserve.compare.intervals import Interval, interval
-from pytest_torchserve.measure.run import FEWEST_SAMPLES
+from pytest_torchserve.measure.cell import FEWEST_SAMPLES
 from pytest_torchserve.phase import HANDLER_PHASES, START_PARTS, Phase
 
 if TYPE_CHECKING:

@@ -1,9 +1,10 @@
 """One deployment under one load, and what was measured there: `Cell` → `Run`."""
 
 from pytest_torchserve.measure.capacity import measure_capacity
+from pytest_torchserve.measure.cell import Budget, Cell, Kind
 from pytest_torchserve.measure.handle import measure_handle
 from pytest_torchserve.measure.init import measure_init
-from pytest_torchserve.measure.run import Budget, Cell, Kind, Run
+from pytest_torchserve.measure.run import Run
 from pytest_torchserve.measure.traffic import measure_load
 
 __all__ = [

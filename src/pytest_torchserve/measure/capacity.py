@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pytest_torchserve._util.progress import ProgressCallback
     from pytest_torchserve.inputs.model_inputs import ModelInputs
     from pytest_torchserve.loadgen.target import Target
-    from pytest_torchserve.measure.run import Budget, Cell
+    from pytest_torchserve.measure.cell import Budget, Cell
     from pytest_torchserve.measure.traffic import Sent
     from pytest_torchserve.telemetry.monitor import Monitor, Telemetry
 
@@ -116,7 +116,7 @@ class CapacitySearch:
         budget = self._effort
         wanted_s = SPARE * least_sample(self.goal) / rate_per_s
         schedule = Poisson(rate_per_s, min(max(wanted_s, _SHORTEST_S), budget.capacity_seconds), budget.seed)
-        traffic.warm_up(self._target, self._prepared)  # and what a rate too high left in the queue is worked off
+        traffic.warm_up_server(self._target, self._prepared)  # and what a rate too high left in the queue is worked off
         snapshot_ns = self._monitor.snapshot()
         early_abort = EarlyAbort(budget.slo_s, self.goal, sum(1 for _ in schedule.departures_ns()))
         self._progress(f"{rate_per_s:.3g}/s", len(self.steps) / 10)
@@ -184,7 +184,7 @@ def measure_capacity(
     """Search for the highest rate that meets `budget.slo_s`; the samples are the latencies at that rate."""
     searching = CapacitySearch(target, inputs, cell, budget, monitor, progress)
     meets = misses = None
-    if traffic.warm_up(target, inputs):
+    if traffic.warm_up_server(target, inputs):
         guess = searching.guess()
         meets, misses = search(searching.probe, guess, least_sample(searching.goal) / budget.capacity_seconds)
     best = searching.best

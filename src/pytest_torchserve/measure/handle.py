@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -12,9 +11,12 @@ from pytest_torchserve.errors import MeasurementError
 from pytest_torchserve.loadgen.clock import Clock, MonotonicClock
 from pytest_torchserve.loadgen.schedule import FullBatches
 from pytest_torchserve.measure import validity
+from pytest_torchserve.measure.cell import Budget, Cell
 from pytest_torchserve.measure.check import Checker
-from pytest_torchserve.measure.run import Budget, Cell, Run
+from pytest_torchserve.measure.run import Run
+from pytest_torchserve.measure.warm_up import WarmUp
 from pytest_torchserve.phase import HANDLE_PHASES, HANDLER_PHASES, Phase
+from pytest_torchserve.telemetry.resident import resident_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,24 +31,8 @@ if TYPE_CHECKING:
 MIN_BATCHES = 36
 """Of each process, before a cell may end early: enough for a p90."""
 
-WARM_UP_BATCHES = 3
-WARM_UP_S = 1.0
-"""A process is warm after so many batches, or after one when its batches are slow and this has passed."""
-
 _PATIENCE = 40
 _CHECK_EVERY_S = 0.25
-
-
-@dataclass(slots=True)
-class _Warmth:
-    """How warm one process is."""
-
-    batches: int = 0
-    spent_s: float = 0.0
-
-    @property
-    def warm(self) -> bool:
-        return self.batches >= WARM_UP_BATCHES or (self.batches > 0 and self.spent_s >= WARM_UP_S)
 
 
 @dataclass(slots=True)
@@ -65,7 +51,7 @@ class HandleMeter:
     checked: int = 0
     in_flight_s: float = 0.0
     gpu_bytes: int = 0
-    _warmth: dict[int, _Warmth] = field(default_factory=lambda: defaultdict(_Warmth))
+    _warm_ups: dict[int, WarmUp] = field(default_factory=lambda: defaultdict(WarmUp))
     done_ns: list[int] = field(default_factory=list)
     _begun_ns: int = 0
     started_ns: int = 0
@@ -85,7 +71,7 @@ class HandleMeter:
         if not self.started_ns:
             self._warm_up(first.pid, latency_s)
             return
-        if first.pid not in self._warmth:
+        if first.pid not in self._warm_ups:
             raise MeasurementError(
                 wanted=f"the {self.budget.processes} worker processes that were warmed up",
                 found=f"a batch came from process {first.pid}, which is new: a worker died and was replaced",
@@ -105,15 +91,13 @@ class HandleMeter:
         self.seconds[Phase.LATENCY][first.pid].append(latency_s)
 
     def _warm_up(self, pid: int, latency_s: float) -> None:
-        warmth = self._warmth[pid]
-        warmth.batches += 1
-        warmth.spent_s += latency_s
-        if len(self._warmth) >= self.budget.processes and all(w.warm for w in self._warmth.values()):
+        self._warm_ups[pid].add(latency_s)
+        if len(self._warm_ups) >= self.budget.processes and all(warm_up.done for warm_up in self._warm_ups.values()):
             self.started_ns = self.clock.now_ns()
-        elif sum(w.batches for w in self._warmth.values()) > _PATIENCE * self.budget.processes:
+        elif sum(warm_up.batches for warm_up in self._warm_ups.values()) > _PATIENCE * self.budget.processes:
             raise MeasurementError(
                 wanted=f"batches on {self.budget.processes} worker processes",
-                found=f"only {sorted(self._warmth)} got any",
+                found=f"only {sorted(self._warm_ups)} got any",
                 do="see in the server's log whether a worker died",
             )
 
@@ -186,14 +170,3 @@ def _why_invalid(meter: HandleMeter, telemetry: Telemetry | None) -> tuple[str, 
         validity.unstable(None, meter.done_ns, meter.started_ns, max(meter.done_ns, default=0), 1),
         validity.other_processes(telemetry),
     )
-
-
-def resident_bytes(pids: Sequence[int]) -> int | None:
-    """Resident memory of the largest of these processes; None where none can be asked."""
-    import psutil  # noqa: PLC0415 - not needed to collect tests
-
-    sizes = []
-    for pid in pids:
-        with contextlib.suppress(psutil.Error):
-            sizes.append(psutil.Process(pid).memory_info().rss)
-    return max(sizes, default=None)

@@ -10,10 +10,11 @@ from pytest_torchserve.errors import MeasurementError
 from pytest_torchserve.loadgen.clock import MonotonicClock
 from pytest_torchserve.loadgen.target import ask
 from pytest_torchserve.measure import validity
+from pytest_torchserve.measure.cell import Budget, Cell
 from pytest_torchserve.measure.check import Checker
-from pytest_torchserve.measure.handle import resident_bytes
-from pytest_torchserve.measure.run import Budget, Cell, Run
+from pytest_torchserve.measure.run import Run
 from pytest_torchserve.phase import INIT_PHASES, Phase
+from pytest_torchserve.telemetry.resident import resident_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -1,81 +1,24 @@
-"""The nouns of measuring: what to measure (`Cell`), how hard (`Budget`), what came of it (`Run`)."""
+"""What was measured in one cell: `Run`, and the parts that only some kinds of cell have."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Self
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Self
 
-from pytest_torchserve.deployment import UNKNOWN_BATCHING, Deployment
 from pytest_torchserve.measure.batches import mean_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pytest_torchserve.inputs.model_inputs import ModelInputs
-    from pytest_torchserve.loadgen.schedule import TimedSchedule
     from pytest_torchserve.measure.batches import Batches
     from pytest_torchserve.measure.capacity import Capacity
+    from pytest_torchserve.measure.cell import Cell
     from pytest_torchserve.measure.evidence import Evidence
     from pytest_torchserve.measure.latency_breakdown import LatencyBreakdown
     from pytest_torchserve.phase import Phase
     from pytest_torchserve.stats import Quantile
     from pytest_torchserve.telemetry.monitor import Telemetry
-
-FEWEST_SAMPLES = 3
-"""Processes, or rounds of them, that a comparison needs. The interval of two would be twelve times their distance."""
-
-Kind = Literal["init", "handle", "load", "capacity"]
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One kind of measurement of one deployment."""
-
-    kind: Kind
-    deployment: Deployment
-    schedule: TimedSchedule | None = None
-
-    @property
-    def id(self) -> str:
-        """As in test ids: an init does not depend on the batch size, and only traffic on the delay."""
-        deployment, batching = self.deployment, self.deployment.batching
-        name = f"{deployment.model.name}-{deployment.device}"
-        if self.kind == "init":
-            return name
-        if batching == UNKNOWN_BATCHING:
-            name = f"{deployment.model.name}-attached"
-        elif self.kind == "handle":
-            return f"{name}-b{batching.batch_size}"
-        else:
-            name += f"-b{batching.batch_size}-d{batching.max_batch_delay_ms}"
-        return f"{name}-{self.schedule.name}" if self.schedule else name
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """How much time and how many processes a measurement may use.
-
-    Attributes:
-        processes: worker processes of a deployment whose `handle` is timed. One is a sample of one.
-        cell_seconds: the budget of one handle cell, warm-up not counted.
-        init_rounds: workers started one after the other for an init cell.
-        capacity_seconds: the budget of one probed rate of a capacity cell.
-        slo_s: the latency goal of a capacity cell.
-        seed: of its random arrivals, and of the order in which two arms are asked.
-        baseline_seconds: the budget of one cell that is held against a baseline, worker starts included.
-        baseline_processes: the most worker processes that such a cell samples; each is one sample of the ratio.
-        precision: a handle cell ends early when every process's median is known to this fraction.
-    """
-
-    processes: int = 3
-    cell_seconds: float = 20.0
-    init_rounds: int = 3
-    precision: float = 0.05
-    capacity_seconds: float = 30.0
-    slo_s: float = 0.25
-    seed: int = 1
-    baseline_seconds: float = 120.0
-    baseline_processes: int = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +159,51 @@ class Run:
         """`VALID`, or `INVALID` with its reasons."""
         return f"{self.validity}: {'; '.join(self.invalid)}" if self.invalid else self.validity
 
+    def as_dict(self, *, samples: bool = True) -> dict[str, Any]:
+        """Return it as JSON has it: what was measured and how, raw samples by phase and process.
+
+        The journal holds this, the entries of pytest-benchmark hold it by phase, and the report reads either.
+
+        Args:
+            samples: whether with the raw samples. A cell may have a hundred thousand, and an entry for each phase.
+        """
+        deployment, schedule = self.cell.deployment, self.cell.schedule
+        paired = self.paired if samples or self.paired is None else replace(self.paired, pairs={})
+        return {
+            "cell": self.cell.id,
+            "kind": self.cell.kind,
+            "model": deployment.model.name,
+            "device": deployment.device,
+            "batch_size": deployment.batching.batch_size,
+            "max_batch_delay_ms": deployment.batching.max_batch_delay_ms,
+            "workers": self.workers,
+            "seconds": _by_text(self.seconds) if samples else {},
+            "checked": self.checked,
+            "wrong": list(self.wrong),
+            "failed": list(self.failed),
+            "batch_sizes": {str(size): count for size, count in sorted(self.batch_sizes.items())},
+            "achieved_batch_size": self.achieved_batch_size,
+            "throughput": self.throughput,
+            "processes": self.processes,
+            "process_spread": dict(self.process_spread),
+            "precision": dict(self.precision),
+            "worker_rss_bytes": self.worker_rss_bytes,
+            "gpu_bytes": self.gpu_bytes,
+            "accuracy": self.accuracy,
+            "weights": self.weights,
+            "samples": self.samples,
+            "devices": list(self.devices),
+            "validity": self.validity,
+            "invalid": list(self.invalid),
+            "errors": dict(self.errors),
+            "load": schedule.name if schedule else None,
+            "schedule": _fields(schedule),
+            "traffic": _fields(self.traffic),
+            "capacity": _fields(self.capacity),
+            "telemetry": _fields(self.telemetry),
+            "paired": _fields(paired),
+        }
+
     def pooled(self, phase: Phase) -> list[float]:
         """All samples of a phase, process after process."""
         return [value for values in self.seconds.get(phase, {}).values() for value in values]
@@ -229,3 +217,13 @@ class Run:
     def achieved_batch_size(self) -> float | None:
         """The mean batch size that the worker saw; None where no batch was seen."""
         return mean_size(self.batch_sizes)
+
+
+def _fields(part: Any) -> dict[str, Any] | None:
+    """Return a dataclass as a dict; None for None."""
+    return asdict(part) if part is not None else None
+
+
+def _by_text(seconds: Mapping[Phase, Mapping[int, tuple[float, ...]]]) -> dict[Phase, dict[str, tuple[float, ...]]]:
+    """Return the samples with their processes as text, as JSON wants its keys."""
+    return {phase: {str(pid): values for pid, values in by_process.items()} for phase, by_process in seconds.items()}

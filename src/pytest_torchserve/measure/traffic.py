@@ -14,9 +14,9 @@ from pytest_torchserve.loadgen.schedule import ClosedLoop, FullBatches, OpenLoop
 from pytest_torchserve.measure import validity
 from pytest_torchserve.measure.batches import batches
 from pytest_torchserve.measure.check import Checker
-from pytest_torchserve.measure.handle import WARM_UP_BATCHES, WARM_UP_S
 from pytest_torchserve.measure.latency_breakdown import latency_breakdown
-from pytest_torchserve.measure.run import Cell, Run, Traffic
+from pytest_torchserve.measure.run import Run, Traffic
+from pytest_torchserve.measure.warm_up import WarmUp
 from pytest_torchserve.phase import Phase
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.loadgen.schedule import TimedSchedule
     from pytest_torchserve.loadgen.target import Target
     from pytest_torchserve.measure.batches import Batches
+    from pytest_torchserve.measure.cell import Cell
     from pytest_torchserve.measure.evidence import Evidence
     from pytest_torchserve.telemetry.monitor import Monitor, Telemetry
 
@@ -92,21 +93,20 @@ class Sent:
         return {report.request_id for report in self.reports}
 
 
-def warm_up(target: Target, inputs: ModelInputs) -> bool:
+def warm_up_server(target: Target, inputs: ModelInputs) -> bool:
     """Full batches, at least three and a second long: a worker's first are slow, and the JVM's too.
 
     Returns:
         Whether the server answered at all.
     """
     clock = MonotonicClock()
-    start_ns, sent, answered = clock.now_ns(), 0, True
+    start_ns, warm_up, answered = clock.now_ns(), WarmUp(), True
 
     def on_responses(responses: Sequence[Response]) -> bool:
-        nonlocal sent, answered
-        sent += 1
+        nonlocal answered
         answered = all(response.status for response in responses)
-        cold = sent < WARM_UP_BATCHES or clock.now_ns() - start_ns < WARM_UP_S * 1e9
-        return cold and answered
+        warm_up.add((clock.now_ns() - start_ns) / 1e9 - warm_up.spent_s)
+        return answered and not warm_up.server_done
 
     target.send(FullBatches(target.batch_size or 1), inputs.samples, on_responses, clock)
     return answered
@@ -157,7 +157,7 @@ def by_process(timed: Sequence[tuple[Response, ProbeReport | None]]) -> dict[int
 def measure_load(target: Target, inputs: ModelInputs, cell: Cell, progress: ProgressCallback, monitor: Monitor) -> Run:
     """Put the deployment under the cell's load and account for every request."""
     assert cell.schedule is not None  # noqa: S101 - this kind of cell has one
-    warm_up(target, inputs)
+    warm_up_server(target, inputs)
     log_offset, snapshot_ns = target.log_offset(), monitor.snapshot()
     sent = send(target, inputs, cell, cell.schedule, progress)
     telemetry = monitor.between(snapshot_ns)

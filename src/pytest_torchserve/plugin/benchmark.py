@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,6 @@ import pytest
 from pytest_torchserve import stats
 from pytest_torchserve.phase import OPTIONAL_PHASES
 from pytest_torchserve.report import history
-from pytest_torchserve.session import journal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -44,55 +43,31 @@ class VirtualClock:
         self._now += next(self._left, 0.0)
 
 
+_NOT_IN_ENTRIES = ("seconds", "failed", "schedule")
+"""Parts of a run that stand in its journal only: pytest-benchmark itself holds the samples."""
+
+
 def extra_info(run: Run, phase: Phase) -> dict[str, Any]:
-    """What an entry says besides its statistics."""
-    values = run.pooled(phase)
-    deployment = run.cell.deployment
-    return {
-        "cell": run.cell.id,
-        "model": deployment.model.name,
-        "device": deployment.device,
-        "kind": run.cell.kind,
+    """Return what an entry says besides its statistics: the run, with the figures of this phase."""
+    values, by_process = run.pooled(phase), run.seconds[phase]
+    found = run.as_dict(samples=False)
+    for name in _NOT_IN_ENTRIES:
+        del found[name]
+    if run.paired is not None:
+        found["paired"]["pairs"] = {phase.value: run.paired.pairs.get(phase, {})}
+    return found | {
         "phase": phase.value,
-        "batch_size": deployment.batching.batch_size,
-        "max_batch_delay_ms": deployment.batching.max_batch_delay_ms,
-        "workers": run.workers,
         "n": len(values),
         "p50_s": stats.percentile(values, 0.5),
         "p90_s": stats.percentile(values, 0.9),
         "p99_s": stats.percentile(values, 0.99),
-        "throughput": run.throughput,
-        "achieved_batch_size": run.achieved_batch_size,
-        "batch_sizes": {str(size): count for size, count in sorted(run.batch_sizes.items())},
-        "processes": len(run.seconds[phase]),
+        "processes": len(by_process),
         # The samples are saved process after process: so many of each.
-        "process_samples": {str(process): len(of_it) for process, of_it in run.seconds[phase].items()},
+        "process_samples": {str(process): len(of_it) for process, of_it in by_process.items()},
         "process_spread": run.process_spread.get(phase),
         "precision": run.precision.get(phase),
-        "checked": run.checked,
         "wrong": len(run.wrong),
-        "weights": run.weights,
-        "samples": run.samples,
-        "worker_rss_bytes": run.worker_rss_bytes,
-        "gpu_bytes": run.gpu_bytes,
-        "accuracy": run.accuracy,
-        "devices": list(run.devices),
-        "validity": run.validity,
-        "invalid": list(run.invalid),
-        "errors": dict(run.errors),
-        "load": run.cell.schedule.name if run.cell.schedule else None,
-        **journal.beyond(run),
-        "paired": _paired(run, phase),
     }
-
-
-def _paired(run: Run, phase: Phase) -> dict[str, Any] | None:
-    """The pairs of this phase: the others stand in their own entries."""
-    if run.paired is None:
-        return None
-    # Without them before it is copied: a cell may have a hundred thousand, and an entry for each phase.
-    alone = asdict(replace(run.paired, pairs={}))
-    return {**alone, "pairs": {phase.value: run.paired.pairs.get(phase, {})}}
 
 
 def replay(request: pytest.FixtureRequest, run: Run, phase: Phase) -> None:

@@ -17,7 +17,7 @@ from pytest_torchserve.deployment import Batching
 from pytest_torchserve.errors import OptionError
 from pytest_torchserve.loadgen.address import Address
 from pytest_torchserve.loadgen.schedule import ClosedLoop, ConstantRate, Poisson
-from pytest_torchserve.measure.run import FEWEST_SAMPLES
+from pytest_torchserve.measure.cell import FEWEST_SAMPLES
 from pytest_torchserve.torchserve import settings
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Record = dict[str, Any]
-"""One run, as `journal.as_record` writes it."""
+"""One run, as `Run.as_dict` gives it."""
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from pytest_torchserve.errors import InputError, ServerError
 from pytest_torchserve.loadgen import client
 from pytest_torchserve.loadgen.response import Failure
 from pytest_torchserve.session.artifacts import ArtifactBuilder
-from pytest_torchserve.session.journal import Journal, as_record
+from pytest_torchserve.session.journal import Journal
 from pytest_torchserve.telemetry.monitor import Monitor
 from pytest_torchserve.torchserve import java
 from pytest_torchserve.torchserve.attached import AttachedEndpoint, prepared_from
@@ -156,7 +156,7 @@ class Session:
                 run = measure.measure_capacity(*self._target(deployment), cell, budget, progress, monitor)
         finally:
             self._progress.finish()
-        self.journal.write("run", as_record(run))
+        self.journal.write("run", run.as_dict())
         if Failure.UNANSWERED in run.errors:
             self._drop(deployment)  # what it still has queued would run into the next cell
         return run

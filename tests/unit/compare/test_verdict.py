@@ -14,7 +14,8 @@ from pytest_torchserve.compare.intervals import BIAS, Interval, interval, pair_v
 from pytest_torchserve.compare.verdict import Rules, Verdict, compare, failing, judge
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.measure import Cell, Run
-from pytest_torchserve.measure.run import FEWEST_SAMPLES, Paired
+from pytest_torchserve.measure.cell import FEWEST_SAMPLES
+from pytest_torchserve.measure.run import Paired
 from pytest_torchserve.model import Model
 from pytest_torchserve.phase import Phase
 from pytest_torchserve.report.terminal import verdict_tables

@@ -13,10 +13,10 @@ from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.errors import MeasurementError
 from pytest_torchserve.loadgen.response import Failure
 from pytest_torchserve.measure import measure_handle
+from pytest_torchserve.measure.cell import Budget
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.evidence import ENOUGH_WRONG
 from pytest_torchserve.measure.handle import MIN_BATCHES, HandleMeter
-from pytest_torchserve.measure.run import Budget
 from pytest_torchserve.phase import Phase
 
 

@@ -17,7 +17,6 @@ from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.traffic import DRAIN_S, Collector, judged
 from pytest_torchserve.phase import Phase
 from pytest_torchserve.report.terminal import summary
-from pytest_torchserve.session import journal
 from pytest_torchserve.telemetry.monitor import Telemetry
 
 
@@ -119,7 +118,7 @@ def test_what_is_said_fits(make_queue, cat, width):
 def test_everything_is_stored(make_queue, cat):
     """The journal's line is JSON, and holds what the screen shows: stamp, percentiles, waterfall, batches, curve."""
     queue = make_queue(0.01)
-    stored = json.loads(json.dumps(journal.as_record(loaded(queue, cat, ConstantRate(50, 20.0)))))
+    stored = json.loads(json.dumps(loaded(queue, cat, ConstantRate(50, 20.0)).as_dict()))
     assert stored["validity"] == "VALID"
     assert stored["load"] == "constant50"
     assert [quantile["p"] for quantile in stored["traffic"]["latency"]] == [0.5, 0.9, 0.99]
@@ -127,7 +126,7 @@ def test_everything_is_stored(make_queue, cat):
     assert stored["traffic"]["batches"]["sizes"] == {"1": 1}
     cell = Cell("capacity", Deployment(cat.artifacts.model, "cpu", Batching(1, 0)))
     budget = Budget(slo_s=0.1, capacity_seconds=60.0)
-    found = journal.as_record(measure_capacity(queue, cat, cell, budget, silent, queue.monitor))
+    found = measure_capacity(queue, cat, cell, budget, silent, queue.monitor).as_dict()
     stored = json.loads(json.dumps(found))
     assert stored["capacity"]["rate_per_s"] == stored["throughput"]
     assert {step["outcome"] for step in stored["capacity"]["steps"]} >= {"meets"}

@@ -12,7 +12,6 @@ import pytest
 CONFTEST = """
 from pathlib import Path
 from models.catalogue import NOOP
-from pytest_torchserve.session.journal import as_record
 from pytest_torchserve.measure import Run
 from pytest_torchserve.phase import HANDLE_PHASES, INIT_PHASES, Phase
 from pytest_torchserve.session.session import Session
@@ -24,7 +23,7 @@ def measure(self, cell, budget):
         print(cell.kind, cell.id, budget.cell_seconds, file=file)
     phases = {phase: {1: (0.01,) * 40} for phase in PHASES[cell.kind] if phase is not Phase.WARM_UP}
     self.runs[cell, budget] = Run(cell, phases, 1, checked=40, batch_sizes={cell.deployment.batching.batch_size: 40})
-    self.journal.write("run", as_record(self.runs[cell, budget]))
+    self.journal.write("run", self.runs[cell, budget].as_dict())
     return self.runs[cell, budget]
 
 Session.run = measure

@@ -30,7 +30,6 @@ from pytest_torchserve.phase import HANDLE_PHASES, INIT_PHASES, Phase
 from pytest_torchserve.report import reader
 from pytest_torchserve.report.history import Saved
 from pytest_torchserve.report.html.page import write as write_page
-from pytest_torchserve.session.journal import as_record
 
 MACHINE = {"cpu_model": "A <b>CPU</b>", "cpu_count": 2, "torch": "2", "torchserve": "0.12.0", "java": "17"}
 CHARTS = {"verdicts", "init", "handle", "spread", "waterfall", "batches", "capacity", "trend"}
@@ -84,7 +83,7 @@ def every_kind(cells=1):
 def journal_of(path, runs):
     """What a session with these runs would have left."""
     lines = [{"at": "2026-01-01T00:00:00Z", "line": "session", **MACHINE}]
-    lines += [{"line": "run", **as_record(run)} for run in runs]
+    lines += [{"line": "run", **run.as_dict()} for run in runs]
     lines += [{"line": "verdict", **asdict(one)} for one in compare(runs, Rules())]
     lines.append({"line": "uncompared", "cell": "handle other-cpu-b1", "why": "no <baseline>"})
     lines.append({"line": "rules", **asdict(Rules(min_effect=0.03))})

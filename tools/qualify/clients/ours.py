@@ -12,9 +12,9 @@ from pytest_torchserve.loadgen import client, process_tuning
 from pytest_torchserve.loadgen.clock import MonotonicClock
 from pytest_torchserve.loadgen.schedule import ClosedLoop, ConstantRate
 from pytest_torchserve.measure import traffic
+from pytest_torchserve.measure.cell import Cell
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.latency_breakdown import latency_breakdown
-from pytest_torchserve.measure.run import Cell
 
 if TYPE_CHECKING:
     from clients.service import Deployed
@@ -142,7 +142,7 @@ def _told(late_ms: list[float]) -> dict[str, float]:
 def attributed(deployed: Deployed, rate_per_s: float, duration_s: float) -> dict[str, Any]:
     """How much of the median request's latency the waterfall explains, measured as `measure_load` does."""
     endpoint, inputs = deployed.endpoint, deployed.inputs
-    traffic.warm_up(endpoint, inputs)
+    traffic.warm_up_server(endpoint, inputs)
     log_offset, load = endpoint.log_offset(), ConstantRate(rate_per_s, duration_s)
     sent = traffic.send(endpoint, inputs, Cell("load", deployed.deployment, load), load, _quiet)
     found = latency_breakdown(sent.timed, endpoint.frontend_times(log_offset, sent.request_ids))
