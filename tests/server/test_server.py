@@ -190,8 +190,8 @@ def test_the_networks_are_the_published_ones(network, name, count):
 def test_a_worker_that_cannot_start_says_why(ts_session, ts_server):
     """Its own traceback, not `500 Failed to start workers`."""
     with pytest.raises(WorkerError, match=r"ModuleNotFoundError: No module named 'a_library_that_nobody_has'"):
-        ts_session.endpoint(Deployment(plain("broken"), "cpu", Batching()), workers=1)
-    ts_session.endpoint(Deployment(plain("broken"), "cpu", Batching())).close()
+        ts_session.deployments.endpoint(Deployment(plain("broken"), "cpu", Batching()), workers=1)
+    ts_session.deployments.endpoint(Deployment(plain("broken"), "cpu", Batching())).close()
 
 
 def spoil_end(content):

@@ -96,7 +96,7 @@ def ts_session(pytestconfig: pytest.Config) -> Session:
 @pytest.fixture(scope="session")
 def ts_server(ts_session: Session) -> Server:
     """A TorchServe of our own, started."""
-    return or_fail(ts_session.start)
+    return or_fail(ts_session.deployments.start)
 
 
 def _measured(request: pytest.FixtureRequest, session: Session) -> Iterator[Run]:
@@ -105,7 +105,7 @@ def _measured(request: pytest.FixtureRequest, session: Session) -> Iterator[Run]
     try:
         yield or_fail(lambda: session.run(cell, effort_for(request, session.config.budget)))
     finally:
-        session.release(cell.deployment)
+        session.deployments.release(cell.deployment)
 
 
 @pytest.fixture
@@ -167,11 +167,11 @@ def ts_deploy(ts_session: Session) -> Iterator[Deploy]:
     ) -> Endpoint:
         deployment = Deployment(model, device, Batching(batch_size, max_batch_delay_ms))
         made.append(deployment)
-        return or_fail(lambda: ts_session.endpoint(deployment, workers=workers))
+        return or_fail(lambda: ts_session.deployments.endpoint(deployment, workers=workers))
 
     yield deploy_
     for deployment in made:
-        ts_session.release(deployment)
+        ts_session.deployments.release(deployment)
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ def ts_store(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Cal
 @pytest.fixture
 def ts_inputs(ts_session: Session) -> Callable[[Model], ModelInputs]:
     """`ts_inputs(model)`: its weights, samples and golden answers."""
-    return ts_session.inputs
+    return ts_session.artifacts.inputs
 
 
 @pytest.fixture

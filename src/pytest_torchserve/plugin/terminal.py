@@ -39,9 +39,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
         benchmark.forget(item)
     if report.failed and "ts_session" in getattr(item, "fixturenames", ()):
         session = item.config.stash[SESSION_KEY]
-        if session.server is not None:
-            title = f"TorchServe log (kept in {session.server.folder})"
-            report.sections.append((title, session.server.log_tail()))
+        server = session.deployments.server
+        if server is not None:
+            report.sections.append((f"TorchServe log (kept in {server.folder})", server.log_tail()))
     return report
 
 
@@ -54,9 +54,9 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
     absent = missing.lines(session, config.stash.get(ENDED_KEY, {}))
     config.stash[COMPARED_LINES_KEY] = lines + absent
     ours.close(failed=session.testsfailed > 0)
-    ours.compute_verdicts()
-    benchmark.add_verdicts(config, ours.comparisons)
-    fails = ours.fails or any(line.startswith("missing: ") for line in absent)
+    ours.comparisons.compute_verdicts(ours.runs.values())
+    benchmark.add_verdicts(config, ours.comparisons.results)
+    fails = ours.comparisons.fails or any(line.startswith("missing: ") for line in absent)
     fails |= ours.config.checks_only and any(run.errors for run in ours.runs.values())
     if fails and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -106,7 +106,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Write the tables, the verdicts, the notices, and where the wall-clock went."""
     session = config.stash[SESSION_KEY]
     lines = [*config.stash.setdefault(COMPARED_LINES_KEY, [])]
-    if session.server is not None or session.runs or benchmark.stored_any(config):
+    if session.deployments.server is not None or session.runs or benchmark.stored_any(config):
         terminalreporter.section("torchserve")
         width = terminalreporter._tw.fullwidth if terminalreporter.isatty else None  # noqa: SLF001 - pytest's own writer
         lines += _checked(session) if session.config.checks_only else _measured(config, session, width)
@@ -135,5 +135,7 @@ def _measured(config: pytest.Config, session: Session, width: int | None) -> lis
     told = session.config
     if told.baseline_named is not None:
         baseline = told.baseline.words if told.baseline is not None else told.baseline_named
-        found += verdict_tables.lines(session.comparisons, session.uncompared, told.rules, baseline, width=width)
+        found += verdict_tables.lines(
+            session.comparisons.results, session.comparisons.uncompared, told.rules, baseline, width=width
+        )
     return found

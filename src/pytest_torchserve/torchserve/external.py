@@ -92,7 +92,7 @@ class AttachedEndpoint:
         return {}
 
 
-def prepared_from(folder: Path, model: str) -> ModelInputs:
+def inputs_from_folder(folder: Path, model: str) -> ModelInputs:
     """Every file of a folder as a sample; `FILE.answer.json` beside one is what must come back for it.
 
     Raises:

@@ -1,0 +1,105 @@
+"""A session's cells against its baseline: what is compared, what is not and why, and the verdicts at the end."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from pytest_torchserve.compare import verdict
+from pytest_torchserve.compare.baseline import NoBaselineError
+from pytest_torchserve.compare.runner import ComparisonRunner, ComparisonSetup
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from pytest_torchserve._util.progress import ProgressCallback
+    from pytest_torchserve._util.time_accounting import TimeAccounting
+    from pytest_torchserve.config import Config
+    from pytest_torchserve.measure import Budget, Cell, Run
+    from pytest_torchserve.session.artifacts import ArtifactBuilder
+    from pytest_torchserve.session.deployments import Deployments
+    from pytest_torchserve.session.journal import Journal
+    from pytest_torchserve.telemetry.monitor import Monitor
+
+
+class Comparisons:
+    """Holds init and handle cells against the session's baseline.
+
+    Args:
+        notices: takes what the user should know at the end.
+
+    Attributes:
+        uncompared: cells that were to be compared and were not: why, by cell.
+        results: one for each phase of each compared cell, once `compute_verdicts` has run.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        deployments: Deployments,
+        artifacts: ArtifactBuilder,
+        journal: Journal,
+        accounting: TimeAccounting,
+        notices: list[str],
+    ) -> None:
+        self.uncompared: dict[str, str] = {}
+        self.results: list[verdict.Comparison] = []
+        self._config = config
+        self._deployments = deployments
+        self._artifacts = artifacts
+        self._journal = journal
+        self._accounting = accounting
+        self._notices = notices
+        self._runner: ComparisonRunner | None = None
+
+    def run(self, cell: Cell, budget: Budget, progress: ProgressCallback, monitor: Monitor) -> Run | None:
+        """Return the run of a cell held against the baseline; None where there is none, or none for this cell."""
+        if self._config.baseline is None or cell.kind not in ("init", "handle"):
+            return None
+        inputs = self._artifacts.inputs(cell.deployment.model)
+        candidate = self._artifacts.archive(cell.deployment)
+        if self._runner is None:
+            self._runner = self._make_runner()
+        try:
+            return self._runner.run(cell, candidate, inputs, budget, progress, monitor)
+        except NoBaselineError as error:
+            name, why = f"{cell.kind} {cell.id}", f"no baseline: {error.wanted}; found: {error.found}"
+            self.uncompared[name] = why
+            self._journal.write("uncompared", {"cell": name, "why": why})
+            return None
+
+    def _make_runner(self) -> ComparisonRunner:
+        config = self._config
+        assert config.baseline is not None  # noqa: S101 - the caller has asked
+        setup = ComparisonSetup(
+            baseline=config.baseline,
+            weights=config.weights,
+            data=config.data,
+            store=config.store,
+            server=config.server,
+            baseline_server=config.baseline_server,
+            keep=config.keep,
+        )
+        return ComparisonRunner(setup, self._deployments.start(), self._accounting)
+
+    def compute_verdicts(self, runs: Collection[Run]) -> None:
+        """Decide on everything that was held against the baseline; only now is known how much that is."""
+        self.results = verdict.compare(runs, self._config.rules)
+        if self._config.baseline is not None and runs:
+            self._journal.write("rules", asdict(self._config.rules))
+        for comparison in self.results:
+            self._journal.write("verdict", asdict(comparison))
+
+    @property
+    def fails(self) -> bool:
+        """Whether a verdict fails the session."""
+        rules = self._config.rules
+        return bool(verdict.failing(self.results, rules) or (rules.strict and self.uncompared))
+
+    def close(self, *, failed: bool) -> None:
+        """Stop what was started for the baseline; a failed session leaves its logs."""
+        if self._runner is not None:
+            try:
+                self._runner.close(failed=failed)
+            finally:
+                self._notices += self._runner.notices
