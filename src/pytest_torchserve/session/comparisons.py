@@ -13,20 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from pytest_torchserve._util.progress import ProgressCallback
-    from pytest_torchserve._util.time_accounting import TimeAccounting
-    from pytest_torchserve.config import Config
     from pytest_torchserve.measure import Budget, Cell, Run
-    from pytest_torchserve.session.artifacts import ArtifactBuilder
     from pytest_torchserve.session.deployments import Deployments
-    from pytest_torchserve.session.journal import Journal
+    from pytest_torchserve.session.shared import Shared
     from pytest_torchserve.telemetry.monitor import Monitor
 
 
 class Comparisons:
     """Holds init and handle cells against the session's baseline.
-
-    Args:
-        notices: takes what the user should know at the end.
 
     Attributes:
         uncompared: cells that were to be compared and were not: why, by cell.
@@ -35,29 +29,21 @@ class Comparisons:
 
     def __init__(
         self,
-        config: Config,
+        shared: Shared,
         deployments: Deployments,
-        artifacts: ArtifactBuilder,
-        journal: Journal,
-        accounting: TimeAccounting,
-        notices: list[str],
     ) -> None:
         self.uncompared: dict[str, str] = {}
         self.results: list[verdict.Comparison] = []
-        self._config = config
+        self._shared = shared
         self._deployments = deployments
-        self._artifacts = artifacts
-        self._journal = journal
-        self._accounting = accounting
-        self._notices = notices
         self._runner: ComparisonRunner | None = None
 
     def run(self, cell: Cell, budget: Budget, progress: ProgressCallback, monitor: Monitor) -> Run | None:
         """Return the run of a cell held against the baseline; None where there is none, or none for this cell."""
-        if self._config.baseline is None or cell.kind not in ("init", "handle"):
+        if self._shared.config.baseline is None or cell.kind not in ("init", "handle"):
             return None
-        inputs = self._artifacts.inputs(cell.deployment.model)
-        candidate = self._artifacts.archive(cell.deployment)
+        inputs = self._shared.artifacts.inputs(cell.deployment.model)
+        candidate = self._shared.artifacts.archive(cell.deployment)
         if self._runner is None:
             self._runner = self._make_runner()
         try:
@@ -65,11 +51,11 @@ class Comparisons:
         except NoBaselineError as error:
             name, why = f"{cell.kind} {cell.id}", f"no baseline: {error.wanted}; found: {error.found}"
             self.uncompared[name] = why
-            self._journal.write("uncompared", {"cell": name, "why": why})
+            self._shared.journal.write("uncompared", {"cell": name, "why": why})
             return None
 
     def _make_runner(self) -> ComparisonRunner:
-        config = self._config
+        config = self._shared.config
         assert config.baseline is not None  # noqa: S101 - the caller has asked
         setup = ComparisonSetup(
             baseline=config.baseline,
@@ -80,20 +66,20 @@ class Comparisons:
             baseline_server=config.baseline_server,
             keep=config.keep,
         )
-        return ComparisonRunner(setup, self._deployments.start(), self._accounting)
+        return ComparisonRunner(setup, self._deployments.start(), self._shared.accounting)
 
     def compute_verdicts(self, runs: Collection[Run]) -> None:
         """Decide on everything that was held against the baseline; only now is known how much that is."""
-        self.results = verdict.compare(runs, self._config.rules)
-        if self._config.baseline is not None and runs:
-            self._journal.write("rules", asdict(self._config.rules))
+        self.results = verdict.compare(runs, self._shared.config.rules)
+        if self._shared.config.baseline is not None and runs:
+            self._shared.journal.write("rules", asdict(self._shared.config.rules))
         for comparison in self.results:
-            self._journal.write("verdict", asdict(comparison))
+            self._shared.journal.write("verdict", asdict(comparison))
 
     @property
     def fails(self) -> bool:
         """Whether a verdict fails the session."""
-        rules = self._config.rules
+        rules = self._shared.config.rules
         return bool(verdict.failing(self.results, rules) or (rules.strict and self.uncompared))
 
     def close(self, *, failed: bool) -> None:
@@ -102,4 +88,4 @@ class Comparisons:
             try:
                 self._runner.close(failed=failed)
             finally:
-                self._notices += self._runner.notices
+                self._shared.notices.extend(self._runner.notices)

@@ -6,25 +6,23 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve import conditions, environment
 from pytest_torchserve._util.memo import Memo
-from pytest_torchserve._util.time_accounting import Activity, TimeAccounting
+from pytest_torchserve._util.time_accounting import Activity
 from pytest_torchserve.errors import ServerError
 from pytest_torchserve.torchserve import java
 from pytest_torchserve.torchserve.endpoint import Endpoint
 from pytest_torchserve.torchserve.server import Server
 
 if TYPE_CHECKING:
-    from pytest_torchserve.config import Config, Expected
+    from pytest_torchserve.config import Expected
     from pytest_torchserve.deployment import Deployment
-    from pytest_torchserve.session.artifacts import ArtifactBuilder
-    from pytest_torchserve.session.journal import Journal
+    from pytest_torchserve.session.shared import Shared
 
 
 class Deployments:
     """The session's own TorchServe, and what is registered there.
 
     Args:
-        artifacts: makes the archives, and what the models are asked.
-        notices: takes what the user should know.
+        expected: what the collected tests will ask for.
 
     Attributes:
         server: None until it is needed.
@@ -32,20 +30,12 @@ class Deployments:
 
     def __init__(
         self,
-        config: Config,
+        shared: Shared,
         expected: Expected,
-        artifacts: ArtifactBuilder,
-        journal: Journal,
-        accounting: TimeAccounting,
-        notices: list[str],
     ) -> None:
         self.server: Server | None = None
-        self._config = config
+        self._shared = shared
         self._expected = expected
-        self._artifacts = artifacts
-        self._journal = journal
-        self._accounting = accounting
-        self._notices = notices
         self._memo = Memo()
         self._endpoints: dict[str, Endpoint] = {}
 
@@ -58,27 +48,27 @@ class Deployments:
         return self._memo("server", self._start)
 
     def _start(self) -> Server:
-        if self._config.attach is not None:
+        if self._shared.config.attach is not None:
             raise ServerError(
                 wanted="a TorchServe of our own",
                 found="--ts-url: someone else's is measured, and is left as it is",
                 do="select the tests of traffic (tests/test_load.py), or leave --ts-url out",
             )
-        self._artifacts.start(self._expected.models.values())
-        with self._accounting.span(Activity.SERVER_START):
-            server = Server(java.find(), self._config.store, self._config.server)
+        self._shared.artifacts.start(self._expected.models.values())
+        with self._shared.accounting.span(Activity.SERVER_START):
+            server = Server(java.find(), self._shared.config.store, self._shared.config.server)
             try:
                 server.start()
             except BaseException:
                 server.stop()
                 raise
-        if self._config.keep:
+        if self._shared.config.keep:
             server.keep()
         self.server = server
-        self._notices += self._advice(server)
-        self._journal.write("session", self._config.machine_info())
+        self._shared.notices.extend(self._advice(server))
+        self._shared.journal.write("session", self._shared.config.machine_info())
         # Not one cell is measured before all of it is made: that would compete for the processor.
-        self._artifacts.prepare_all(self._expected.archived.values(), self._expected.models.values())
+        self._shared.artifacts.prepare_all(self._expected.archived.values(), self._expected.models.values())
         return server
 
     def _advice(self, server: Server) -> list[str]:
@@ -87,7 +77,7 @@ class Deployments:
         found = [environment.worker_advice(len(environment.gpus()[0]), models)]
         if server.overridden:
             found.insert(0, f"overridden for isolation: {', '.join(server.overridden)}")
-        changed = conditions.set_since(self._config.conditions)
+        changed = conditions.set_since(self._shared.config.conditions)
         if changed:
             found.append(f"changed after the session had begun, recorded as before: {', '.join(changed)}")
         return found
@@ -97,7 +87,7 @@ class Deployments:
         server = self.start()
         endpoint = self._endpoints.get(deployment.name)
         if endpoint is None:
-            endpoint = Endpoint(server, deployment, self._artifacts.archive(deployment), self._accounting)
+            endpoint = Endpoint(server, deployment, self._shared.artifacts.archive(deployment), self._shared.accounting)
             endpoint.register()
             self._endpoints[deployment.name] = endpoint
         if workers is not None and len(endpoint.workers()) != workers:
@@ -122,6 +112,6 @@ class Deployments:
             return
         if failed:
             self.server.keep()
-        if failed or self._config.keep:
-            self._notices.append(f"the server's logs and temporary files are kept in {self.server.folder}")
+        if failed or self._shared.config.keep:
+            self._shared.notices.append(f"the server's logs and temporary files are kept in {self.server.folder}")
         self.server.stop()

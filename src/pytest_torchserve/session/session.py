@@ -12,6 +12,7 @@ from pytest_torchserve.session.artifacts import ArtifactBuilder
 from pytest_torchserve.session.comparisons import Comparisons
 from pytest_torchserve.session.deployments import Deployments
 from pytest_torchserve.session.journal import Journal
+from pytest_torchserve.session.shared import Shared
 from pytest_torchserve.session.targets import Targets
 from pytest_torchserve.telemetry.monitor import Monitor
 
@@ -40,10 +41,10 @@ class Session:
         self.runs: dict[tuple[Cell, Budget], Run] = {}
         self.notices: list[str] = []
         self.artifacts = ArtifactBuilder(config, accounting, self.notices.append)
-        shared = (self.artifacts, self.journal, accounting, self.notices)
-        self.deployments = Deployments(config, expected, *shared)
-        self.comparisons = Comparisons(config, self.deployments, *shared)
-        self._targets = Targets(config, self.deployments, *shared, progress.say)
+        shared = Shared(config, self.artifacts, self.journal, accounting, self.notices)
+        self.deployments = Deployments(shared, expected)
+        self.comparisons = Comparisons(shared, self.deployments)
+        self._targets = Targets(shared, self.deployments, progress.say)
         self._progress = progress
         self._memo = Memo()
         self._monitor: Monitor | None = None

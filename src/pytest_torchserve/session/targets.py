@@ -12,15 +12,13 @@ from pytest_torchserve.torchserve.external import AttachedEndpoint, inputs_from_
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_torchserve._util.time_accounting import TimeAccounting
-    from pytest_torchserve.config import Attach, Config
+    from pytest_torchserve.config import Attach
     from pytest_torchserve.deployment import Deployment
     from pytest_torchserve.inputs.model_inputs import ModelInputs
     from pytest_torchserve.loadgen.locust import LocustEngine
     from pytest_torchserve.loadgen.target import Engine, Target
-    from pytest_torchserve.session.artifacts import ArtifactBuilder
     from pytest_torchserve.session.deployments import Deployments
-    from pytest_torchserve.session.journal import Journal
+    from pytest_torchserve.session.shared import Shared
 
 
 class Targets:
@@ -28,25 +26,16 @@ class Targets:
 
     Args:
         say: puts a line where the user sees it at once.
-        notices: takes what the user should know at the end.
     """
 
     def __init__(
         self,
-        config: Config,
+        shared: Shared,
         deployments: Deployments,
-        artifacts: ArtifactBuilder,
-        journal: Journal,
-        accounting: TimeAccounting,
-        notices: list[str],
         say: Callable[[str], None],
     ) -> None:
-        self._config = config
+        self._shared = shared
         self._deployments = deployments
-        self._artifacts = artifacts
-        self._journal = journal
-        self._accounting = accounting
-        self._notices = notices
         self._say = say
         self._memo = Memo()
         self._locust_engine: LocustEngine | None = None
@@ -54,23 +43,23 @@ class Targets:
 
     def target(self, deployment: Deployment) -> tuple[Target, ModelInputs]:
         """Return what is put under traffic, and what it is asked."""
-        attach = self._config.attach
+        attach = self._shared.config.attach
         if attach is not None:
             return self._attached(attach, deployment)
         endpoint = self._deployments.endpoint(deployment, workers=1)
         endpoint.engine = self._engine()
-        return endpoint, self._artifacts.inputs(deployment.model)
+        return endpoint, self._shared.artifacts.inputs(deployment.model)
 
     def _attached(self, attach: Attach, deployment: Deployment) -> tuple[Target, ModelInputs]:
         """Return someone else's deployment, and what it is asked."""
         if not self._described:
             self._described = True
-            self._journal.write("session", self._config.machine_info())
+            self._shared.journal.write("session", self._shared.config.machine_info())
         if attach.samples is not None:
             inputs = inputs_from_folder(attach.samples, attach.model)
         elif deployment.model.dataset:
-            self._artifacts.start([deployment.model])
-            inputs = self._artifacts.inputs(deployment.model)
+            self._shared.artifacts.start([deployment.model])
+            inputs = self._shared.artifacts.inputs(deployment.model)
         else:
             raise InputError(
                 wanted=f"samples for {attach.model}",
@@ -78,13 +67,15 @@ class Targets:
                 do="name a folder of files to send with --ts-samples",
             )
         if any(sample.answer is None for sample in inputs.samples):
-            self._notices.append("answers without a FILE.answer.json are only checked for their status")
+            self._shared.notices.append("answers without a FILE.answer.json are only checked for their status")
         engine = self._engine()
-        return AttachedEndpoint(attach.address, attach.management, attach.model, self._accounting, engine), inputs
+        return AttachedEndpoint(
+            attach.address, attach.management, attach.model, self._shared.accounting, engine
+        ), inputs
 
     def _engine(self) -> Engine:
         """Return what sends traffic: this process, or Locust, started at the first call."""
-        wanted = self._config.engine
+        wanted = self._shared.config.engine
         if wanted is None:
             return client.send
         if self._locust_engine is None:
