@@ -21,7 +21,7 @@ from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.errors import ArchiveError, InputError, ManagementError, ServerError, WorkerError
 from pytest_torchserve.inputs.golden import Preparations
 from pytest_torchserve.loadgen.probe_report import ProbeReport
-from pytest_torchserve.measure import Budget, measure_handle
+from pytest_torchserve.measure import Budget, Context, measure_handle
 from pytest_torchserve.phase import HANDLE_PHASES, Phase
 from pytest_torchserve.torchserve import archive, java
 from pytest_torchserve.torchserve.endpoint import Endpoint
@@ -81,7 +81,7 @@ def measured(session, inputs, *, batch_size):
     endpoint.register()
     try:
         endpoint.scale(1)
-        return measure_handle(endpoint, inputs, Budget(processes=1, cell_seconds=2), silent, session.monitor())
+        return measure_handle(endpoint, Context(inputs, Budget(processes=1, cell_seconds=2), silent, session.monitor()))
     finally:
         endpoint.close()
 

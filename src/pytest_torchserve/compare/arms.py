@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pytest_torchserve.compare.answers import Agreement
-from pytest_torchserve.errors import MeasurementError
 from pytest_torchserve.measure import validity
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.run import Paired, Run
@@ -16,48 +15,14 @@ from pytest_torchserve.model import TOLERANCE
 from pytest_torchserve.phase import HANDLE_PHASES, HANDLER_PHASES, INIT_PHASES, Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from pytest_torchserve._util.progress import ProgressCallback
     from pytest_torchserve.deployment import Deployment
     from pytest_torchserve.inputs.model_inputs import ModelInputs
     from pytest_torchserve.loadgen.probe_report import ProbeReport
     from pytest_torchserve.loadgen.response import Response
-    from pytest_torchserve.measure.cell import Budget, Cell
+    from pytest_torchserve.measure.cell import Cell
     from pytest_torchserve.measure.evidence import Evidence
-    from pytest_torchserve.model import Sample
-    from pytest_torchserve.telemetry.monitor import Monitor
-
-FEWEST_PAIRS = 2
-
-WANTED_PAIRS = 20
-"""A cell may take twice its budget to have so many, over all of its processes."""
-
-WANTED_ROUNDS = 5
-"""Of processes, likewise."""
-
-STRETCH = 2.0
-
-
-class ProcessWideError(MeasurementError):
-    """The two arms disagree about what belongs to the whole process: one process cannot hold both."""
-
-
-def batch_times(responses: Sequence[Response], report: ProbeReport) -> dict[Phase, float]:
-    """Seconds of one whole batch: the phases that its probe saw, and its senders' latency."""
-    found = {phase: report.phases_s[phase] for phase in (*HANDLER_PHASES, Phase.HANDLE) if phase in report.phases_s}
-    found[Phase.LATENCY] = (max(r.done_ns for r in responses) - min(r.sent_ns for r in responses)) / 1e9
-    return found
-
-
-def twice(samples: Sequence[Sample], batch_size: int) -> list[Sample]:
-    """The samples in an order in which every batch comes twice: once for each arm of a pair."""
-    batches = -(-len(samples) // batch_size)
-    found: list[Sample] = []
-    for first in range(0, batches * batch_size, batch_size):
-        batch = [samples[index % len(samples)] for index in range(first, first + batch_size)]
-        found += batch * 2
-    return found
 
 
 @dataclass(slots=True)
@@ -178,21 +143,3 @@ class Arms:
             for phase, by_process in self.pairs.items()
             if by_process
         }
-
-
-@dataclass(frozen=True, slots=True)
-class ComparisonParams:
-    """What a comparison is told.
-
-    Attributes:
-        deployment: what is compared.
-        baseline: what the candidate is held against, in the user's words.
-        differs: which settings of the process made one process impossible; '' for other reasons.
-    """
-
-    deployment: Deployment
-    baseline: str
-    budget: Budget
-    progress: ProgressCallback
-    monitor: Monitor
-    differs: str = ""

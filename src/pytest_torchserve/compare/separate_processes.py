@@ -7,14 +7,9 @@ import random
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pytest_torchserve.compare.arms import (
-    FEWEST_PAIRS,
-    STRETCH,
-    WANTED_ROUNDS,
-    Arms,
-    ComparisonParams,
-    batch_times,
-)
+from pytest_torchserve.compare.arms import Arms
+from pytest_torchserve.compare.pair_batches import batch_times
+from pytest_torchserve.compare.params import FEWEST_PAIRS, STRETCH, WANTED_ROUNDS, ComparisonParams
 from pytest_torchserve.loadgen.clock import MonotonicClock
 from pytest_torchserve.loadgen.probe_report import ProbeReport
 from pytest_torchserve.loadgen.target import ask
@@ -28,7 +23,6 @@ from pytest_torchserve.telemetry.resident import resident_bytes
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_torchserve.inputs.model_inputs import ModelInputs
     from pytest_torchserve.loadgen.clock import Clock
     from pytest_torchserve.loadgen.response import Response
     from pytest_torchserve.loadgen.target import ScalableTarget
@@ -83,16 +77,16 @@ class _Rounds:
         return batch_times(answers, whole[0])
 
 
-def measure_separate_processes(targets: Targets, inputs: ModelInputs, params: ComparisonParams) -> Run:
+def measure_separate_processes(targets: Targets, params: ComparisonParams) -> Run:
     """`handle`: in each round one fresh worker an arm, their batches interleaved; a round is one sample."""
     clock, batch_size = MonotonicClock(), params.deployment.batching.batch_size
     arms = Arms.of(params.deployment)
-    order = random.Random(params.budget.seed)  # noqa: S311 - an order, no secret
-    rounds, played = _Rounds(targets, arms, inputs.samples, batch_size, order, clock), 0
-    begun_ns, budget_s = clock.now_ns(), params.budget.baseline_seconds
-    snapshot_ns = params.monitor.snapshot()
+    order = random.Random(params.context.budget.seed)  # noqa: S311 - an order, no secret
+    rounds, played = _Rounds(targets, arms, params.context.inputs.samples, batch_size, order, clock), 0
+    begun_ns, budget_s = clock.now_ns(), params.context.budget.baseline_seconds
+    snapshot_ns = params.context.monitor.snapshot()
     while _goes_on(elapsed_s := (clock.now_ns() - begun_ns) / 1e9, budget_s, played) and not arms.wrong:
-        params.progress(f"round {played + 1}", elapsed_s / budget_s)
+        params.context.progress(f"round {played + 1}", elapsed_s / budget_s)
         rounds.play(played)
         played += 1
     resident = resident_bytes([worker.pid for worker in targets["candidate"].workers()])
@@ -101,12 +95,12 @@ def measure_separate_processes(targets: Targets, inputs: ModelInputs, params: Co
     paired = Paired(
         params.baseline, arms.whole_pairs(), by_process=True, differs=params.differs, probe_cost_s=arms.probe_cost_s
     )
-    run = arms.run(Cell("handle", params.deployment), inputs, paired, workers=1)
+    run = arms.run(Cell("handle", params.deployment), params.context.inputs, paired, workers=1)
     full = len(paired.pairs.get(Phase.HANDLE, {}))
     return replace(
         run,
         batch_sizes={batch_size: full} if full else {},
-        telemetry=params.monitor.between(snapshot_ns),
+        telemetry=params.context.monitor.between(snapshot_ns),
         worker_rss_bytes=resident,
     )
 
@@ -122,20 +116,20 @@ def _shuffled(targets: Targets, order: random.Random) -> list[str]:
     return order.sample(sorted(targets), len(targets))
 
 
-def measure_restarts(targets: Targets, inputs: ModelInputs, params: ComparisonParams) -> Run:
+def measure_restarts(targets: Targets, params: ComparisonParams) -> Run:
     """init: both arms' workers started in turn, in an order drawn anew; a pair of starts is one sample."""
     clock = MonotonicClock()
-    order = random.Random(params.budget.seed)  # noqa: S311 - an order, no secret
+    order = random.Random(params.context.budget.seed)  # noqa: S311 - an order, no secret
     arms = Arms.of(params.deployment)
     begun_ns, rounds, resident = clock.now_ns(), 0, 0
-    budget_s = params.budget.baseline_seconds
-    snapshot_ns = params.monitor.snapshot()
+    budget_s = params.context.budget.baseline_seconds
+    snapshot_ns = params.context.monitor.snapshot()
     while _goes_on(elapsed_s := (clock.now_ns() - begun_ns) / 1e9, budget_s, rounds):
-        params.progress(f"round {rounds + 1}", elapsed_s / budget_s)
+        params.context.progress(f"round {rounds + 1}", elapsed_s / budget_s)
         times: dict[str, Mapping[Phase, float]] = {}
         for arm in _shuffled(targets, order):
             target = targets[arm]
-            start = start_worker(target, inputs.samples, functools.partial(_checked, arms, arm, rounds))
+            start = start_worker(target, params.context.inputs.samples, functools.partial(_checked, arms, arm, rounds))
             if start is None:
                 break
             times[arm] = start.seconds
@@ -146,10 +140,10 @@ def measure_restarts(targets: Targets, inputs: ModelInputs, params: ComparisonPa
         arms.add(rounds, times["baseline"], times["candidate"])
         rounds += 1
     paired = Paired(params.baseline, arms.whole_pairs(), by_process=True, differs=params.differs)
-    run = arms.run(Cell("init", params.deployment), inputs, paired, workers=1)
+    run = arms.run(Cell("init", params.deployment), params.context.inputs, paired, workers=1)
     checked = len(arms.pairs[Phase.TOTAL])
     return replace(
-        run, checked=checked, telemetry=params.monitor.between(snapshot_ns), worker_rss_bytes=resident or None
+        run, checked=checked, telemetry=params.context.monitor.between(snapshot_ns), worker_rss_bytes=resident or None
     )
 
 

@@ -1,190 +1,29 @@
-"""Probe one deployment, rate by rate, for its capacity: the highest Poisson rate that meets a latency goal."""
+"""Search one deployment for its capacity."""
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pytest_torchserve import stats
-from pytest_torchserve.loadgen.schedule import ClosedLoop, Poisson
-from pytest_torchserve.measure import traffic, validity
-from pytest_torchserve.measure.batches import batches
+from pytest_torchserve.measure import traffic
 from pytest_torchserve.measure.bisection import search
-from pytest_torchserve.measure.early_stopping import SPARE, EarlyAbort, Outcome, decidable_goal, decide, least_sample
-from pytest_torchserve.measure.evidence import ENOUGH_WRONG, Evidence
+from pytest_torchserve.measure.capacity_result import Capacity
+from pytest_torchserve.measure.capacity_search import CapacitySearch
+from pytest_torchserve.measure.early_stopping import least_sample
 from pytest_torchserve.measure.run import Run
 from pytest_torchserve.phase import Phase
 
 if TYPE_CHECKING:
-    from pytest_torchserve._util.progress import ProgressCallback
-    from pytest_torchserve.inputs.model_inputs import ModelInputs
     from pytest_torchserve.loadgen.target import Target
-    from pytest_torchserve.measure.cell import Budget, Cell
-    from pytest_torchserve.measure.traffic import Sent
-    from pytest_torchserve.telemetry.monitor import Monitor, Telemetry
-
-_GUESS_S = 3.0
-_GUESS_SHARE = 0.5
-"""Of a closed loop's throughput: where the search begins. A queue of random arrivals cannot use all of it."""
-
-_SHORTEST_S = 5.0
+    from pytest_torchserve.measure.cell import Cell
+    from pytest_torchserve.measure.context import Context
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One probed rate.
-
-    Attributes:
-        rate_per_s: of the Poisson arrivals.
-        requests: how many left.
-        overlatency: how many were not answered rightly within the goal.
-        outcome: what that says.
-        p50_s, p99_s: of latency; None where the sample supports none.
-        mean_batch: achieved batch size; None where nobody tells.
-        invalid: why the probe itself was no good.
-    """
-
-    rate_per_s: float
-    requests: int
-    overlatency: int
-    outcome: Outcome
-    p50_s: float | None
-    p99_s: float | None
-    mean_batch: float | None
-    invalid: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Capacity:
-    """What the search found.
-
-    Attributes:
-        slo_s: the goal, in seconds.
-        goal: the percentile that must meet it.
-        rate_per_s: the highest rate that met it; None where none did.
-        missed_per_s: the lowest rate above it that did not; None where none was found.
-        steps: every probe, by rate.
-    """
-
-    slo_s: float
-    goal: float
-    rate_per_s: float | None
-    missed_per_s: float | None
-    steps: tuple[Step, ...]
-
-
-class CapacitySearch:
-    """Tries rates on one deployment and remembers what each showed."""
-
-    def __init__(
-        self,
-        target: Target,
-        inputs: ModelInputs,
-        cell: Cell,
-        budget: Budget,
-        monitor: Monitor,
-        progress: ProgressCallback,
-    ) -> None:
-        self._target = target
-        self._prepared = inputs
-        self._cell = cell
-        self._effort = budget
-        self._monitor = monitor
-        self._progress = progress
-        self.goal = 0.0
-        self.steps: list[Step] = []
-        self.best: Sent | None = None
-        self.telemetry: Telemetry | None = None
-        self.errors: Counter[str] = Counter()
-        self.failed: list[str] = []
-        self._errors_at: dict[float, str | None] = {}
-
-    def guess(self) -> float:
-        """Half of what users who wait for their answers get; also decides which percentile can be judged."""
-        users = 2 * (self._target.batch_size or 1) * max(1, self._target.worker_count)
-        sent = traffic.send(self._target, self._prepared, self._cell, ClosedLoop(users, _GUESS_S), self._quietly)
-        rate = max(1.0, _GUESS_SHARE * (traffic.throughput(sent) or 0.0))
-        self.goal = decidable_goal(rate * self._effort.capacity_seconds)
-        return rate
-
-    def _quietly(self, what: str, share: float) -> None:
-        """A guess is no progress."""
-
-    def probe(self, rate_per_s: float) -> Outcome:
-        """Poisson arrivals at this rate, until the goal can be decided or the budget of one rate is spent."""
-        budget = self._effort
-        wanted_s = SPARE * least_sample(self.goal) / rate_per_s
-        schedule = Poisson(rate_per_s, min(max(wanted_s, _SHORTEST_S), budget.capacity_seconds), budget.seed)
-        traffic.warm_up_server(self._target, self._prepared)  # and what a rate too high left in the queue is worked off
-        snapshot_ns = self._monitor.snapshot()
-        early_abort = EarlyAbort(budget.slo_s, self.goal, sum(1 for _ in schedule.departures_ns()))
-        self._progress(f"{rate_per_s:.3g}/s", len(self.steps) / 10)
-        sent = traffic.send(self._target, self._prepared, self._cell, schedule, self._quietly, early_abort)
-        telemetry = self._monitor.between(snapshot_ns)
-        self._remember_errors(rate_per_s, sent)
-        overlatency = len(sent.responses) - sum(response.latency_s <= budget.slo_s for response, _ in sent.timed)
-        outcome = decide(len(sent.responses), overlatency, self.goal)
-        latencies = [response.latency_s for response, _ in sent.timed]
-        wrong = sent.evidence.wrong_answers
-        invalid = validity.found(
-            validity.schedule_delay(sent.responses),
-            validity.wrong(wrong, len(sent.responses)),
-            validity.other_processes(telemetry if self._target.owned else None),
-        )
-        step = Step(
-            rate_per_s=rate_per_s,
-            requests=len(sent.responses),
-            overlatency=overlatency,
-            outcome=outcome,
-            p50_s=stats.percentile(latencies, 0.5),
-            p99_s=stats.percentile(latencies, 0.99),
-            mean_batch=batches(sent.reports, {}, self._target.batch_size).mean_size,
-            invalid=invalid,
-        )
-        self.steps.append(step)
-        if outcome is Outcome.MEETS:
-            self.best = sent
-        if self.best is sent or self.best is None:
-            self.telemetry = telemetry
-        return outcome
-
-    def _remember_errors(self, rate_per_s: float, sent: Sent) -> None:
-        """A rate too high may well be refused: that is a miss, and no fault of the search."""
-        self.errors += sent.evidence.errors
-        self.failed += sent.evidence.failed[: ENOUGH_WRONG - len(self.failed)]
-        self._errors_at[rate_per_s] = validity.errors(sent.evidence.errors, len(sent.responses))
-
-    @property
-    def evidence(self) -> Evidence:
-        """What the answers at the best rate showed, and the failed requests of all rates."""
-        best = self.best.evidence if self.best else Evidence()
-        return replace(best, failed=self.failed, errors=self.errors)
-
-    def why_invalid(self, meets: float | None, misses: float | None) -> tuple[str, ...]:
-        """Why the rates that enclose the answer were no good; a probe far from it is only part of the curve.
-
-        Where no rate met, errors at the lowest one say that it was not the latency that was in the way.
-        """
-        reasons = [
-            (step.rate_per_s, reason)
-            for step in self.steps
-            if step.rate_per_s in (meets, misses)
-            for reason in step.invalid
-        ]
-        errors = self._errors_at.get(misses) if meets is None and misses is not None else None
-        if errors is not None and misses is not None:
-            reasons.append((misses, errors))
-        return tuple(f"at {rate_per_s:.3g}/s {reason}" for rate_per_s, reason in reasons)
-
-
-def measure_capacity(
-    target: Target, inputs: ModelInputs, cell: Cell, budget: Budget, progress: ProgressCallback, monitor: Monitor
-) -> Run:
+def measure_capacity(target: Target, cell: Cell, context: Context) -> Run:
     """Search for the highest rate that meets `budget.slo_s`; the samples are the latencies at that rate."""
-    searching = CapacitySearch(target, inputs, cell, budget, monitor, progress)
+    inputs, budget = context.inputs, context.budget
+    searching = CapacitySearch(target, cell, context)
     meets = misses = None
-    if traffic.warm_up_server(target, inputs):
+    if traffic.warm_up_server(target, inputs.samples):
         guess = searching.guess()
         meets, misses = search(searching.probe, guess, least_sample(searching.goal) / budget.capacity_seconds)
     best = searching.best

@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_torchserve.errors import MeasurementError
-from pytest_torchserve.loadgen.clock import MonotonicClock
-from pytest_torchserve.loadgen.target import ask
 from pytest_torchserve.measure import validity
-from pytest_torchserve.measure.cell import Budget, Cell
+from pytest_torchserve.measure.cell import Cell
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.run import Run
+from pytest_torchserve.measure.start import start_worker
 from pytest_torchserve.phase import INIT_PHASES, Phase
 from pytest_torchserve.telemetry.resident import resident_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from pytest_torchserve._util.progress import ProgressCallback
-    from pytest_torchserve.inputs.model_inputs import ModelInputs
-    from pytest_torchserve.loadgen.probe_report import ProbeReport
-    from pytest_torchserve.loadgen.response import Response
     from pytest_torchserve.loadgen.target import ScalableTarget
-    from pytest_torchserve.model import Sample
-    from pytest_torchserve.telemetry.monitor import Monitor
-
-_PROBED = (Phase.LOAD_MODEL, Phase.TO_DEVICE, Phase.WARM_UP)
+    from pytest_torchserve.measure.context import Context
 
 
-def measure_init(
-    target: ScalableTarget, inputs: ModelInputs, budget: Budget, progress: ProgressCallback, monitor: Monitor
-) -> Run:
+def measure_init(target: ScalableTarget, context: Context) -> Run:
     """Start `budget.init_rounds` workers, each a new process, each alone. The last one stays.
 
     `total` runs from the scale request to its answer, which TorchServe gives when the worker is ready; `load_model`,
@@ -41,13 +27,14 @@ def measure_init(
     sender sees it. The page cache is warm from the second round on, and from the first where the archive was just
     unpacked.
     """
+    inputs, rounds = context.inputs, context.budget.init_rounds
     checker = Checker.for_cell(target.deployment)
     evidence = checker.evidence
     seconds: dict[Phase, dict[int, tuple[float, ...]]] = {phase: {} for phase in INIT_PHASES}
     resident, gpu_bytes = None, 0
-    snapshot_ns = monitor.snapshot()
-    for round_ in range(budget.init_rounds):
-        progress(f"round {round_ + 1} of {budget.init_rounds}", round_ / budget.init_rounds)
+    snapshot_ns = context.monitor.snapshot()
+    for round_ in range(rounds):
+        context.progress(f"round {round_ + 1} of {rounds}", round_ / rounds)
         start = start_worker(target, inputs.samples, checker.check)
         if start is None:
             break
@@ -62,7 +49,7 @@ def measure_init(
             seconds[phase][pid] = (value,)
         resident = max(resident or 0, resident_bytes([pid]) or 0)
         gpu_bytes = max(gpu_bytes, start.report.gpu_bytes)
-    telemetry = monitor.between(snapshot_ns)
+    telemetry = context.monitor.between(snapshot_ns)
     invalid = validity.found(
         validity.errors(evidence.errors, evidence.judged),
         validity.wrong(evidence.wrong_answers, evidence.judged),
@@ -81,48 +68,3 @@ def measure_init(
         worker_rss_bytes=resident,
         gpu_bytes=gpu_bytes,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """One worker's start.
-
-    Attributes:
-        seconds: its phases.
-        report: what came with its first answer.
-    """
-
-    seconds: dict[Phase, float]
-    report: ProbeReport
-
-
-def start_worker(
-    target: ScalableTarget, samples: Sequence[Sample], check: Callable[[Response], ProbeReport | None]
-) -> Start | None:
-    """End the workers there are, start one, and ask it once; None where its answer cannot be taken.
-
-    Raises:
-        MeasurementError: somebody else asked it first.
-    """
-    if target.workers():
-        target.scale(0)
-    start_ns = time.monotonic_ns()
-    total_s = (target.scale(1) - start_ns) / 1e9
-    (first,) = ask(target, samples[:1], MonotonicClock())
-    report = check(first)
-    if report is None:
-        return None
-    if report.batch != 1:
-        raise MeasurementError(
-            wanted="the first batch of a new worker",
-            found=f"batch {report.batch}: something else sent requests to {target.name}",
-            do="leave the server to this session",
-        )
-    init = report.init_s
-    seconds = {
-        **{phase: init[phase] for phase in _PROBED if phase in init},
-        Phase.SPAWN_AND_IMPORT: total_s - init["initialize"],
-        Phase.TOTAL: total_s,
-        Phase.FIRST_INFERENCE: (first.done_ns - first.sent_ns) / 1e9,
-    }
-    return Start(seconds, report)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from pytest_torchserve.inputs.model_inputs import ModelInputs
     from pytest_torchserve.measure.batches import Batches
-    from pytest_torchserve.measure.capacity import Capacity
+    from pytest_torchserve.measure.capacity_result import Capacity
     from pytest_torchserve.measure.cell import Cell
     from pytest_torchserve.measure.evidence import Evidence
     from pytest_torchserve.measure.latency_breakdown import LatencyBreakdown

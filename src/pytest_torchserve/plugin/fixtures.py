@@ -73,7 +73,7 @@ def or_fail(call: Callable[[], T]) -> T:
     pytest.fail(message, pytrace=False)  # outside the `except`: else the message is shown twice
 
 
-def effort_for(request: pytest.FixtureRequest, usual: Budget) -> Budget:
+def budget_for(request: pytest.FixtureRequest, usual: Budget) -> Budget:
     """The session's budget, less where a test's `ts_budget` marker says so; never more."""
     marker = request.node.get_closest_marker("ts_budget")
     limits = marker.kwargs if marker else {}
@@ -103,7 +103,7 @@ def _measured(request: pytest.FixtureRequest, session: Session) -> Iterator[Run]
     cell: Cell = request.param
     need_device(cell.deployment.device, require_gpu=session.config.require_gpu)
     try:
-        yield or_fail(lambda: session.run(cell, effort_for(request, session.config.budget)))
+        yield or_fail(lambda: session.run(cell, budget_for(request, session.config.budget)))
     finally:
         session.deployments.release(cell.deployment)
 

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve.compare import verdict
 from pytest_torchserve.compare.baseline import NoBaselineError
-from pytest_torchserve.compare.runner import ComparisonRunner, ComparisonSetup
+from pytest_torchserve.compare.runner import ComparisonRunner
+from pytest_torchserve.compare.setup import ComparisonSetup
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from pytest_torchserve._util.progress import ProgressCallback
-    from pytest_torchserve.measure import Budget, Cell, Run
+    from pytest_torchserve.measure import Cell, Context, Run
     from pytest_torchserve.session.deployments import Deployments
     from pytest_torchserve.session.shared import Shared
-    from pytest_torchserve.telemetry.monitor import Monitor
 
 
 class Comparisons:
@@ -38,16 +37,17 @@ class Comparisons:
         self._deployments = deployments
         self._runner: ComparisonRunner | None = None
 
-    def run(self, cell: Cell, budget: Budget, progress: ProgressCallback, monitor: Monitor) -> Run | None:
-        """Return the run of a cell held against the baseline; None where there is none, or none for this cell."""
-        if self._shared.config.baseline is None or cell.kind not in ("init", "handle"):
-            return None
-        inputs = self._shared.artifacts.inputs(cell.deployment.model)
+    def concern(self, cell: Cell) -> bool:
+        """Return whether the cell is to be held against a baseline."""
+        return self._shared.config.baseline is not None and cell.kind in ("init", "handle")
+
+    def run(self, cell: Cell, context: Context) -> Run | None:
+        """Return the run of a cell held against the baseline; None where the baseline has none for this cell."""
         candidate = self._shared.artifacts.archive(cell.deployment)
         if self._runner is None:
             self._runner = self._make_runner()
         try:
-            return self._runner.run(cell, candidate, inputs, budget, progress, monitor)
+            return self._runner.run(cell, candidate.path, context)
         except NoBaselineError as error:
             name, why = f"{cell.kind} {cell.id}", f"no baseline: {error.wanted}; found: {error.found}"
             self.uncompared[name] = why

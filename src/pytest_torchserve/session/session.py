@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_torchserve import measure
 from pytest_torchserve._util.memo import Memo
 from pytest_torchserve.loadgen.response import Failure
+from pytest_torchserve.measure import Context
 from pytest_torchserve.session.artifacts import ArtifactBuilder
 from pytest_torchserve.session.comparisons import Comparisons
 from pytest_torchserve.session.deployments import Deployments
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pytest_torchserve._util.progress import Progress
     from pytest_torchserve._util.time_accounting import TimeAccounting
     from pytest_torchserve.config import Config, Expected
+    from pytest_torchserve.inputs.model_inputs import ModelInputs
     from pytest_torchserve.measure import Budget, Cell, Run
 
 
@@ -61,8 +63,7 @@ class Session:
             self.deployments.start()
         self._progress.start(f"{cell.kind} {cell.id}")
         try:
-            compared = self.comparisons.run(cell, budget, self._progress.update, self.monitor())
-            run = compared or self._measure_alone(cell, budget)
+            run = self._compare(cell, budget) or self._measure_alone(cell, budget)
         finally:
             self._progress.finish()
         self.journal.write("run", run.as_dict())
@@ -70,20 +71,26 @@ class Session:
             self.deployments.drop(cell.deployment)  # what it still has queued would run into the next cell
         return run
 
+    def _compare(self, cell: Cell, budget: Budget) -> Run | None:
+        """Measure a cell that is held against a baseline; None for one that is not."""
+        if not self.comparisons.concern(cell):
+            return None
+        return self.comparisons.run(cell, self._context(self.artifacts.inputs(cell.deployment.model), budget))
+
     def _measure_alone(self, cell: Cell, budget: Budget) -> Run:
         """Measure a cell that is not held against a baseline."""
-        deployment, progress, monitor = cell.deployment, self._progress.update, self.monitor()
         if cell.kind in ("load", "capacity"):
-            target, inputs = self._targets.target(deployment)
-            if cell.kind == "load":
-                return measure.measure_load(target, inputs, cell, progress, monitor)
-            return measure.measure_capacity(target, inputs, cell, budget, progress, monitor)
-        inputs = self.artifacts.inputs(deployment.model)
+            target, inputs = self._targets.target(cell.deployment)
+            measure_traffic = measure.measure_load if cell.kind == "load" else measure.measure_capacity
+            return measure_traffic(target, cell, self._context(inputs, budget))
+        context = self._context(self.artifacts.inputs(cell.deployment.model), budget)
         if cell.kind == "init":
-            endpoint = self.deployments.endpoint(deployment)
-            return measure.measure_init(endpoint, inputs, budget, progress, monitor)
-        endpoint = self.deployments.endpoint(deployment, workers=budget.processes)
-        return measure.measure_handle(endpoint, inputs, budget, progress, monitor)
+            return measure.measure_init(self.deployments.endpoint(cell.deployment), context)
+        endpoint = self.deployments.endpoint(cell.deployment, workers=budget.processes)
+        return measure.measure_handle(endpoint, context)
+
+    def _context(self, inputs: ModelInputs, budget: Budget) -> Context:
+        return Context(inputs, budget, self._progress.update, self.monitor())
 
     def monitor(self) -> Monitor:
         """Return what looks at the machine, started at the first call."""

@@ -13,13 +13,15 @@ import pytest
 
 from fakes import FakeClock, FakeMonitor, silent
 from pytest_torchserve.compare.answers import Agreement, why_different
-from pytest_torchserve.compare.arms import ComparisonParams, ProcessWideError, twice
+from pytest_torchserve.compare.pair_batches import twice
+from pytest_torchserve.compare.pair_meter import ProcessWideError
+from pytest_torchserve.compare.params import ComparisonParams
 from pytest_torchserve.compare.same_process import measure_same_process
 from pytest_torchserve.compare.separate_processes import measure_restarts, measure_separate_processes
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.errors import MeasurementError
 from pytest_torchserve.loadgen.response import Failure
-from pytest_torchserve.measure import Budget
+from pytest_torchserve.measure import Budget, Context
 from pytest_torchserve.phase import Phase
 
 RIGHT = {"cat": 0.9}
@@ -129,17 +131,19 @@ class Played:
 
 @pytest.fixture
 def world(monkeypatch, make_response, make_sample, cat):
-    """`world(seconds)` gives (inputs, params, make endpoint): five cats, batches of two, and one fake clock."""
+    """`world(seconds)` gives (params, make endpoint): five cats, batches of two, and one fake clock."""
     clock = FakeClock()
     for module in ("compare.same_process", "compare.separate_processes", "measure.init"):
         monkeypatch.setattr(f"pytest_torchserve.{module}.MonotonicClock", lambda: clock)
-    monkeypatch.setattr("pytest_torchserve.measure.init.time.monotonic_ns", clock.now_ns)
+    monkeypatch.setattr("pytest_torchserve.measure.start.time.monotonic_ns", clock.now_ns)
 
     def world_(seconds=30.0):
         inputs = replace(cat, samples=tuple(make_sample(f"cat{n}") for n in range(5)))
         deployment = Deployment(cat.artifacts.model, "cpu", Batching(2))
-        params = ComparisonParams(deployment, "HEAD", Budget(baseline_seconds=seconds), silent, FakeMonitor())
-        return inputs, params, lambda **more: Played(make_response, clock, **more)
+        params = ComparisonParams(
+            deployment, "HEAD", Context(inputs, Budget(baseline_seconds=seconds), silent, FakeMonitor())
+        )
+        return params, lambda **more: Played(make_response, clock, **more)
 
     return world_
 
@@ -152,9 +156,9 @@ def test_both_arms_get_the_same_samples(make_sample):
 
 def test_pairs_of_eight_processes(world):
     """The budget is shared by eight processes, worker starts included; warm-up pairs do not count."""
-    inputs, params, played = world(30.0)
+    params, played = world(30.0)
     endpoint = played(factor=1.5, cold=6)
-    run = measure_same_process(endpoint, inputs, params)
+    run = measure_same_process(endpoint, params)
     pairs = run.paired.pairs[Phase.INFERENCE]
     assert sorted(pairs) == list(range(101, 109))
     assert all(pair == (0.008, 0.012) for of_process in pairs.values() for pair in of_process)
@@ -170,28 +174,30 @@ def test_pairs_of_eight_processes(world):
 @pytest.mark.parametrize(("seconds", "asked", "processes"), [(10.0, 8, 4), (5.0, 8, 3), (30.0, 3, 3), (30.0, 12, 12)])
 def test_as_many_processes_as_the_budget_can_start(world, seconds, asked, processes):
     """Starts of a second may take 40% of the budget; but two processes have no interval."""
-    inputs, params, played = world(seconds)
-    params = replace(params, budget=replace(params.budget, baseline_processes=asked))
+    params, played = world(seconds)
+    params = replace(
+        params, context=replace(params.context, budget=replace(params.context.budget, baseline_processes=asked))
+    )
     endpoint = played()
-    assert len(measure_same_process(endpoint, inputs, params).paired.pairs[Phase.HANDLE]) == processes
+    assert len(measure_same_process(endpoint, params).paired.pairs[Phase.HANDLE]) == processes
     assert endpoint.starts == processes
 
 
 def test_what_the_probe_costs_comes_with_its_first_answers(world):
     """For each phase the median over the processes, of which one was disturbed; an old probe tells nothing."""
-    inputs, params, played = world(10.0)
+    params, played = world(10.0)
     endpoint = played(costs_ms=lambda start: (2.0, 9.0) if start == 2 else (0.002, 0.009 + start / 1e6))
-    costly = measure_same_process(endpoint, inputs, params).paired.probe_cost_s
+    costly = measure_same_process(endpoint, params).paired.probe_cost_s
     assert costly[Phase.INFERENCE] == costly[Phase.PREPROCESS] == pytest.approx(2e-6)
     assert costly[Phase.HANDLE] == pytest.approx(9e-6, rel=1e-3)
-    assert measure_same_process(played(), inputs, params).paired.probe_cost_s == {}
+    assert measure_same_process(played(), params).paired.probe_cost_s == {}
 
 
 def test_a_split_batch_ends_its_process(world):
     """It takes both turns of a pair: the arms would get different samples from there on. The next process goes on."""
-    inputs, params, played = world(30.0)
+    params, played = world(30.0)
     endpoint = played(split_at=21)
-    run = measure_same_process(endpoint, inputs, params)
+    run = measure_same_process(endpoint, params)
     pairs = run.paired.pairs[Phase.HANDLE]
     assert [len(of_process) for of_process in pairs.values()] == [7] * 8
     assert run.batch_sizes == {2: 160, 1: 16}
@@ -202,8 +208,8 @@ def test_a_split_batch_ends_its_process(world):
 
 def test_a_batch_that_failed_is_nobodys(world):
     """It carries no headers: neither arm is blamed, the run is INVALID and names both."""
-    inputs, params, played = world(5.0)
-    run = measure_same_process(played(fails_at=21), inputs, params)
+    params, played = world(5.0)
+    run = measure_same_process(played(fails_at=21), params)
     assert run.wrong[0].startswith("one of the two arms: cat")
     assert run.errors == {"HTTP 503": 2}
     assert run.invalid
@@ -212,13 +218,13 @@ def test_a_batch_that_failed_is_nobodys(world):
 @pytest.mark.parametrize("split", [False, True])
 def test_a_share_is_of_the_requests_to_both_arms(world, split):
     """Failed requests, which belong to neither arm, and those that were sent to either: one whole for all of them."""
-    inputs, params, played = world(5.0)
+    params, played = world(5.0)
     if split:
         endpoints = {arm: played(only=arm, fails_at=5 if arm == "baseline" else 0) for arm in ARMS}
-        run = measure_separate_processes(endpoints, inputs, params)
+        run = measure_separate_processes(endpoints, params)
     else:
         endpoints = {"both": played(fails_at=21)}
-        run = measure_same_process(endpoints["both"], inputs, params)
+        run = measure_same_process(endpoints["both"], params)
     sent = sum(len(names) for endpoint in endpoints.values() for _, names in endpoint.asked)
     assert run.checked < sent
     assert run.invalid == (f"requests failed: 2 of {sent}: HTTP 503 × 2",)
@@ -226,92 +232,92 @@ def test_a_share_is_of_the_requests_to_both_arms(world, split):
 
 def test_a_wrong_baseline_is_counted_too(world):
     """Its answers come from another device: as many as they are, of all that were sent."""
-    inputs, params, played = world(5.0)
+    params, played = world(5.0)
     model = replace(params.deployment.model, network=Path("network.py"))
     params = replace(params, deployment=replace(params.deployment, model=model))
     endpoints = {"baseline": played(only="baseline", device="cuda:0"), "candidate": played(only="candidate")}
-    run = measure_separate_processes(endpoints, inputs, params)
+    run = measure_separate_processes(endpoints, params)
     wrong, right = (sum(len(names) for _, names in endpoints[arm].asked) for arm in ARMS)
     assert run.invalid == (f"answers were wrong: {wrong} of {wrong + right}",)
 
 
 def test_a_worker_that_dies_is_not_passed_over(world):
     """TorchServe starts another, which counts its pairs anew."""
-    inputs, params, played = world(5.0)
+    params, played = world(5.0)
     with pytest.raises(MeasurementError, match="a worker died and was replaced"):
-        measure_same_process(played(dies_at=30), inputs, params)
+        measure_same_process(played(dies_at=30), params)
 
 
 def test_a_budget_is_stretched_for_an_interval(world):
     """Slow batches: twenty pairs are waited for, up to twice the budget; then one of each process must do."""
-    inputs, params, played = world(10.0)
+    params, played = world(10.0)
     endpoint = played(factor=40.0)
-    assert len(measure_same_process(endpoint, inputs, params).pooled(Phase.HANDLE)) == 20
+    assert len(measure_same_process(endpoint, params).pooled(Phase.HANDLE)) == 20
     assert 10 < endpoint.clock.ns / 1e9 < 20
     began_s = endpoint.clock.ns / 1e9
     slower = played(factor=200.0)
-    assert 2 <= len(measure_same_process(slower, inputs, params).pooled(Phase.HANDLE)) < 20
+    assert 2 <= len(measure_same_process(slower, params).pooled(Phase.HANDLE)) < 20
     assert slower.clock.ns / 1e9 - began_s == pytest.approx(20, abs=3)
 
 
 def test_rounds_are_stretched_likewise(world):
     """Five of them, or twice the budget."""
-    inputs, params, played = world(4.0)
+    params, played = world(4.0)
     endpoints = {"baseline": played(only="baseline"), "candidate": played(only="candidate")}
-    assert 2 < len(measure_restarts(endpoints, inputs, params).paired.pairs[Phase.TOTAL]) <= 5
+    assert 2 < len(measure_restarts(endpoints, params).paired.pairs[Phase.TOTAL]) <= 5
 
 
 def test_slow_batches_warm_up_less(world):
     """A second is enough: of pairs that take minutes none is given away."""
-    inputs, params, played = world(200.0)
+    params, played = world(200.0)
     endpoint = played(factor=4000.0)
-    run = measure_same_process(endpoint, inputs, params)
+    run = measure_same_process(endpoint, params)
     assert len(run.pooled(Phase.HANDLE)) == len(endpoint.asked) // 2 - endpoint.starts
 
 
 def test_a_batch_with_a_guest_is_not_timed(world):
     """Somebody else's request in it: three in a batch of two."""
-    inputs, params, played = world(5.0)
+    params, played = world(5.0)
     endpoint = played(guest_at=21)  # in each of its processes
-    run = measure_same_process(endpoint, inputs, params)
-    alone = measure_same_process(played(), inputs, params)
+    run = measure_same_process(endpoint, params)
+    alone = measure_same_process(played(), params)
     assert len(run.pooled(Phase.HANDLE)) == len(alone.pooled(Phase.HANDLE)) - endpoint.starts
     assert run.batch_sizes[3] == endpoint.starts
 
 
 def test_answers_that_differ_fail_and_end_it(world):
     """The candidate's is the golden one; the baseline's is another: that is said, and time is not wasted on it."""
-    inputs, params, played = world(30.0)
+    params, played = world(30.0)
     endpoint = played(answers={"baseline": {"cat": 0.7}})
-    run = measure_same_process(endpoint, inputs, params)
+    run = measure_same_process(endpoint, params)
     assert any("differs from the baseline: cat0: 'cat' is 0.900000, baseline 0.700000" in words for words in run.wrong)
     assert endpoint.starts == 1
 
 
 def test_a_wrong_candidate_fails(world):
     """Both arms agree and are wrong: the golden answer says so of the candidate."""
-    inputs, params, played = world(5.0)
+    params, played = world(5.0)
     wrong = {"dog": 0.9}
-    run = measure_same_process(played(answers={"baseline": wrong, "candidate": wrong}), inputs, params)
+    run = measure_same_process(played(answers={"baseline": wrong, "candidate": wrong}), params)
     assert any("top label 'dog', golden 'cat'" in words for words in run.wrong)
     assert not any("differs" in words for words in run.wrong)
 
 
 def test_arms_that_cannot_share_a_process(world):
     """It is not measured at all: the caller has another way."""
-    inputs, params, played = world(5.0)
+    params, played = world(5.0)
     with pytest.raises(ProcessWideError, match=r"torch\.num_threads"):
-        measure_same_process(played(differs="torch.num_threads"), inputs, params)
+        measure_same_process(played(differs="torch.num_threads"), params)
 
 
 def test_apart_a_round_is_two_fresh_processes(world):
     """Each round starts both, interleaves their batches, and counts as one process."""
-    inputs, params, played = world(30.0)
+    params, played = world(30.0)
     endpoints = {
         "baseline": played(only="baseline", cold=3),
         "candidate": played(only="candidate", factor=1.5, cold=3),
     }
-    run = measure_separate_processes(endpoints, inputs, params)
+    run = measure_separate_processes(endpoints, params)
     assert run.paired.by_process
     rounds = run.paired.pairs[Phase.HANDLE]
     assert len(rounds) == endpoints["baseline"].starts == endpoints["candidate"].starts >= 8
@@ -323,21 +329,21 @@ def test_apart_a_round_is_two_fresh_processes(world):
 
 def test_apart_differing_answers_end_it(world):
     """As in one process."""
-    inputs, params, played = world(30.0)
+    params, played = world(30.0)
     endpoints = {
         "baseline": played(only="baseline", answers={"baseline": {"cat": 0.7}}),
         "candidate": played(only="candidate"),
     }
-    run = measure_separate_processes(endpoints, inputs, params)
+    run = measure_separate_processes(endpoints, params)
     assert run.wrong[0].startswith("differs from the baseline: ")
     assert endpoints["candidate"].starts == 1
 
 
 def test_restarts_are_the_samples_of_a_start(world):
     """A start an arm in each round, in both orders; every phase of a worker's start."""
-    inputs, params, played = world(30.0)
+    params, played = world(30.0)
     endpoints = {"baseline": played(only="baseline"), "candidate": played(only="candidate")}
-    run = measure_restarts(endpoints, inputs, params)
+    run = measure_restarts(endpoints, params)
     totals = run.paired.pairs[Phase.TOTAL]
     assert len(totals) == endpoints["baseline"].starts == endpoints["candidate"].starts >= 10
     assert all(of_round == ((1.0, 1.0),) for of_round in totals.values())
@@ -350,13 +356,13 @@ def test_restarts_are_the_samples_of_a_start(world):
     [(40, 30, (0.04, 0.03)), (None, 30, (0.0, 0.03)), (40, None, (0.04, 0.0)), (None, None, None)],
 )
 def test_a_warm_up_is_compared_with_a_warm_up(world, baseline_ms, candidate_ms, pair):
-    """A arm without one takes no time for it; the candidate's own figures have none where it has none."""
-    inputs, params, played = world(30.0)
+    """An arm without one takes no time for it; the candidate's own figures have none where it has none."""
+    params, played = world(30.0)
     endpoints = {
         "baseline": played(only="baseline", warm_up_ms=baseline_ms),
         "candidate": played(only="candidate", warm_up_ms=candidate_ms),
     }
-    run = measure_restarts(endpoints, inputs, params)
+    run = measure_restarts(endpoints, params)
     rounds = run.paired.pairs.get(Phase.WARM_UP, {})
     assert set(rounds.values()) == ({(pair,)} if pair else set())
     assert set(run.pooled(Phase.WARM_UP)) == ({candidate_ms / 1e3} if candidate_ms else set())

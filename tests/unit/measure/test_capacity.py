@@ -11,7 +11,7 @@ from scipy import optimize
 from fakes import FakeMonitor, silent
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.loadgen.schedule import Poisson
-from pytest_torchserve.measure import Budget, Cell, measure_capacity
+from pytest_torchserve.measure import Budget, Cell, Context, measure_capacity
 from pytest_torchserve.measure.bisection import CLOSE_ENOUGH, MOST_STEPS, search
 from pytest_torchserve.measure.early_stopping import EarlyAbort, Outcome, decidable_goal, decide, least_sample
 from pytest_torchserve.telemetry.monitor import Telemetry
@@ -74,7 +74,7 @@ def found(queue, cat, **budget):
     """What is measured on the queue."""
     cell = Cell("capacity", Deployment(cat.artifacts.model, "cpu", Batching(1, 0)))
     told = {"slo_s": 0.1, "capacity_seconds": 60.0} | budget
-    return measure_capacity(queue, cat, cell, Budget(**told), silent, queue.monitor)
+    return measure_capacity(queue, cell, Context(cat, Budget(**told), silent, queue.monitor))
 
 
 def true_capacity(service_s, slo_s, p):

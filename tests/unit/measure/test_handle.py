@@ -12,11 +12,11 @@ from fakes import FakeClock, silent
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.errors import MeasurementError
 from pytest_torchserve.loadgen.response import Failure
-from pytest_torchserve.measure import measure_handle
+from pytest_torchserve.measure import Context, measure_handle
 from pytest_torchserve.measure.cell import Budget
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.evidence import ENOUGH_WRONG
-from pytest_torchserve.measure.handle import MIN_BATCHES, HandleMeter
+from pytest_torchserve.measure.handle_meter import MIN_BATCHES, HandleMeter
 from pytest_torchserve.phase import Phase
 
 
@@ -154,7 +154,7 @@ def test_counts_are_counts(make_queue, make_response, cat, golden):
     responses = bad + [make_response()] * (200 - len(bad))
     monitor = make_queue(1.0).monitor
     model = replace(cat.artifacts.model, network=Path("network.py"))
-    run = measure_handle(OneBatch(model, responses), cat, Budget(processes=1), silent, monitor)
+    run = measure_handle(OneBatch(model, responses), Context(cat, Budget(processes=1), silent, monitor))
     assert run.invalid == ("requests failed: 64 of 200: HTTP 503 × 64", "answers were wrong: 51 of 200")
     assert len(run.wrong) == 2 * ENOUGH_WRONG
 

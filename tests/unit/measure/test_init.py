@@ -9,7 +9,7 @@ import pytest
 from fakes import silent
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.loadgen.response import Failure
-from pytest_torchserve.measure import Budget, measure_init
+from pytest_torchserve.measure import Budget, Context, measure_init
 from pytest_torchserve.phase import INIT_PHASES, OPTIONAL_PHASES, Phase
 
 NEEDED = [phase for phase in INIT_PHASES if phase not in OPTIONAL_PHASES]
@@ -46,7 +46,7 @@ def test_a_warm_up_is_stored_where_there_is_one(make_queue, make_response, cat, 
     """One value for each worker; of a handler without one neither zeros nor an empty phase."""
     init = "load_model;dur=5" + (f", warm_up;dur={warm_up_ms}" if warm_up_ms else "")
     played = Played(cat, make_response, init)
-    run = measure_init(played, cat, Budget(init_rounds=3), silent, make_queue(1.0).monitor)
+    run = measure_init(played, Context(cat, Budget(init_rounds=3), silent, make_queue(1.0).monitor))
     assert run.wrong == run.invalid == ()
     assert set(run.seconds) == {*NEEDED, *([Phase.WARM_UP] if warm_up_ms else [])}
     assert run.pooled(Phase.WARM_UP) == ([0.03] * 3 if warm_up_ms else [])
@@ -57,5 +57,5 @@ def test_a_failed_start_is_one_of_those_asked(make_queue, make_response, cat):
     """Also where nobody knows the golden answers: the two before it were judged as well."""
     cat = replace(cat, samples=tuple(replace(sample, answer=None, label=None) for sample in cat.samples))
     played = Played(cat, make_response, "load_model;dur=5", fails_at=3)
-    run = measure_init(played, cat, Budget(init_rounds=3), silent, make_queue(1.0).monitor)
+    run = measure_init(played, Context(cat, Budget(init_rounds=3), silent, make_queue(1.0).monitor))
     assert run.invalid == ("requests failed: 1 of 3: HTTP 503 × 1",)

@@ -12,7 +12,7 @@ from fakes import FakeClock, FakeMonitor, silent
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.loadgen.response import Failure
 from pytest_torchserve.loadgen.schedule import ClosedLoop, ConstantRate, Poisson
-from pytest_torchserve.measure import Budget, Cell, measure_capacity, measure_load
+from pytest_torchserve.measure import Budget, Cell, Context, measure_capacity, measure_load
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.traffic import DRAIN_S, Collector, judged
 from pytest_torchserve.phase import Phase
@@ -23,7 +23,7 @@ from pytest_torchserve.telemetry.monitor import Telemetry
 def loaded(queue, cat, load):
     """What is measured under a load."""
     cell = Cell("load", Deployment(cat.artifacts.model, "cpu", Batching(1, 0)), load)
-    return measure_load(queue, cat, cell, silent, queue.monitor)
+    return measure_load(queue, cell, Context(cat, Budget(), silent, queue.monitor))
 
 
 def test_a_load_that_is_kept_up_with(make_queue, cat):
@@ -101,7 +101,7 @@ def test_what_is_said_fits(make_queue, cat, width):
     runs = [loaded(queue, cat, load) for load in loads]
     cell = Cell("capacity", Deployment(cat.artifacts.model, "cpu", Batching(1, 0)))
     budget = Budget(slo_s=0.1, capacity_seconds=60.0)
-    runs.append(measure_capacity(queue, cat, cell, budget, silent, queue.monitor))
+    runs.append(measure_capacity(queue, cell, Context(cat, budget, silent, queue.monitor)))
     lines = summary.lines(runs, width=width)
     text = "\n".join(lines)
     said = next(index for index, line in enumerate(lines) if line.startswith("INVALID: "))
@@ -126,7 +126,7 @@ def test_everything_is_stored(make_queue, cat):
     assert stored["traffic"]["batches"]["sizes"] == {"1": 1}
     cell = Cell("capacity", Deployment(cat.artifacts.model, "cpu", Batching(1, 0)))
     budget = Budget(slo_s=0.1, capacity_seconds=60.0)
-    found = measure_capacity(queue, cat, cell, budget, silent, queue.monitor).as_dict()
+    found = measure_capacity(queue, cell, Context(cat, budget, silent, queue.monitor)).as_dict()
     stored = json.loads(json.dumps(found))
     assert stored["capacity"]["rate_per_s"] == stored["throughput"]
     assert {step["outcome"] for step in stored["capacity"]["steps"]} >= {"meets"}
@@ -222,5 +222,7 @@ def test_a_row_that_did_not_get_its_batches_says_so(make_queue, cat):
     queue = make_queue(0.01)
     queue.batch_size = 16
     cell = Cell("load", Deployment(cat.artifacts.model, "cpu", Batching(16, 50)), ConstantRate(50, 20.0))
-    text = "\n".join(summary.lines([measure_load(queue, cat, cell, silent, queue.monitor)], width=200))
+    text = "\n".join(
+        summary.lines([measure_load(queue, cell, Context(cat, Budget(), silent, queue.monitor))], width=200)
+    )
     assert "16→1" in text

@@ -21,7 +21,7 @@ from pytest_torchserve.errors import InputError
 from pytest_torchserve.loadgen.schedule import Poisson
 from pytest_torchserve.measure import Cell, Run
 from pytest_torchserve.measure.batches import Batches
-from pytest_torchserve.measure.capacity import Capacity, Step
+from pytest_torchserve.measure.capacity_result import Capacity, Step
 from pytest_torchserve.measure.early_stopping import Outcome
 from pytest_torchserve.measure.latency_breakdown import LatencyBreakdown
 from pytest_torchserve.measure.run import Paired, Traffic

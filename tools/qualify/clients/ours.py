@@ -12,7 +12,6 @@ from pytest_torchserve.loadgen import client, process_tuning
 from pytest_torchserve.loadgen.clock import MonotonicClock
 from pytest_torchserve.loadgen.schedule import ClosedLoop, ConstantRate
 from pytest_torchserve.measure import traffic
-from pytest_torchserve.measure.cell import Cell
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.latency_breakdown import latency_breakdown
 
@@ -142,9 +141,9 @@ def _told(late_ms: list[float]) -> dict[str, float]:
 def attributed(deployed: Deployed, rate_per_s: float, duration_s: float) -> dict[str, Any]:
     """How much of the median request's latency the waterfall explains, measured as `measure_load` does."""
     endpoint, inputs = deployed.endpoint, deployed.inputs
-    traffic.warm_up_server(endpoint, inputs)
+    traffic.warm_up_server(endpoint, inputs.samples)
     log_offset, load = endpoint.log_offset(), ConstantRate(rate_per_s, duration_s)
-    sent = traffic.send(endpoint, inputs, Cell("load", deployed.deployment, load), load, _quiet)
+    sent = traffic.send(endpoint, inputs.samples, deployed.deployment, load, _quiet)
     found = latency_breakdown(sent.timed, endpoint.frontend_times(log_offset, sent.request_ids))
     if found is None or len(sent.timed) < len(sent.responses):
         raise MeasurementError(

@@ -1,0 +1,79 @@
+"""The archives of both arms: the baseline's found or made, both at hand in the session's store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_torchserve.compare import baseline
+from pytest_torchserve.inputs.golden import Preparations
+from pytest_torchserve.torchserve import archive, pair_archive
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pytest_torchserve.compare.setup import ComparisonSetup
+    from pytest_torchserve.deployment import Deployment
+    from pytest_torchserve.model import Model
+
+
+class ArmArchives:
+    """Archives for comparisons; what was made for them is removed at the end."""
+
+    def __init__(self, setup: ComparisonSetup) -> None:
+        self._setup = setup
+        self._preparations = Preparations(setup.weights, setup.data)
+        self._models: Mapping[str, Model] | None = None
+        self._made: set[Path] = set()
+
+    def of_baseline(self, deployment: Deployment) -> Path:
+        """Return the baseline's archive of this deployment.
+
+        Raises:
+            NoBaselineError: the baseline does not know the model.
+        """
+        name, device = deployment.model.name, deployment.device
+        if self._setup.baseline.kind == "archives":
+            return baseline.saved_archive(self._setup.baseline.path, name, device)
+        if self._models is None:
+            self._models = baseline.models(self._setup.baseline.path)
+        if name not in self._models:
+            raise baseline.NoBaselineError(
+                wanted=f"{name} as of {self._setup.baseline.words}",
+                found=f"that revision serves {', '.join(self._models)}",
+                do="name a later revision",
+            )
+        artifacts = self._preparations.artifacts(self._models[name])
+        return archive.build(artifacts, device, self._setup.store, of_today=False).path
+
+    def pair(self, deployment: Deployment, arms: Mapping[str, Path], seed: int) -> archive.Archive:
+        """Return one archive that holds both arms."""
+        made = pair_archive.build(deployment.model.name, deployment.device, arms, self._setup.store, seed)
+        self._made.add(made.path)
+        return made
+
+    def alone(self, path: Path) -> archive.Archive:
+        """Return the archive of one arm in the session's own store, where its server may load it from.
+
+        Raises:
+            NoBaselineError: it has no probe.
+        """
+        if not pair_archive.is_probed(path):
+            raise baseline.NoBaselineError(
+                wanted=f"an archive with the probe, to be timed by itself, in {path}",
+                found="one without",
+                do="compare it in its handle cells, where the probe comes with the pair",
+            )
+        if path.parent.resolve() == self._setup.store.resolve():
+            return archive.Archive(path, "")
+        place = self._setup.store / f"baseline-{path.name}"
+        self._made.add(place)
+        place.unlink(missing_ok=True)
+        place.symlink_to(path)
+        return archive.Archive(place, "")
+
+    def close(self) -> None:
+        """Stop what is still being made, and remove what only comparisons need."""
+        self._preparations.cancel()
+        for path in self._made:
+            path.unlink(missing_ok=True)  # weights twice over, or a link to where the baseline was

@@ -1,0 +1,70 @@
+"""The servers of both arms: the session's, and another one for a baseline that is another environment."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_torchserve._util.time_accounting import Activity, TimeAccounting
+from pytest_torchserve.torchserve.endpoint import Endpoint
+from pytest_torchserve.torchserve.server import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_torchserve.compare.setup import ComparisonSetup
+    from pytest_torchserve.deployment import Deployment
+    from pytest_torchserve.torchserve.archive import Archive
+
+
+class ArmServers:
+    """Where the arms run.
+
+    Args:
+        server: the session's.
+    """
+
+    def __init__(self, setup: ComparisonSetup, server: Server, accounting: TimeAccounting) -> None:
+        self._setup = setup
+        self._server = server
+        self._accounting = accounting
+        self._other: Server | None = None
+
+    @contextlib.contextmanager
+    def deployed(self, arm: str, deployment: Deployment, made: Archive) -> Iterator[Endpoint]:
+        """Register an arm, or a `pair` of them, for as long as the context is entered."""
+        server = self._server_of(arm)
+        endpoint = Endpoint(server, replace(deployment, variant=arm), made, self._accounting)
+        endpoint.register()
+        try:
+            yield endpoint
+        finally:
+            if server.alive():
+                endpoint.close()
+
+    def _server_of(self, arm: str) -> Server:
+        """Return the session's server, or the other one, started at the first call."""
+        if self._setup.baseline.kind != "python" or arm != "baseline":
+            return self._server
+        if self._other is None:
+            settings = self._setup.baseline_server or self._setup.server
+            other = Server(self._server.java, self._setup.store, settings, python=self._setup.baseline.path)
+            with self._accounting.span(Activity.SERVER_START):
+                try:
+                    other.start()
+                except BaseException:
+                    other.stop()
+                    raise
+            self._other = other
+        return self._other
+
+    def close(self, *, failed: bool) -> str:
+        """Stop the other server; returns where its logs were left, in words, or ''."""
+        if self._other is None:
+            return ""
+        kept = failed or self._setup.keep
+        if kept:
+            self._other.keep()
+        self._other.stop()
+        return f"the baseline server's logs are kept in {self._other.folder}" if kept else ""
