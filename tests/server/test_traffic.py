@@ -128,7 +128,7 @@ def keys_aside(monkeypatch):
 def test_someone_elses_server(suite, ts_deploy, tmp_path):
     """Traffic, phases and batch size of a model that is not ours; it is not scaled, registered, or stopped."""
     endpoint = ts_deploy(plain("sleeper"), batch_size=2, max_batch_delay_ms=50)
-    before, models = endpoint.describe(), endpoint.server.management.models()
+    before, models = endpoint.server.management.describe(endpoint.name), endpoint.server.management.models()
     result, runs = attached(suite, endpoint, tmp_path)
     result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines(["*answers without a FILE.answer.json are only checked for their status*"])
@@ -136,7 +136,7 @@ def test_someone_elses_server(suite, ts_deploy, tmp_path):
     assert all(run["traffic"]["batches"]["configured"] == 2 and run["traffic"]["asked"] for run in runs)
     assert all(run["traffic"]["waterfall"]["one_clock"] for run in runs)
     assert all(not run["traffic"]["waterfall"]["queue_told"] for run in runs)
-    after = endpoint.describe()
+    after = endpoint.server.management.describe(endpoint.name)
     assert endpoint.server.management.models() == models
     assert [w["pid"] for w in after["workers"]] == [w["pid"] for w in before["workers"]]
 

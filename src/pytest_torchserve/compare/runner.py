@@ -10,8 +10,9 @@ from pytest_torchserve._util.time_accounting import Activity, TimeAccounting
 from pytest_torchserve.compare.archives import ArmArchives
 from pytest_torchserve.compare.pair_meter import ProcessWideError
 from pytest_torchserve.compare.params import ComparisonParams
+from pytest_torchserve.compare.restarts import measure_restarts
 from pytest_torchserve.compare.same_process import measure_same_process
-from pytest_torchserve.compare.separate_processes import measure_restarts, measure_separate_processes
+from pytest_torchserve.compare.separate_processes import measure_separate_processes
 from pytest_torchserve.compare.servers import ArmServers
 from pytest_torchserve.errors import WorkerError
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
+from pytest_torchserve.loadgen.response import Failure
 from pytest_torchserve.measure.batches import mean_size
 
 if TYPE_CHECKING:
@@ -153,6 +154,11 @@ class Run:
     def validity(self) -> str:
         """`VALID` or `INVALID`."""
         return "INVALID" if self.invalid else "VALID"
+
+    @property
+    def left_unanswered(self) -> bool:
+        """Whether requests were given up at the end, and may still be queued at the server."""
+        return Failure.UNANSWERED in self.errors
 
     @property
     def stamp(self) -> str:

@@ -82,9 +82,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     with _seen_as_benchmarks(items):
         result = yield
     if any(map(is_ours, items)):
-        from pytest_torchserve.plugin import collection  # noqa: PLC0415 - only where a test of ours is
+        from pytest_torchserve.plugin import ordering  # noqa: PLC0415 - only where a test of ours is
 
-        collection.arrange(config, items)
+        ordering.arrange(config, items)
     return result
 
 

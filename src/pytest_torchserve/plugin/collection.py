@@ -11,47 +11,13 @@ from pytest_torchserve import environment
 from pytest_torchserve._util.progress import Progress
 from pytest_torchserve._util.time_accounting import Activity
 from pytest_torchserve.config import Expected
-from pytest_torchserve.deployment import DEVICES
 from pytest_torchserve.errors import InputError, OptionError
-from pytest_torchserve.measure import Cell
 from pytest_torchserve.plugin import options, terminal
 from pytest_torchserve.plugin.fixtures import COMPARED_KEY, SESSION_KEY, TIME_ACCOUNTING_KEY, is_ours
 from pytest_torchserve.plugin.matrix import refuse_twins
+from pytest_torchserve.plugin.ordering import cell_of
 from pytest_torchserve.report import history
 from pytest_torchserve.session.session import Session
-
-
-def cell_of(item: pytest.Item) -> Cell | None:
-    """Return the cell that a test measures."""
-    callspec = getattr(item, "callspec", None)
-    parameters = callspec.params.values() if callspec else ()
-    return next((value for value in parameters if isinstance(value, Cell)), None)
-
-
-def arrange(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Bring tests of one deployment together, so that its workers are loaded once; else keep the order.
-
-    With --ts-url only what someone else's server can be asked is left of our tests; and a search for capacity, which
-    takes minutes and overloads what it asks, only where `-m` names it.
-    """
-    attached, searching = options.of(config).attach is not None, "capacity" in (config.option.markexpr or "")
-    left: list[pytest.Item] = []
-    others: list[pytest.Item] = []
-    for item in items:
-        cell = cell_of(item)
-        own = is_ours(item) and (cell is None or cell.deployment.device in DEVICES)
-        wanted = not (attached and own) and (searching or cell is None or cell.kind != "capacity")
-        (left if wanted else others).append(item)
-    if others:
-        config.hook.pytest_deselected(items=others)
-    items[:] = left
-    first: dict[str, int] = {}
-    places: dict[pytest.Item, tuple[int, int]] = {}
-    for index, item in enumerate(items):
-        cell = cell_of(item)
-        # An init cell comes first: it ends the deployment's workers, and leaves its last one to the others.
-        places[item] = (first.setdefault(cell.deployment.name, index), cell.kind != "init") if cell else (index, 0)
-    items.sort(key=places.__getitem__)
 
 
 def take_part(session: pytest.Session) -> None:

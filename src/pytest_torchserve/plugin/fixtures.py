@@ -15,12 +15,11 @@ from pytest_torchserve.errors import SuiteError
 
 # Of ours nothing heavy is imported here: this module is loaded into every pytest session of its environment.
 if TYPE_CHECKING:
+    from pytest_torchserve import Model, Phase, Run, Sample
     from pytest_torchserve._util.time_accounting import TimeAccounting
     from pytest_torchserve.inputs.model_inputs import ModelInputs
     from pytest_torchserve.loadgen.response import Response
-    from pytest_torchserve.measure import Budget, Cell, Kind, Run
-    from pytest_torchserve.model import Model, Sample
-    from pytest_torchserve.phase import Phase
+    from pytest_torchserve.measure import Budget, Cell, Kind
     from pytest_torchserve.session.session import Session
     from pytest_torchserve.torchserve.endpoint import Endpoint
     from pytest_torchserve.torchserve.server import Server

@@ -7,12 +7,9 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve import measure
 from pytest_torchserve._util.memo import Memo
-from pytest_torchserve.loadgen.response import Failure
 from pytest_torchserve.measure import Context
-from pytest_torchserve.session.artifacts import ArtifactBuilder
 from pytest_torchserve.session.comparisons import Comparisons
 from pytest_torchserve.session.deployments import Deployments
-from pytest_torchserve.session.journal import Journal
 from pytest_torchserve.session.shared import Shared
 from pytest_torchserve.session.targets import Targets
 from pytest_torchserve.telemetry.monitor import Monitor
@@ -39,11 +36,9 @@ class Session:
     def __init__(self, config: Config, expected: Expected, progress: Progress, accounting: TimeAccounting) -> None:
         self.config = config
         self.accounting = accounting
-        self.journal = Journal(config.journal)
+        shared = Shared.of(config, accounting)
+        self.artifacts, self.journal, self.notices = shared.artifacts, shared.journal, shared.notices
         self.runs: dict[tuple[Cell, Budget], Run] = {}
-        self.notices: list[str] = []
-        self.artifacts = ArtifactBuilder(config, accounting, self.notices.append)
-        shared = Shared(config, self.artifacts, self.journal, accounting, self.notices)
         self.deployments = Deployments(shared, expected)
         self.comparisons = Comparisons(shared, self.deployments)
         self._targets = Targets(shared, self.deployments, progress.say)
@@ -67,7 +62,7 @@ class Session:
         finally:
             self._progress.finish()
         self.journal.write("run", run.as_dict())
-        if Failure.UNANSWERED in run.errors:
+        if run.left_unanswered:
             self.deployments.drop(cell.deployment)  # what it still has queued would run into the next cell
         return run
 

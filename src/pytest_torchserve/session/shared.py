@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from pytest_torchserve.session.artifacts import ArtifactBuilder
+from pytest_torchserve.session.journal import Journal
 
 if TYPE_CHECKING:
     from pytest_torchserve._util.time_accounting import TimeAccounting
     from pytest_torchserve.config import Config
-    from pytest_torchserve.session.artifacts import ArtifactBuilder
-    from pytest_torchserve.session.journal import Journal
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,4 +29,12 @@ class Shared:
     artifacts: ArtifactBuilder
     journal: Journal
     accounting: TimeAccounting
-    notices: list[str] = field(default_factory=list)
+    notices: list[str]
+
+    @classmethod
+    def of(cls, config: Config, accounting: TimeAccounting) -> Self:
+        """Return what a session with these options shares."""
+        notices: list[str] = []
+        return cls(
+            config, ArtifactBuilder(config, accounting, notices.append), Journal(config.journal), accounting, notices
+        )

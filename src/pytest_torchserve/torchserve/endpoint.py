@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_torchserve._util.time_accounting import Activity, TimeAccounting
-from pytest_torchserve._util.wait import wait_until
-from pytest_torchserve.errors import ManagementError, ServerError, WorkerError
 from pytest_torchserve.loadgen import client
 from pytest_torchserve.loadgen.clock import MonotonicClock
-from pytest_torchserve.loadgen.target import Worker, ask
+from pytest_torchserve.loadgen.target import ask
 from pytest_torchserve.torchserve import archive
-from pytest_torchserve.torchserve.worker_log import worker_traceback
+from pytest_torchserve.torchserve.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,16 +20,11 @@ if TYPE_CHECKING:
     from pytest_torchserve.loadgen.frontend_times import FrontendTimes
     from pytest_torchserve.loadgen.response import Response
     from pytest_torchserve.loadgen.schedule import OnResponses, Schedule
-    from pytest_torchserve.loadgen.target import Engine
+    from pytest_torchserve.loadgen.target import Engine, Worker
     from pytest_torchserve.model import Sample
     from pytest_torchserve.torchserve.server import Server
 
-SCALE_TIMEOUT_S = 300.0
 RESPONSE_TIMEOUT_S = 300
-_GONE_S = 60.0
-_LOG_S = 3.0
-_READY_S = 30.0
-_FRONTEND_TIMES_S = 2.0
 
 
 class Endpoint:
@@ -64,6 +56,7 @@ class Endpoint:
         self.name = deployment.name
         self.worker_count = 0
         self._accounting = accounting
+        self._workers = Workers(server, deployment.name, accounting)
         self.engine = engine
 
     @property
@@ -91,9 +84,6 @@ class Endpoint:
     def scale(self, workers: int) -> int:
         """Bring it to exactly this many workers; returns when they are ready and those that left are gone.
 
-        TorchServe answers a hair before it calls the last worker READY (`WorkerThread.setState` tells its
-        listeners first), so the description is awaited as well.
-
         Returns:
             When TorchServe answered, in monotonic nanoseconds.
 
@@ -102,75 +92,11 @@ class Endpoint:
             ServerError: the server is gone.
         """
         self.worker_count = workers
-        before = self.server.model_log_size()
-        old = {worker.pid for worker in self.workers()}
-        try:
-            with self._accounting.span(Activity.WORKER_LOADS):
-                self.server.management.scale(self.name, workers, timeout_s=SCALE_TIMEOUT_S)
-                answered_ns = time.monotonic_ns()
-                settled = wait_until(lambda: self._ready() == workers, timeout_s=_READY_S)
-        except ManagementError as error:
-            if not self.server.alive():
-                raise ServerError(
-                    wanted=f"{workers} workers of {self.name}",
-                    found=f"the server ended; the end of its log:\n{self.server.log_tail()}",
-                    do=f"read the logs in {self.server.folder}",
-                ) from error
-            traceback = self._traceback_since(before)
-            raise WorkerError(
-                wanted=f"{workers} workers of {self.name}",
-                found=f"{error.found}\nthe worker's own words:\n{traceback or self.server.log_tail()}",
-                do="mend the handler or install what it imports; the server's logs are in " + str(self.server.folder),
-            ) from error
-
-        if not settled:
-            raise WorkerError(
-                wanted=f"{workers} ready workers of {self.name}",
-                found=f"{self.workers()}, {_READY_S:.0f} s after TorchServe said that they were",
-                do=f"read the logs in {self.server.folder}",
-            )
-        self._await_end(old - {worker.pid for worker in self.workers()})
-        return answered_ns
-
-    def _traceback_since(self, start: int) -> str:
-        """The worker's traceback. The server may answer before the last lines have reached the log.
-
-        So the log must hold one and have stopped growing; a chain of exceptions has several.
-        """
-        sizes = [-1]
-
-        def settled() -> bool:
-            sizes.append(self.server.model_log_size())
-            return sizes[-1] == sizes[-2] and bool(worker_traceback(self.server.model_log(start)))
-
-        wait_until(settled, timeout_s=_LOG_S, every_s=0.25)
-        return worker_traceback(self.server.model_log(start))
-
-    def _await_end(self, pids: set[int]) -> None:
-        """Wait until these processes are gone: a dying one would be measured along."""
-        import psutil  # noqa: PLC0415 - not needed to collect tests
-
-        with self._accounting.span(Activity.WORKER_LOADS):
-            gone = wait_until(lambda: not any(pid > 0 and psutil.pid_exists(pid) for pid in pids), timeout_s=_GONE_S)
-        if not gone:
-            raise WorkerError(
-                wanted=f"the end of processes {sorted(pids)}, workers of {self.name} that were scaled away",
-                found=f"some still run after {_GONE_S:.0f} s",
-                do=f"read the logs in {self.server.folder}",
-            )
-
-    def _ready(self) -> int:
-        """How many workers are ready; -1 while there are others."""
-        statuses = [worker.status for worker in self.workers()]
-        return len(statuses) if set(statuses) <= {"READY"} else -1
-
-    def describe(self) -> dict[str, Any]:
-        """The server's description of it."""
-        return self.server.management.describe(self.name)
+        return self._workers.scale(workers)
 
     def workers(self) -> list[Worker]:
-        """Its workers, ready or not."""
-        return [Worker(pid=int(worker["pid"]), status=worker["status"]) for worker in self.describe()["workers"]]
+        """Return its workers, ready or not."""
+        return self._workers.list()
 
     @property
     def batch_size(self) -> int:
@@ -206,15 +132,8 @@ class Endpoint:
         return getattr(self.engine, "one_clock", True)
 
     def frontend_times(self, log_offset: int, wanted: AbstractSet[str]) -> dict[str, FrontendTimes]:
-        """What that log says since that place, by request id: of an answer the last line is written after it left."""
-        found: dict[str, FrontendTimes] = {}
-
-        def whole() -> bool:
-            found.update(self.server.frontend_times(log_offset))
-            return wanted <= found.keys()
-
-        wait_until(whole, timeout_s=_FRONTEND_TIMES_S)
-        return found
+        """Return what that log says since that place, by request id."""
+        return self.server.frontend_times(log_offset, wanted)
 
     def close(self) -> None:
         """Unregister it; its workers end."""

@@ -13,19 +13,21 @@ from pytest_torchserve._util import mask
 from pytest_torchserve._util.wait import wait_until
 from pytest_torchserve.errors import ServerError
 from pytest_torchserve.loadgen.address import Address
+from pytest_torchserve.loadgen.frontend_times import FrontendTimes
 from pytest_torchserve.torchserve import process, request_log, settings
 from pytest_torchserve.torchserve.management import Management
 
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
-    from pytest_torchserve.loadgen.frontend_times import FrontendTimes
     from pytest_torchserve.torchserve.java import Java
 
 START_TIMEOUT_S = 120.0
 KEY_FILE = "key_file.json"  # where TorchServe writes its tokens
 _ATTEMPTS = 3
 _TAIL_LINES = 60
+_FRONTEND_TIMES_S = 2.0
 
 
 class Server:
@@ -193,9 +195,21 @@ class Server:
         """How many bytes the frontend has written about requests."""
         return _size(self.folder / "logs" / request_log.FILE)
 
-    def frontend_times(self, start: int = 0) -> dict[str, FrontendTimes]:
-        """What the frontend wrote about requests, from byte `start` of its log on, by request id."""
-        return request_log.read(self.folder / "logs" / request_log.FILE, start)
+    def frontend_times(self, start: int, wanted: AbstractSet[str]) -> dict[str, FrontendTimes]:
+        """Return what the frontend wrote about requests, from byte `start` of its log on, by request id.
+
+        Args:
+            wanted: the ids that are waited for, though not for long: of an answer the last line is written after it
+                left.
+        """
+        path, found = self.folder / "logs" / request_log.FILE, dict[str, FrontendTimes]()
+
+        def whole() -> bool:
+            found.update(request_log.read(path, start))
+            return wanted <= found.keys()
+
+        wait_until(whole, timeout_s=_FRONTEND_TIMES_S)
+        return found
 
     def model_log(self, start: int = 0) -> str:
         """What the workers printed, from byte `start` on."""

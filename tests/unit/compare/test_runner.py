@@ -16,8 +16,9 @@ from pytest_torchserve.compare.answers import Agreement, why_different
 from pytest_torchserve.compare.pair_batches import twice
 from pytest_torchserve.compare.pair_meter import ProcessWideError
 from pytest_torchserve.compare.params import ComparisonParams
+from pytest_torchserve.compare.restarts import measure_restarts
 from pytest_torchserve.compare.same_process import measure_same_process
-from pytest_torchserve.compare.separate_processes import measure_restarts, measure_separate_processes
+from pytest_torchserve.compare.separate_processes import measure_separate_processes
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.errors import MeasurementError
 from pytest_torchserve.loadgen.response import Failure
@@ -133,7 +134,7 @@ class Played:
 def world(monkeypatch, make_response, make_sample, cat):
     """`world(seconds)` gives (params, make endpoint): five cats, batches of two, and one fake clock."""
     clock = FakeClock()
-    for module in ("compare.same_process", "compare.separate_processes", "measure.init"):
+    for module in ("compare.same_process", "compare.separate_processes", "compare.restarts", "measure.start"):
         monkeypatch.setattr(f"pytest_torchserve.{module}.MonotonicClock", lambda: clock)
     monkeypatch.setattr("pytest_torchserve.measure.start.time.monotonic_ns", clock.now_ns)
 

@@ -44,7 +44,7 @@ HEAVY = ("torch", "numpy", "scipy", "requests", "rich", "psutil", "httptools", "
 """What this project stands on; pytest and pytest-benchmark load none of it."""
 
 LIGHT = {
-    *("deployment", "environment", "errors", "model", "_util", "_util.time_accounting"),
+    *("deployment", "environment", "errors", "model", "phase", "_util", "_util.time_accounting"),
     *("plugin", "plugin.fixtures", "plugin.hookspec", "plugin.option_table"),
 }
 """All of ours that is loaded for a project that does not use it."""

@@ -1,0 +1,114 @@
+"""The workers of one registration: how many, ready or not, started and ended."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from pytest_torchserve._util.time_accounting import Activity, TimeAccounting
+from pytest_torchserve._util.wait import wait_until
+from pytest_torchserve.errors import ManagementError, ServerError, WorkerError
+from pytest_torchserve.loadgen.target import Worker
+from pytest_torchserve.torchserve.worker_log import worker_traceback
+
+if TYPE_CHECKING:
+    from pytest_torchserve.torchserve.server import Server
+
+SCALE_TIMEOUT_S = 300.0
+_GONE_S = 60.0
+_LOG_S = 3.0
+_READY_S = 30.0
+
+
+class Workers:
+    """The workers of one registration.
+
+    Args:
+        name: of the registration.
+        accounting: where the time is booked.
+    """
+
+    def __init__(self, server: Server, name: str, accounting: TimeAccounting) -> None:
+        self._server = server
+        self._name = name
+        self._accounting = accounting
+
+    def list(self) -> list[Worker]:
+        """Return the workers, ready or not."""
+        described = self._server.management.describe(self._name)
+        return [Worker(pid=int(worker["pid"]), status=worker["status"]) for worker in described["workers"]]
+
+    def scale(self, workers: int) -> int:
+        """Bring it to exactly this many workers; returns when they are ready and those that left are gone.
+
+        TorchServe answers a hair before it calls the last worker READY (`WorkerThread.setState` tells its
+        listeners first), so the description is awaited as well.
+
+        Returns:
+            When TorchServe answered, in monotonic nanoseconds.
+
+        Raises:
+            WorkerError: a worker did not become ready; the message holds its own traceback.
+            ServerError: the server is gone.
+        """
+        before = self._server.model_log_size()
+        old = {worker.pid for worker in self.list()}
+        try:
+            with self._accounting.span(Activity.WORKER_LOADS):
+                self._server.management.scale(self._name, workers, timeout_s=SCALE_TIMEOUT_S)
+                answered_ns = time.monotonic_ns()
+                settled = wait_until(lambda: self._ready() == workers, timeout_s=_READY_S)
+        except ManagementError as error:
+            if not self._server.alive():
+                raise ServerError(
+                    wanted=f"{workers} workers of {self._name}",
+                    found=f"the server ended; the end of its log:\n{self._server.log_tail()}",
+                    do=f"read the logs in {self._server.folder}",
+                ) from error
+            traceback = self._traceback_since(before)
+            raise WorkerError(
+                wanted=f"{workers} workers of {self._name}",
+                found=f"{error.found}\nthe worker's own words:\n{traceback or self._server.log_tail()}",
+                do="mend the handler or install what it imports; the server's logs are in " + str(self._server.folder),
+            ) from error
+
+        if not settled:
+            raise WorkerError(
+                wanted=f"{workers} ready workers of {self._name}",
+                found=f"{self.list()}, {_READY_S:.0f} s after TorchServe said that they were",
+                do=f"read the logs in {self._server.folder}",
+            )
+        self._await_end(old - {worker.pid for worker in self.list()})
+        return answered_ns
+
+    def _traceback_since(self, start: int) -> str:
+        """The worker's traceback. The server may answer before the last lines have reached the log.
+
+        So the log must hold one and have stopped growing; a chain of exceptions has several.
+        """
+        sizes = [-1]
+
+        def settled() -> bool:
+            sizes.append(self._server.model_log_size())
+            return sizes[-1] == sizes[-2] and bool(worker_traceback(self._server.model_log(start)))
+
+        wait_until(settled, timeout_s=_LOG_S, every_s=0.25)
+        return worker_traceback(self._server.model_log(start))
+
+    def _await_end(self, pids: set[int]) -> None:
+        """Wait until these processes are gone: a dying one would be measured along."""
+        import psutil  # noqa: PLC0415 - not needed to collect tests
+
+        with self._accounting.span(Activity.WORKER_LOADS):
+            gone = wait_until(lambda: not any(pid > 0 and psutil.pid_exists(pid) for pid in pids), timeout_s=_GONE_S)
+        if not gone:
+            raise WorkerError(
+                wanted=f"the end of processes {sorted(pids)}, workers of {self._name} that were scaled away",
+                found=f"some still run after {_GONE_S:.0f} s",
+                do=f"read the logs in {self._server.folder}",
+            )
+
+    def _ready(self) -> int:
+        """How many workers are ready; -1 while there are others."""
+        statuses = [worker.status for worker in self.list()]
+        return len(statuses) if set(statuses) <= {"READY"} else -1
