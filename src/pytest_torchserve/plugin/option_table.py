@@ -1,205 +1,245 @@
-"""Every option's name, help and default: what `pytest --help` shows."""
+"""Every option in one row: its name, help, type and defaults. What `pytest --help` shows."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pytest
 
-QUICK = {
-    "ts_processes": 1,
-    "ts_batch_sizes": "1,16",
-    "ts_init_rounds": 1,
-    "ts_cell_seconds": 5.0,
-    "ts_requests": 32,
-    "ts_load_seconds": 5.0,
-    "ts_capacity_seconds": 8.0,
-    "ts_baseline_seconds": 20.0,
-}
-USUAL = {
-    "ts_processes": 3,
-    "ts_batch_sizes": "1,4,16",
-    "ts_init_rounds": 3,
-    "ts_cell_seconds": 20.0,
-    "ts_requests": 100,
-    "ts_load_seconds": 10.0,
-    "ts_capacity_seconds": 30.0,
-    "ts_baseline_seconds": 120.0,
-}
 
-CHECK = {
-    **QUICK,
-    "ts_batch_sizes": "1,4,16",
-    "ts_cell_seconds": 0.5,
-    "ts_requests": 8,
-    "ts_load_seconds": 1.0,
-    "ts_capacity_seconds": 2.0,
-}
-"""Under --benchmark-disable: enough to see that everything works."""
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option.
 
-# option, keywords for addoption; the defaults of USUAL and QUICK stand in the help.
-TABLE: tuple[tuple[str, dict[str, Any]], ...] = (
-    (
-        "--ts-quick",
-        {"action": "store_true", "help": "one process, batches 1 and 16, one init round, 5 s a cell"},
+    Attributes:
+        name: as typed.
+        help: what it is; its default is added.
+        flag: whether it takes no value.
+        repeatable: whether it may be given several times.
+        metavar: what stands for its value in the help.
+        type: what makes a value of its text.
+        choices: the only values that it may have.
+        default: its value where it is not given.
+        quick: the same under --ts-quick; None for the usual one.
+        check: the same under --benchmark-disable, which is to see in a moment that everything works; None for `quick`.
+        positive: whether its value must be above 0.
+    """
+
+    name: str
+    help: str
+    flag: bool = False
+    repeatable: bool = False
+    metavar: str | None = None
+    type: Callable[[str], Any] | None = None
+    choices: tuple[str, ...] = ()
+    default: Any = None
+    quick: Any = None
+    check: Any = None
+    positive: bool = False
+
+    @property
+    def key(self) -> str:
+        """Its name in pytest's configuration."""
+        return self.name.removeprefix("--").replace("-", "_")
+
+    @property
+    def not_given(self) -> Any:
+        """What pytest's configuration holds where it is not given: None where that depends on other options."""
+        return False if self.flag else None if self.quick is not None else self.default
+
+    def add(self, group: Any) -> None:
+        """Add it to a group of pytest's parser."""
+        if self.flag:
+            group.addoption(self.name, action="store_true", help=self.help)
+            return
+        shown = f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
+        usual = "" if self.choices or not self.default else f" (default {shown})".replace("%", "%%")
+        keywords: dict[str, Any] = {"help": self.help + usual, "default": self.not_given}
+        if self.choices:
+            keywords["choices"] = self.choices
+        if self.metavar is not None:
+            keywords["metavar"] = self.metavar
+        if self.type is not None:
+            keywords["type"] = self.type
+        if self.repeatable:
+            keywords["action"] = "append"
+        group.addoption(self.name, **keywords)
+
+    def value(self, config: pytest.Config, *, checks_only: bool) -> Any:
+        """Return its value in this session."""
+        given = config.getoption(self.key)
+        if given is not None:
+            return given
+        quick = self.default if self.quick is None else self.quick
+        if checks_only:
+            return quick if self.check is None else self.check
+        return quick if config.getoption("ts_quick") else self.default
+
+
+TABLE: tuple[Option, ...] = (
+    Option("--ts-quick", "one process, batches 1 and 16, one init round, 5 s a cell", flag=True),
+    Option("--ts-data", "samples: DIR/cifar10/CLASS/*, DIR/imagenet/CLASS/* (or TS_DATA)", metavar="DIR"),
+    Option(
+        "--ts-weights", "auto: what is on disk, else seeded", choices=("auto", "pretrained", "seeded"), default="auto"
     ),
-    (
-        "--ts-data",
-        {"metavar": "DIR", "help": "samples: DIR/cifar10/CLASS/*, DIR/imagenet/CLASS/* (or TS_DATA)"},
+    Option(
+        "--ts-batch-sizes",
+        "batch sizes of the handle cells",
+        metavar="N,N",
+        default="1,4,16",
+        quick="1,16",
+        check="1,4,16",
     ),
-    (
-        "--ts-weights",
-        {
-            "choices": ["auto", "pretrained", "seeded"],
-            "default": "auto",
-            "help": "auto: what is on disk, else seeded",
-        },
-    ),
-    ("--ts-batch-sizes", {"metavar": "N,N", "help": "batch sizes of the handle cells (default 1,4,16)"}),
-    (
+    Option(
         "--ts-processes",
-        {"type": int, "metavar": "N", "help": "worker processes a handle cell samples (default 3)"},
+        "worker processes a handle cell samples",
+        metavar="N",
+        type=int,
+        default=3,
+        quick=1,
+        positive=True,
     ),
-    ("--ts-cell-seconds", {"type": float, "metavar": "S", "help": "budget of a handle cell (default 20)"}),
-    (
-        "--ts-init-rounds",
-        {"type": int, "metavar": "N", "help": "workers started for an init cell (default 3)"},
+    Option(
+        "--ts-cell-seconds",
+        "budget of a handle cell",
+        metavar="S",
+        type=float,
+        default=20.0,
+        quick=5.0,
+        check=0.5,
+        positive=True,
     ),
-    ("--ts-requests", {"type": int, "metavar": "N", "help": "requests of a pace cell, 10/s (default 100)"}),
-    (
+    Option(
+        "--ts-init-rounds", "workers started for an init cell", metavar="N", type=int, default=3, quick=1, positive=True
+    ),
+    Option(
+        "--ts-requests",
+        "requests of a pace cell, 10/s",
+        metavar="N",
+        type=int,
+        default=100,
+        quick=32,
+        check=8,
+        positive=True,
+    ),
+    Option(
         "--ts-loads",
-        {
-            "default": "closed:4,constant:10,poisson:10",
-            "metavar": "KIND:N,…",
-            "help": "traffic of the load cells: closed:USERS, constant:RATE, poisson:RATE (default %(default)s)",
-        },
+        "traffic of the load cells: closed:USERS, constant:RATE, poisson:RATE",
+        metavar="KIND:N,…",
+        default="closed:4,constant:10,poisson:10",
     ),
-    ("--ts-load-seconds", {"type": float, "metavar": "S", "help": "how long a load's requests leave (default 10)"}),
-    (
+    Option(
+        "--ts-load-seconds",
+        "how long a load's requests leave",
+        metavar="S",
+        type=float,
+        default=10.0,
+        quick=5.0,
+        check=1.0,
+        positive=True,
+    ),
+    Option(
         "--ts-batching",
-        {
-            "default": "16/100",
-            "metavar": "SIZE/MS,…",
-            "help": "batch size and max batch delay of load and capacity cells (default %(default)s)",
-        },
+        "batch size and max batch delay of load and capacity cells",
+        metavar="SIZE/MS,…",
+        default="16/100",
     ),
-    ("--ts-seed", {"type": int, "default": 1, "metavar": "N", "help": "of random arrivals (default 1)"}),
-    (
-        "--ts-slo-ms",
-        {"type": float, "default": 250.0, "metavar": "MS", "help": "latency goal of capacity cells (default 250)"},
+    Option("--ts-seed", "of random arrivals", metavar="N", type=int, default=1),
+    Option("--ts-slo-ms", "latency goal of capacity cells", metavar="MS", type=float, default=250.0, positive=True),
+    Option(
+        "--ts-capacity-seconds",
+        "budget of one probed rate",
+        metavar="S",
+        type=float,
+        default=30.0,
+        quick=8.0,
+        check=2.0,
+        positive=True,
     ),
-    ("--ts-capacity-seconds", {"type": float, "metavar": "S", "help": "budget of one probed rate (default 30)"}),
-    (
+    Option(
         "--ts-load-engine",
-        {
-            "choices": ["builtin", "locust"],
-            "default": "builtin",
-            "help": "what sends load and capacity traffic: this process, or Locust's master and workers",
-        },
+        "what sends load and capacity traffic: this process, or Locust's master and workers",
+        choices=("builtin", "locust"),
+        default="builtin",
     ),
-    (
-        "--ts-load-workers",
-        {"type": int, "default": 2, "metavar": "N", "help": "processes of --ts-load-engine=locust (default 2)"},
+    Option(
+        "--ts-load-workers", "processes of --ts-load-engine=locust", metavar="N", type=int, default=2, positive=True
     ),
-    (
-        "--ts-load-master",
-        {"metavar": "HOST:PORT", "help": "listen here for Locust workers that are started elsewhere"},
-    ),
-    (
+    Option("--ts-load-master", "listen here for Locust workers that are started elsewhere", metavar="HOST:PORT"),
+    Option(
         "--ts-url",
-        {
-            "metavar": "URL",
-            "help": "measure a TorchServe that someone else runs; keys: TS_INFERENCE_KEY, TS_MANAGEMENT_KEY",
-        },
+        "measure a TorchServe that someone else runs; keys: TS_INFERENCE_KEY, TS_MANAGEMENT_KEY",
+        metavar="URL",
     ),
-    ("--ts-management-url", {"metavar": "URL", "help": "its management address, to read batch size and workers"}),
-    ("--ts-url-model", {"metavar": "NAME", "help": "the model to ask there"}),
-    (
-        "--ts-samples",
-        {"metavar": "DIR", "help": "files to send it (FILE.answer.json: what must come back); else the catalogue's"},
+    Option("--ts-management-url", "its management address, to read batch size and workers", metavar="URL"),
+    Option("--ts-url-model", "the model to ask there", metavar="NAME"),
+    Option(
+        "--ts-samples", "files to send it (FILE.answer.json: what must come back); else the catalogue's", metavar="DIR"
     ),
-    (
+    Option(
         "--ts-baseline",
-        {
-            "metavar": "WHAT",
-            "help": "hold init and handle against this: a folder of .mar files, a git revision, or python:VENV",
-        },
+        "hold init and handle against this: a folder of .mar files, a git revision, or python:VENV",
+        metavar="WHAT",
     ),
-    (
-        "--ts-baseline-config",
-        {"metavar": "FILE", "help": "the baseline server's config.properties (default: that of --ts-config)"},
+    Option(
+        "--ts-baseline-config", "the baseline server's config.properties (default: that of --ts-config)", metavar="FILE"
     ),
-    (
+    Option(
         "--ts-baseline-worker-env",
-        {
-            "action": "append",
-            "metavar": "NAME=VALUE",
-            "help": "a variable for the baseline's workers, instead of those of --ts-worker-env; repeatable",
-        },
+        "a variable for the baseline's workers, instead of those of --ts-worker-env; repeatable",
+        repeatable=True,
+        metavar="NAME=VALUE",
     ),
-    ("--ts-baseline-seconds", {"type": float, "metavar": "S", "help": "budget of a compared cell (default 120)"}),
-    (
+    Option(
+        "--ts-baseline-seconds",
+        "budget of a compared cell",
+        metavar="S",
+        type=float,
+        default=120.0,
+        quick=20.0,
+        positive=True,
+    ),
+    Option(
         "--ts-baseline-processes",
-        {
-            "type": int,
-            "default": 8,
-            "metavar": "N",
-            "help": "worker processes that a compared cell samples at most; each is one sample (default %(default)s)",
-        },
+        "worker processes that a compared cell samples at most; each is one sample",
+        metavar="N",
+        type=int,
+        default=8,
     ),
-    (
-        "--ts-min-effect",
-        {"default": "2%", "metavar": "X", "help": "changes below this are ignored (default 2%%)"},
-    ),
-    (
+    Option("--ts-min-effect", "changes below this are ignored", metavar="X", default="2%"),
+    Option(
         "--ts-max-regression",
-        {"metavar": "X", "help": "a regression beyond this fails the session (default: same as --ts-min-effect)"},
+        "a regression beyond this fails the session (default: same as --ts-min-effect)",
+        metavar="X",
     ),
-    ("--ts-strict", {"action": "store_true", "help": "an inconclusive verdict fails the session, too"}),
-    (
-        "--ts-compare-across",
-        {"action": "store_true", "help": "let --benchmark-compare compare runs of different environments"},
+    Option("--ts-strict", "an inconclusive verdict fails the session, too", flag=True),
+    Option("--ts-compare-across", "let --benchmark-compare compare runs of different environments", flag=True),
+    Option("--ts-report", "write index.html, summary.md and results.csv into this folder", metavar="DIR"),
+    Option("--ts-require-gpu", "a missing GPU fails the gpu tests instead of skipping", flag=True),
+    Option("--ts-keep", "keep the server's logs and temporary files", flag=True),
+    Option("--ts-config", "a TorchServe config.properties, merged with ours", metavar="FILE"),
+    Option("--ts-jvm-args", "arguments for TorchServe's JVM", metavar="ARGS", default=""),
+    Option(
+        "--ts-worker-env", "a variable for the workers; repeatable", repeatable=True, metavar="NAME=VALUE", default=[]
     ),
-    ("--ts-report", {"metavar": "DIR", "help": "write index.html, summary.md and results.csv into this folder"}),
-    (
-        "--ts-require-gpu",
-        {"action": "store_true", "help": "a missing GPU fails the gpu tests instead of skipping"},
-    ),
-    ("--ts-keep", {"action": "store_true", "help": "keep the server's logs and temporary files"}),
-    ("--ts-config", {"metavar": "FILE", "help": "a TorchServe config.properties, merged with ours"}),
-    ("--ts-jvm-args", {"default": "", "metavar": "ARGS", "help": "arguments for TorchServe's JVM"}),
-    (
-        "--ts-worker-env",
-        {
-            "action": "append",
-            "default": [],
-            "metavar": "NAME=VALUE",
-            "help": "a variable for the workers; repeatable",
-        },
-    ),
-    ("--ts-inference-port", {"type": int, "default": 0, "metavar": "PORT", "help": "default: a free one"}),
-    ("--ts-management-port", {"type": int, "default": 0, "metavar": "PORT", "help": "default: a free one"}),
-    ("--ts-model-store", {"metavar": "DIR", "help": "where archives are made (default: model_store)"}),
-    (
-        "--ts-journal",
-        {"metavar": "FILE", "help": "every run as a line of JSON (default: in .benchmarks/journal)"},
-    ),
+    Option("--ts-inference-port", "default: a free one", metavar="PORT", type=int, default=0),
+    Option("--ts-management-port", "default: a free one", metavar="PORT", type=int, default=0),
+    Option("--ts-model-store", "where archives are made (default: model_store)", metavar="DIR"),
+    Option("--ts-journal", "every run as a line of JSON (default: in .benchmarks/journal)", metavar="FILE"),
 )
 
 
 def add(parser: pytest.Parser) -> None:
     """Add the options to pytest's parser."""
     group = parser.getgroup("torchserve", "performance of models served with TorchServe")
-    for name, keywords in TABLE:
-        group.addoption(name, **keywords)
+    for option in TABLE:
+        option.add(group)
 
 
 def given(config: pytest.Config) -> list[str]:
     """Return the names of the options that have another value than their default."""
-    usual: dict[str, Any] = {
-        name: keywords.get("default", False if keywords.get("action") == "store_true" else None)
-        for name, keywords in TABLE
-    }
-    found = {name: config.getoption(name.lstrip("-").replace("-", "_")) for name in usual}
-    return [name for name, value in found.items() if value != usual[name]]
+    return [option.name for option in TABLE if config.getoption(option.key) != option.not_given]

@@ -6,7 +6,6 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,9 +15,6 @@ from pytest_torchserve.errors import OptionError
 from pytest_torchserve.measure import Budget
 from pytest_torchserve.plugin import option_table, option_values
 from pytest_torchserve.torchserve import settings
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 CONFIG_KEY: pytest.StashKey[Config] = pytest.StashKey()
 
@@ -66,13 +62,6 @@ def _check_folder(data: Path | str | None) -> None:
         )
 
 
-def _usual(config: pytest.Config) -> Mapping[str, Any]:
-    """Return the values of the options that are not given."""
-    if checks_only(config):
-        return option_table.CHECK
-    return option_table.QUICK if config.getoption("ts_quick") else option_table.USUAL
-
-
 def checks_only(config: pytest.Config) -> bool:
     """Return whether pytest-benchmark measures nothing: --benchmark-disable."""
     disabled, enabled = (config.getoption(f"benchmark_{name}", default=False) for name in ("disable", "enable"))
@@ -96,65 +85,53 @@ def read(config: pytest.Config) -> Config:
     Raises:
         OptionError: an option's value cannot be used.
     """
-    usual = _usual(config)
-
-    def value(name: str) -> Any:
-        given = config.getoption(name)
-        return usual[name] if given is None else given
-
-    numbers = {*usual, "ts_slo_ms", "ts_load_workers"} - {"ts_batch_sizes"}
-    for option, _ in option_table.TABLE:  # in its order: of two bad ones always the same is named
-        name = option.removeprefix("--").replace("-", "_")
-        if name in numbers:
-            option_values.positive(option, value(name) if name in usual else config.getoption(name))
-    ports = [config.getoption(name) for name in ("ts_inference_port", "ts_management_port")]
-    option_values.ports(ports)
-    data = config.getoption("ts_data") or os.environ.get("TS_DATA")
-    _check_folder(config.getoption("ts_data"))  # that of the environment only where it is used
-    properties = config.getoption("ts_config")
+    value = {option.key: option.value(config, checks_only=checks_only(config)) for option in option_table.TABLE}
+    for option in option_table.TABLE:  # in its order: of two bad ones always the same is named
+        if option.positive:
+            option_values.positive(option.name, value[option.key])
+    option_values.ports([value["ts_inference_port"], value["ts_management_port"]])
+    data = value["ts_data"] or os.environ.get("TS_DATA")
+    _check_folder(value["ts_data"])  # that of the environment only where it is used
+    properties = value["ts_config"]
     if properties:
         settings.read_properties(Path(properties))  # an unreadable file is a usage error, now
     server = settings.ServerSettings(
         config=Path(properties).resolve() if properties else None,
-        jvm_args=config.getoption("ts_jvm_args"),
-        worker_env=settings.parse_worker_env(config.getoption("ts_worker_env")),
-        inference_port=config.getoption("ts_inference_port"),
-        management_port=config.getoption("ts_management_port"),
+        jvm_args=value["ts_jvm_args"],
+        worker_env=settings.parse_worker_env(value["ts_worker_env"]),
+        inference_port=value["ts_inference_port"],
+        management_port=value["ts_management_port"],
     )
     baseline_named, baseline_server = option_values.compared(config, server)
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    journal = (
-        config.getoption("ts_journal") or config.rootpath / ".benchmarks" / "journal" / f"{stamp}-{os.getpid()}.jsonl"
-    )
+    journal = value["ts_journal"] or config.rootpath / ".benchmarks" / "journal" / f"{stamp}-{os.getpid()}.jsonl"
     return Config(
-        weights=config.getoption("ts_weights"),
+        weights=value["ts_weights"],
         data=Path(data).resolve() if data else None,
-        batch_sizes=option_values.batch_sizes(value("ts_batch_sizes")),
+        batch_sizes=option_values.batch_sizes(value["ts_batch_sizes"]),
         budget=Budget(
-            processes=value("ts_processes"),
-            cell_seconds=value("ts_cell_seconds"),
-            init_rounds=value("ts_init_rounds"),
-            capacity_seconds=value("ts_capacity_seconds"),
-            slo_s=config.getoption("ts_slo_ms") / 1e3,
-            seed=config.getoption("ts_seed"),
-            baseline_seconds=value("ts_baseline_seconds"),
-            baseline_processes=option_values.processes(config.getoption("ts_baseline_processes")),
+            processes=value["ts_processes"],
+            cell_seconds=value["ts_cell_seconds"],
+            init_rounds=value["ts_init_rounds"],
+            capacity_seconds=value["ts_capacity_seconds"],
+            slo_s=value["ts_slo_ms"] / 1e3,
+            seed=value["ts_seed"],
+            baseline_seconds=value["ts_baseline_seconds"],
+            baseline_processes=option_values.processes(value["ts_baseline_processes"]),
         ),
-        pace_seconds=value("ts_requests") / PACE_PER_S,
-        schedules=option_values.schedules(
-            config.getoption("ts_loads"), value("ts_load_seconds"), config.getoption("ts_seed")
-        ),
-        batchings=option_values.batchings(config.getoption("ts_batching")),
+        pace_seconds=value["ts_requests"] / PACE_PER_S,
+        schedules=option_values.schedules(value["ts_loads"], value["ts_load_seconds"], value["ts_seed"]),
+        batchings=option_values.batchings(value["ts_batching"]),
         engine=option_values.engine(config),
         attach=option_values.attach(config),
         baseline_named=baseline_named,
         baseline_server=baseline_server,
         rules=option_values.rules(config),
         server=server,
-        store=Path(config.getoption("ts_model_store") or config.rootpath / "model_store"),
+        store=Path(value["ts_model_store"] or config.rootpath / "model_store"),
         journal=None if checks_only(config) else Path(journal),
         checks_only=checks_only(config),
-        keep=config.getoption("ts_keep"),
-        require_gpu=config.getoption("ts_require_gpu"),
-        report=Path(config.getoption("ts_report")).absolute() if config.getoption("ts_report") else None,
+        keep=value["ts_keep"],
+        require_gpu=value["ts_require_gpu"],
+        report=Path(value["ts_report"]).absolute() if value["ts_report"] else None,
     )

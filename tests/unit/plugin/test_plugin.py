@@ -148,7 +148,7 @@ def test_a_baseline_is_looked_for_when_it_is_needed(suite, option, message):
 def test_of_two_bad_options_the_first_of_the_table_is_named(suite, monkeypatch):
     """Always the same one: neither the order on the command line nor Python's hash seed has a say."""
     bad = ["--ts-slo-ms=0", "--ts-init-rounds=0", "--ts-cell-seconds=0", "--ts-load-workers=0"]
-    first = min(bad, key=lambda option: [name for name, _ in TABLE].index(option.removesuffix("=0")))
+    first = min(bad, key=lambda option: [row.name for row in TABLE].index(option.removesuffix("=0")))
     for seed in range(5):
         monkeypatch.setenv("PYTHONHASHSEED", str(seed))
         result = suite.runpytest_subprocess(*bad)
