@@ -14,10 +14,11 @@ import pytest
 
 from pytest_torchserve import Model
 from pytest_torchserve.loadgen import client
+from pytest_torchserve.loadgen.arrivals import ConstantRate, Poisson
 from pytest_torchserve.loadgen.clock import MonotonicClock
 from pytest_torchserve.loadgen.locust import LocustEngine
 from pytest_torchserve.loadgen.probe_report import ProbeReport
-from pytest_torchserve.loadgen.schedule import ConstantRate, FullBatches, Poisson
+from pytest_torchserve.loadgen.schedule import FullBatches
 from pytest_torchserve.measure.batches import batches
 from pytest_torchserve.measure.latency_breakdown import Stage, latency_breakdown, stages
 

@@ -8,11 +8,11 @@ import ssl
 import time
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from pytest_torchserve.loadgen.arrivals import OpenLoop
 from pytest_torchserve.loadgen.connection import Connection, why_unconnected
 from pytest_torchserve.loadgen.encoding import encode
 from pytest_torchserve.loadgen.process_tuning import allow_connections, loop_factory, undisturbed
 from pytest_torchserve.loadgen.response import Failure, Response
-from pytest_torchserve.loadgen.schedule import OpenLoop
 from pytest_torchserve.loadgen.transport import Resolved, open_plain, resolve
 
 if TYPE_CHECKING:

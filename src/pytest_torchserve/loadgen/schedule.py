@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -147,64 +145,6 @@ class ClosedLoop:
             if not fresh.shown():
                 end_ns = 0  # whoever is answered from now on does not send again
                 return
-
-
-@dataclass(frozen=True, slots=True)
-class ConstantRate:
-    """One request every 1 / `rate_per_s` seconds for `duration_s`: an open loop."""
-
-    rate_per_s: float
-    duration_s: float
-
-    @property
-    def name(self) -> str:
-        """For test ids."""
-        return f"constant{self.rate_per_s:g}"
-
-    @property
-    def requests(self) -> int:
-        """How many requests that makes."""
-        return max(1, round(self.rate_per_s * self.duration_s))
-
-    def departures_ns(self) -> Iterator[int]:
-        """Multiples of the interval; nothing is added up, so nothing drifts."""
-        return (round(index * 1e9 / self.rate_per_s) for index in range(self.requests))
-
-    async def drive(self, send: Send, on_responses: OnResponses, clock: Clock) -> None:
-        """Send on schedule."""
-        await drive_open(self.departures_ns(), send, on_responses, clock)
-
-
-@dataclass(frozen=True, slots=True)
-class Poisson:
-    """Requests of many independent users: exponential gaps of mean 1 / `rate_per_s`, for `duration_s`.
-
-    The same seed gives the same departures (MLPerf LoadGen's server scenario draws its schedule so too).
-    """
-
-    rate_per_s: float
-    duration_s: float
-    seed: int = 1
-
-    @property
-    def name(self) -> str:
-        """For test ids."""
-        return f"poisson{self.rate_per_s:g}"
-
-    def departures_ns(self) -> Iterator[int]:
-        """The seeded schedule."""
-        gaps = random.Random(self.seed)  # noqa: S311 - a schedule, no secret
-        end_ns = self.duration_s * 1e9
-        due = itertools.accumulate(gaps.expovariate(self.rate_per_s) * 1e9 for _ in itertools.count())
-        return (round(due_ns) for due_ns in itertools.takewhile(lambda due_ns: due_ns < end_ns, due))
-
-    async def drive(self, send: Send, on_responses: OnResponses, clock: Clock) -> None:
-        """Send on schedule."""
-        await drive_open(self.departures_ns(), send, on_responses, clock)
-
-
-OpenLoop = ConstantRate | Poisson
-"""Loads whose requests leave on a schedule of their own, whatever the server does."""
 
 
 async def drive_open(departures_ns: Iterator[int], send: Send, on_responses: OnResponses, clock: Clock) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
+
+from pytest_torchserve import stats
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pytest_torchserve.measure.early_stopping import Outcome
 
 
@@ -31,6 +35,11 @@ class Step:
     p99_s: float | None
     mean_batch: float | None
     invalid: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, latencies_s: Sequence[float], **rest: Any) -> Self:
+        """Return a step with the percentiles of these latencies."""
+        return cls(p50_s=stats.percentile(latencies_s, 0.5), p99_s=stats.percentile(latencies_s, 0.99), **rest)
 
 
 @dataclass(frozen=True, slots=True)

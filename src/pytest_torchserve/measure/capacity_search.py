@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_torchserve import stats
-from pytest_torchserve.loadgen.schedule import ClosedLoop, Poisson
+from pytest_torchserve.loadgen.arrivals import Poisson
+from pytest_torchserve.loadgen.schedule import ClosedLoop
 from pytest_torchserve.measure import traffic, validity
 from pytest_torchserve.measure.batches import batches
 from pytest_torchserve.measure.capacity_result import Step
@@ -79,13 +79,12 @@ class CapacitySearch:
             validity.wrong(wrong, len(sent.responses)),
             validity.other_processes(telemetry if self._target.owned else None),
         )
-        step = Step(
+        step = Step.of(
+            latencies,
             rate_per_s=rate_per_s,
             requests=len(sent.responses),
             overlatency=overlatency,
             outcome=outcome,
-            p50_s=stats.percentile(latencies, 0.5),
-            p99_s=stats.percentile(latencies, 0.99),
             mean_batch=batches(sent.reports, {}, self._target.batch_size).mean_size,
             invalid=invalid,
         )

@@ -5,29 +5,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_torchserve import stats
-from pytest_torchserve.loadgen.schedule import ClosedLoop, OpenLoop
-from pytest_torchserve.measure import traffic, validity
+from pytest_torchserve.loadgen.arrivals import OpenLoop
+from pytest_torchserve.measure import traffic
 from pytest_torchserve.measure.batches import batches
 from pytest_torchserve.measure.latency_breakdown import latency_breakdown
+from pytest_torchserve.measure.load_validity import why_invalid
 from pytest_torchserve.measure.run import Run, Traffic
+from pytest_torchserve.measure.slices import slices_of
 from pytest_torchserve.phase import Phase
 
 if TYPE_CHECKING:
-    from pytest_torchserve.loadgen.schedule import TimedSchedule
     from pytest_torchserve.loadgen.target import Target
-    from pytest_torchserve.measure.batches import Batches
     from pytest_torchserve.measure.cell import Cell
     from pytest_torchserve.measure.context import Context
-    from pytest_torchserve.telemetry.monitor import Telemetry
 
 
 def measure_load(target: Target, cell: Cell, context: Context) -> Run:
     """Put the deployment under the cell's load and account for every request."""
     assert cell.schedule is not None  # noqa: S101 - this kind of cell has one
-    inputs = context.inputs
+    inputs, schedule = context.inputs, cell.schedule
     traffic.warm_up_server(target, inputs.samples)
     log_offset, snapshot_ns = target.log_offset(), context.monitor.snapshot()
-    sent = traffic.send(target, inputs.samples, cell.deployment, cell.schedule, context.progress)
+    sent = traffic.send(target, inputs.samples, cell.deployment, schedule, context.progress)
     telemetry = context.monitor.between(snapshot_ns)
     frontend_times = target.frontend_times(log_offset, sent.request_ids)
     gathered = batches(sent.reports, frontend_times, target.batch_size)
@@ -39,7 +38,7 @@ def measure_load(target: Target, cell: Cell, context: Context) -> Run:
         failures_are_wrong=False,
         workers=target.worker_count,
         seconds={Phase.LATENCY: seconds} if seconds else {},
-        invalid=why_invalid(cell.schedule, sent, gathered, target.worker_count, telemetry if target.owned else None),
+        invalid=why_invalid(schedule, sent, gathered, target.worker_count, telemetry if target.owned else None),
         batch_sizes=gathered.sizes,
         throughput=traffic.throughput(sent),
         worker_rss_bytes=telemetry.rss_bytes.get("worker") if telemetry else None,
@@ -49,39 +48,11 @@ def measure_load(target: Target, cell: Cell, context: Context) -> Run:
         telemetry=telemetry,
         traffic=Traffic(
             asked=len(sent.responses),
-            offered_per_s=cell.schedule.rate_per_s if isinstance(cell.schedule, OpenLoop) else None,
+            offered_per_s=schedule.rate_per_s if isinstance(schedule, OpenLoop) else None,
             schedule_delay=stats.quantiles([(r.sent_ns - r.scheduled_ns) / 1e9 for r in sent.responses]),
             latency=stats.quantiles([r.latency_s for r, _ in sent.timed]),
             waterfall=latency_breakdown(sent.timed, frontend_times, same_host=target.same_host),
             batches=gathered,
+            slices=slices_of(schedule, sent),
         ),
     )
-
-
-def why_invalid(
-    schedule: TimedSchedule, sent: traffic.Sent, gathered: Batches, workers: int, telemetry: Telemetry | None
-) -> tuple[str, ...]:
-    """Every reason why these figures say something else than they seem to."""
-    responses, evidence = sent.responses, sent.evidence
-    end_ns = sent.start_ns + round(schedule.duration_s * 1e9)
-    done_ns = [r.done_ns for r, _ in sent.timed]
-    grain = max(gathered.sizes, default=1) * max(1, workers)
-    reasons = [
-        validity.errors(evidence.errors, len(responses)),
-        validity.wrong(evidence.wrong_answers, len(responses)),
-        validity.too_few(len(sent.timed)),
-        validity.other_processes(telemetry),
-    ]
-    if isinstance(schedule, OpenLoop):
-        full = {(t.pid, t.batch): t.phases_s["handle"] for t in sent.reports if t.batch_size == gathered.configured}
-        overloaded = validity.overload(schedule, responses, gathered, list(full.values()), workers)
-        due_ns = [r.scheduled_ns for r in responses]
-        reasons += [
-            validity.schedule_delay(responses),
-            validity.rate(schedule, responses),
-            overloaded or validity.unstable(due_ns, done_ns, sent.start_ns, end_ns, grain),
-        ]
-    else:
-        users = schedule.concurrency if isinstance(schedule, ClosedLoop) else grain
-        reasons.append(validity.unstable(None, done_ns, sent.start_ns, end_ns, min(grain, users)))
-    return validity.found(*reasons)

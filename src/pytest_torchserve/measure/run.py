@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.measure.cell import Cell
     from pytest_torchserve.measure.evidence import Evidence
     from pytest_torchserve.measure.latency_breakdown import LatencyBreakdown
+    from pytest_torchserve.measure.slices import Slice
     from pytest_torchserve.phase import Phase
     from pytest_torchserve.stats import Quantile
     from pytest_torchserve.telemetry.monitor import Telemetry
@@ -33,6 +34,7 @@ class Traffic:
         latency: percentiles of latency, in seconds, from when a request should have left.
         waterfall: where the latency went; None where no request was answered.
         batches: what the frontend's batcher made of it.
+        slices: figures by time slice; only of a load whose rate changes.
     """
 
     asked: int
@@ -41,6 +43,7 @@ class Traffic:
     latency: tuple[Quantile, ...]
     waterfall: LatencyBreakdown | None
     batches: Batches
+    slices: tuple[Slice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

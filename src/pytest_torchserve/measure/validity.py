@@ -15,8 +15,8 @@ from pytest_torchserve import stats
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pytest_torchserve.loadgen.arrivals import OpenLoop
     from pytest_torchserve.loadgen.response import Response
-    from pytest_torchserve.loadgen.schedule import OpenLoop
     from pytest_torchserve.measure.batches import Batches
     from pytest_torchserve.telemetry.monitor import Telemetry
 

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_torchserve.config import PACE_PER_S
 from pytest_torchserve.deployment import DEVICES, UNKNOWN_BATCHING, Batching, Deployment
-from pytest_torchserve.loadgen.schedule import ConstantRate
+from pytest_torchserve.loadgen.arrivals import ConstantRate
 from pytest_torchserve.measure import Cell
 from pytest_torchserve.model import Model
 from pytest_torchserve.plugin import options

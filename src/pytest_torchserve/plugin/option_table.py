@@ -128,7 +128,7 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "--ts-loads",
-        "traffic of the load cells: closed:USERS, constant:RATE, poisson:RATE",
+        "traffic of the load cells: closed:USERS, constant:RATE, poisson:RATE, ramp:FROM-TO",
         metavar="KIND:N,…",
         default="closed:4,constant:10,poisson:10",
     ),

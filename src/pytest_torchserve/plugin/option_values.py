@@ -16,7 +16,8 @@ from pytest_torchserve.config import Attach, Engine
 from pytest_torchserve.deployment import Batching
 from pytest_torchserve.errors import OptionError
 from pytest_torchserve.loadgen.address import Address
-from pytest_torchserve.loadgen.schedule import ClosedLoop, ConstantRate, Poisson
+from pytest_torchserve.loadgen.arrivals import ConstantRate, Poisson, Ramp
+from pytest_torchserve.loadgen.schedule import ClosedLoop
 from pytest_torchserve.measure.cell import FEWEST_SAMPLES
 from pytest_torchserve.torchserve import settings
 
@@ -31,7 +32,7 @@ PORTS = 1 << 16
 
 
 def schedules(text: str, duration_s: float, seed: int) -> tuple[TimedSchedule, ...]:
-    """Read `closed:4,constant:10,poisson:50`: users, or requests a second.
+    """Read `closed:4,constant:10,poisson:50,ramp:5-50`: users, or requests a second.
 
     Raises:
         OptionError: it cannot be read.
@@ -43,7 +44,7 @@ def schedules(text: str, duration_s: float, seed: int) -> tuple[TimedSchedule, .
             schedules.append(_schedule(kind, number, duration_s, seed))
         except ValueError as error:
             raise OptionError(
-                wanted="--ts-loads as closed:USERS, constant:RATE or poisson:RATE, with commas between, each above 0",
+                wanted="--ts-loads as closed:USERS, constant:RATE, poisson:RATE, ramp:FROM-TO, with commas between, all above 0",
                 found=repr(part),
                 do="write for example --ts-loads=closed:4,constant:10,poisson:50",
             ) from error
@@ -52,8 +53,10 @@ def schedules(text: str, duration_s: float, seed: int) -> tuple[TimedSchedule, .
 
 def _schedule(kind: str, number: str, duration_s: float, seed: int) -> TimedSchedule:
     """One load; ValueError for another kind, and for a number that cannot be."""
-    if not 0 < float(number) < math.inf:
-        raise ValueError(number)
+    if kind == "ramp":
+        start, _, end = number.partition("-")
+        return Ramp(_above_zero(start), _above_zero(end), duration_s)
+    _above_zero(number)
     if kind == "closed":
         return ClosedLoop(int(number), duration_s)
     if kind == "constant":
@@ -61,6 +64,14 @@ def _schedule(kind: str, number: str, duration_s: float, seed: int) -> TimedSche
     if kind == "poisson":
         return Poisson(float(number), duration_s, seed)
     raise ValueError(kind)
+
+
+def _above_zero(text: str) -> float:
+    """Read a number above 0; ValueError for anything else."""
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise ValueError(text)
+    return number
 
 
 def engine(config: pytest.Config) -> Engine | None:

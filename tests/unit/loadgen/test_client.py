@@ -18,11 +18,12 @@ import trustme
 
 from fakes import CLOSE, HANG, SAMPLES, echo, http
 from pytest_torchserve.loadgen.address import Address
+from pytest_torchserve.loadgen.arrivals import ConstantRate
 from pytest_torchserve.loadgen.client import HttpClient
 from pytest_torchserve.loadgen.clock import MonotonicClock
 from pytest_torchserve.loadgen.connection import Connection
 from pytest_torchserve.loadgen.response import Failure
-from pytest_torchserve.loadgen.schedule import ClosedLoop, ConstantRate, FullBatches
+from pytest_torchserve.loadgen.schedule import ClosedLoop, FullBatches
 from pytest_torchserve.model import Sample
 
 

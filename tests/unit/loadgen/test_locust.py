@@ -25,11 +25,12 @@ from fakes import CLOSE, HANG, RESET, SAMPLES, echo, http
 from pytest_torchserve._util.wait import wait_until
 from pytest_torchserve.loadgen import client
 from pytest_torchserve.loadgen.address import Address
+from pytest_torchserve.loadgen.arrivals import ConstantRate, Poisson
 from pytest_torchserve.loadgen.clock import MonotonicClock
 from pytest_torchserve.loadgen.locust import LocustEngine, processes
 from pytest_torchserve.loadgen.locust.engine import LocustError
 from pytest_torchserve.loadgen.response import Failure
-from pytest_torchserve.loadgen.schedule import ClosedLoop, ConstantRate, FullBatches, Poisson
+from pytest_torchserve.loadgen.schedule import ClosedLoop, FullBatches
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.traffic import judged
 

@@ -9,7 +9,8 @@ import statistics
 import pytest
 
 from pytest_torchserve.errors import OptionError
-from pytest_torchserve.loadgen.schedule import ClosedLoop, ConstantRate, FullBatches, Poisson
+from pytest_torchserve.loadgen.arrivals import ConstantRate, Poisson, Ramp
+from pytest_torchserve.loadgen.schedule import ClosedLoop, FullBatches
 from pytest_torchserve.plugin.option_values import schedules as parse
 
 
@@ -162,3 +163,33 @@ def test_bad_loads_are_refused(text):
     """One message that says what was wanted and what was found."""
     with pytest.raises(OptionError, match="--ts-loads as closed:USERS"):
         parse(text, 8.0, 7)
+
+
+def test_a_ramp_goes_evenly_from_one_rate_to_the_other():
+    """The integral of the rate; in each tenth as many as its mean rate says, and in all as many as the mean says."""
+    ramp = Ramp(20, 180, 50.0)
+    due_s = [due_ns / 1e9 for due_ns in ramp.departures_ns()]
+    assert len(due_s) == 100 * 50
+    assert due_s == sorted(due_s)
+    assert 0 == due_s[0] < due_s[-1] < 50
+    for tenth in range(10):
+        came = sum(5 * tenth <= at_s < 5 * (tenth + 1) for at_s in due_s)
+        assert came == pytest.approx(5 * (20 + 160 * (tenth + 0.5) / 10), abs=1.5)
+
+
+def test_a_ramp_down_is_a_ramp_up_backwards():
+    """And one between equal rates is a constant rate."""
+    up, down = (list(Ramp(*ends, 10.0).departures_ns()) for ends in ((10, 90), (90, 10)))
+    assert [round(10 - at_ns / 1e9, 1) for at_ns in reversed(down)][1:] == pytest.approx(
+        [at_ns / 1e9 for at_ns in up][2:], abs=0.1
+    )
+    assert list(Ramp(40, 40, 2.0).departures_ns()) == pytest.approx(list(ConstantRate(40, 2.0).departures_ns()), abs=1)
+    assert max(Ramp(100, 1e-9, 3.0).departures_ns()) <= 3_000_000_000
+
+
+@pytest.mark.parametrize("words", ["ramp:5", "ramp:0-5", "ramp:5-0", "ramp:a-b", "ramp:-5-5", "ramp:5-inf"])
+def test_what_is_no_ramp_is_said(words):
+    """Two rates above 0, with a dash between."""
+    assert parse("ramp:5-50", 8.0, 7) == (Ramp(5.0, 50.0, 8.0),)
+    with pytest.raises(OptionError, match="ramp:FROM-TO"):
+        parse(words, 8.0, 7)

@@ -10,7 +10,7 @@ from scipy import optimize
 
 from fakes import FakeMonitor, silent
 from pytest_torchserve.deployment import Batching, Deployment
-from pytest_torchserve.loadgen.schedule import Poisson
+from pytest_torchserve.loadgen.arrivals import Poisson
 from pytest_torchserve.measure import Budget, Cell, Context, measure_capacity
 from pytest_torchserve.measure.bisection import CLOSE_ENOUGH, MOST_STEPS, search
 from pytest_torchserve.measure.early_stopping import EarlyAbort, Outcome, decidable_goal, decide, least_sample

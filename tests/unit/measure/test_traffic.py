@@ -10,8 +10,9 @@ import pytest
 
 from fakes import FakeClock, FakeMonitor, silent
 from pytest_torchserve.deployment import Batching, Deployment
+from pytest_torchserve.loadgen.arrivals import ConstantRate, Poisson, Ramp
 from pytest_torchserve.loadgen.response import Failure
-from pytest_torchserve.loadgen.schedule import ClosedLoop, ConstantRate, Poisson
+from pytest_torchserve.loadgen.schedule import ClosedLoop
 from pytest_torchserve.measure import Budget, Cell, Context, measure_capacity, measure_load
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.traffic import DRAIN_S, Collector, judged
@@ -226,3 +227,20 @@ def test_a_row_that_did_not_get_its_batches_says_so(make_queue, cat):
         summary.lines([measure_load(queue, cell, Context(cat, Budget(), silent, queue.monitor))], width=200)
     )
     assert "16→1" in text
+
+
+def test_a_ramp_is_told_by_time_slice(make_queue, cat):
+    """It goes beyond what the server can do: that is its purpose, and no reason for INVALID. Latency grows with it."""
+    run = loaded(make_queue(0.01), cat, Ramp(20, 180, 20.0))
+    assert run.invalid == ()
+    slices = run.traffic.slices
+    assert len(slices) == 10
+    assert (slices[0].start_s, slices[-1].end_s) == (0.0, pytest.approx(20.0))
+    assert sum(one.requests for one in slices) == run.traffic.asked == sum(one.right for one in slices)
+    assert [one.offered_per_s for one in slices] == pytest.approx([28 + 16 * tenth for tenth in range(10)], abs=1)
+    # The server makes 100/s; from the middle on a queue grows.
+    assert slices[3].p50_s < 0.1 < slices[7].p50_s < slices[9].p50_s
+    shown = summary.lines([run], width=80)
+    assert any(line.split()[:2] == ["18-20", "172.0"] for line in shown)
+    assert loaded(make_queue(0.01), cat, ConstantRate(50, 20.0)).traffic.slices == ()
+    assert json.loads(json.dumps(run.as_dict()))["schedule"] == {"from_per_s": 20, "to_per_s": 180, "duration_s": 20.0}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_torchserve.loadgen.schedule import ConstantRate, Poisson
+from pytest_torchserve.loadgen.arrivals import ConstantRate, Poisson
 from pytest_torchserve.measure import validity
 from pytest_torchserve.measure.batches import Batches
 from pytest_torchserve.telemetry.monitor import Telemetry

@@ -18,7 +18,7 @@ from pytest_torchserve import cli
 from pytest_torchserve.compare.verdict import Rules, compare
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.errors import InputError
-from pytest_torchserve.loadgen.schedule import Poisson
+from pytest_torchserve.loadgen.arrivals import Poisson
 from pytest_torchserve.measure import Cell, Run
 from pytest_torchserve.measure.batches import Batches
 from pytest_torchserve.measure.capacity_result import Capacity, Step

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pytest_torchserve import stats
 from pytest_torchserve.errors import MeasurementError
 from pytest_torchserve.loadgen import client, process_tuning
+from pytest_torchserve.loadgen.arrivals import ConstantRate
 from pytest_torchserve.loadgen.clock import MonotonicClock
-from pytest_torchserve.loadgen.schedule import ClosedLoop, ConstantRate
+from pytest_torchserve.loadgen.schedule import ClosedLoop
 from pytest_torchserve.measure import traffic
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.latency_breakdown import latency_breakdown

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pytest_torchserve.loadgen.schedule import ClosedLoop, OpenLoop
+from pytest_torchserve.loadgen.arrivals import OpenLoop
+from pytest_torchserve.loadgen.schedule import ClosedLoop
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.measure import Run
     from pytest_torchserve.measure.latency_breakdown import LatencyBreakdown
     from pytest_torchserve.measure.run import Traffic
+    from pytest_torchserve.measure.slices import Slice
     from pytest_torchserve.stats import Quantile
 
 _WIDTH = 80
@@ -94,7 +95,20 @@ def detail_lines(run: Run) -> list[str]:
         cores = ", ".join(f"{role} {used:.2f}" for role, used in run.telemetry.cores.items())
         others = run.telemetry.other_processes_cpu * run.telemetry.processors
         lines.append(f"  CPU cores used: {cores}, others {others:.2f}")
+    lines += slice_lines(traffic.slices)
     return lines + (waterfall_lines(traffic.waterfall) if traffic.waterfall else [])
+
+
+def slice_lines(slices: Sequence[Slice]) -> list[str]:
+    """Return a load's figures by time slice."""
+    if not slices:
+        return []
+    lines = [f"  {'seconds':>11} {'rate/s':>7} {'requests':>8} {'right':>6} {'p50 ms':>7} {'p99 ms':>7}"]
+    for one in slices:
+        p50, p99 = (_NOTHING if value is None else milliseconds(value) for value in (one.p50_s, one.p99_s))
+        stretch = f"{one.start_s:.4g}-{one.end_s:.4g}"
+        lines.append(f"  {stretch:>11} {one.offered_per_s:>7.1f} {one.requests:>8} {one.right:>6} {p50:>7} {p99:>7}")
+    return lines
 
 
 def waterfall_lines(fall: LatencyBreakdown) -> list[str]:

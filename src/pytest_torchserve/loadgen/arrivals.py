@@ -1,0 +1,117 @@
+"""Open loops: requests leave on a schedule of their own, whatever the server does.
+
+`steady` says whether the rate is the same throughout; of a schedule that is not, figures are told by time slice, and
+the rules about a steady state do not apply.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from pytest_torchserve.loadgen.schedule import OnResponses, Send, drive_open
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_torchserve.loadgen.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantRate:
+    """One request every 1 / `rate_per_s` seconds for `duration_s`: an open loop."""
+
+    rate_per_s: float
+    duration_s: float
+
+    steady: ClassVar[bool] = True
+
+    @property
+    def name(self) -> str:
+        """For test ids."""
+        return f"constant{self.rate_per_s:g}"
+
+    @property
+    def requests(self) -> int:
+        """How many requests that makes."""
+        return max(1, round(self.rate_per_s * self.duration_s))
+
+    def departures_ns(self) -> Iterator[int]:
+        """Multiples of the interval; nothing is added up, so nothing drifts."""
+        return (round(index * 1e9 / self.rate_per_s) for index in range(self.requests))
+
+    async def drive(self, send: Send, on_responses: OnResponses, clock: Clock) -> None:
+        """Send on schedule."""
+        await drive_open(self.departures_ns(), send, on_responses, clock)
+
+
+@dataclass(frozen=True, slots=True)
+class Poisson:
+    """Requests of many independent users: exponential gaps of mean 1 / `rate_per_s`, for `duration_s`.
+
+    The same seed gives the same departures (MLPerf LoadGen's server scenario draws its schedule so too).
+    """
+
+    rate_per_s: float
+    duration_s: float
+    seed: int = 1
+
+    steady: ClassVar[bool] = True
+
+    @property
+    def name(self) -> str:
+        """For test ids."""
+        return f"poisson{self.rate_per_s:g}"
+
+    def departures_ns(self) -> Iterator[int]:
+        """The seeded schedule."""
+        gaps = random.Random(self.seed)  # noqa: S311 - a schedule, no secret
+        end_ns = self.duration_s * 1e9
+        due = itertools.accumulate(gaps.expovariate(self.rate_per_s) * 1e9 for _ in itertools.count())
+        return (round(due_ns) for due_ns in itertools.takewhile(lambda due_ns: due_ns < end_ns, due))
+
+    async def drive(self, send: Send, on_responses: OnResponses, clock: Clock) -> None:
+        """Send on schedule."""
+        await drive_open(self.departures_ns(), send, on_responses, clock)
+
+
+@dataclass(frozen=True, slots=True)
+class Ramp:
+    """Requests that come faster and faster, or slower: evenly from `from_per_s` to `to_per_s` in `duration_s`."""
+
+    from_per_s: float
+    to_per_s: float
+    duration_s: float
+
+    steady: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        """For test ids."""
+        return f"ramp{self.from_per_s:g}-{self.to_per_s:g}"
+
+    @property
+    def rate_per_s(self) -> float:
+        """The mean rate."""
+        return (self.from_per_s + self.to_per_s) / 2
+
+    def departures_ns(self) -> Iterator[int]:
+        """Where the number of requests so far, the integral of the rate, is a whole number.
+
+        With the rate a + (b - a)·t/T that number is n(t) = a·t + (b - a)·t²/(2T), and so
+        t = 2n / (a + √(a² + 2n·(b - a)/T)), which holds for a = b, too.
+        """
+        slope_per_s2 = (self.to_per_s - self.from_per_s) / self.duration_s
+        for index in range(max(1, round(self.rate_per_s * self.duration_s))):
+            # Rounding must not take the root of less than nothing at the end of a ramp down to 0.
+            root = max(0.0, self.from_per_s**2 + 2 * index * slope_per_s2) ** 0.5
+            yield round(2 * index / (self.from_per_s + root) * 1e9) if index else 0
+
+    async def drive(self, send: Send, on_responses: OnResponses, clock: Clock) -> None:
+        """Send on schedule."""
+        await drive_open(self.departures_ns(), send, on_responses, clock)
+
+
+OpenLoop = ConstantRate | Poisson | Ramp
