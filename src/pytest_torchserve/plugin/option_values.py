@@ -44,7 +44,8 @@ def schedules(text: str, duration_s: float, seed: int) -> tuple[TimedSchedule, .
             schedules.append(_schedule(kind, number, duration_s, seed))
         except ValueError as error:
             raise OptionError(
-                wanted="--ts-loads as closed:USERS, constant:RATE, poisson:RATE, ramp:FROM-TO, with commas between, all above 0",
+                wanted="--ts-loads as closed:USERS, constant:RATE, poisson:RATE or ramp:FROM-TO, with commas between, "
+                "each number above 0",
                 found=repr(part),
                 do="write for example --ts-loads=closed:4,constant:10,poisson:50",
             ) from error
