@@ -1,4 +1,4 @@
-"""What this repository serves: the catalogue's models, on every device, at the usual batch sizes."""
+"""The models that this repository serves: those of the catalogue, on every device, at the usual batch sizes."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ if TYPE_CHECKING:
 
 
 def pytest_torchserve_models(config: pytest.Config) -> list[Model]:  # noqa: ARG001 - the hook's shape
-    """In the order of the tables: noop first."""
+    """Return the models in the order of the tables: noop first."""
     return [NOOP, RESNET56, DENSENET161, DENSENET161_STOCK]

@@ -1,4 +1,4 @@
-"""An image classifier for TorchServe: everything but how an image becomes pixels and how many labels to give."""
+"""An image classifier for TorchServe, without the conversion of images to pixels and the number of labels."""
 
 import importlib
 import io
@@ -13,10 +13,10 @@ STD = (0.229, 0.224, 0.225)
 
 
 class Classifier:
-    """Bytes in memory → tensor on the device → logits → the most probable labels.
+    """A classifier: bytes in memory → tensor on the device → logits → the most probable labels.
 
-    A subclass gives `top` and `pixels(image)`. A body that is no image gets a 400 of its own; the other
-    requests of its batch are served.
+    A subclass gives `top` and `pixels(image)`. A body that is no image gets a response with status 400; the other
+    requests of the batch are served.
     """
 
     top = 1
@@ -52,11 +52,11 @@ class Classifier:
         self.std = torch.tensor(STD, device=self.device).view(1, 3, 1, 1)
 
     def pixels(self, image):
-        """An RGB image → uint8 tensor (3, H, W), the same H and W for every image."""
+        """Return an RGB image as a uint8 tensor (3, H, W), the same H and W for every image."""
         raise NotImplementedError
 
     def preprocess(self, data):
-        """Requests → normalised float tensor on the device; what is no image is remembered in `broken`."""
+        """Return the requests as a normalised float tensor on the device; note bodies that are no image in `broken`."""
         self.broken = {}
         images = []
         for index, request in enumerate(data):
@@ -71,14 +71,14 @@ class Classifier:
         return batch.float().div_(255).sub_(self.mean).div_(self.std)
 
     def inference(self, data):
-        """Images (N, 3, H, W) → logits (N, classes)."""
+        """Return the logits (N, classes) of images (N, 3, H, W)."""
         if not len(data):
             return data
         with torch.inference_mode():
             return self.model(data)
 
     def postprocess(self, data):
-        """Logits → for each good request its `top` labels with probabilities, most probable first."""
+        """Return the `top` labels of each good request with their probabilities, most probable first."""
         if not len(data):
             return []
         probabilities, indices = torch.softmax(data, dim=1).topk(self.top, dim=1)
@@ -88,7 +88,7 @@ class Classifier:
         ]
 
     def handle(self, data, context):
-        """One batch: as many answers as requests, in their order."""
+        """Return as many answers as the batch has requests, in the order of the requests."""
         answers = iter(self.postprocess(self.inference(self.preprocess(data))))
         for index in self.broken:
             context.set_response_status(code=400, phrase="Bad Request", idx=index)
@@ -96,7 +96,7 @@ class Classifier:
 
 
 def describe(error, body):
-    """The body of the 400: what was wanted, what came, in one line a person can act on."""
+    """Return the body of a 400 response: the expected and the received input, in one line a person can act on."""
     if isinstance(error, UnidentifiedImageError):
         error = "not an image format that Pillow knows"
     size = len(body) if isinstance(body, (bytes, bytearray)) else type(body).__name__

@@ -1,26 +1,26 @@
-"""TorchServe handler that computes nothing: what it costs is what serving itself costs."""
+"""A TorchServe handler that computes nothing: its cost is the cost of serving itself."""
 
 import zlib
 
 
 class Noop:
-    """Answers with the body's length and checksum."""
+    """A handler that answers with the body's length and checksum."""
 
     def initialize(self, context):
-        """Nothing to load."""
+        """Load nothing."""
 
     def preprocess(self, data):
-        """The bodies."""
+        """Return the requests' bodies."""
         return [request.get("data") or request.get("body") or b"" for request in data]
 
     def inference(self, data):
-        """Nothing to compute."""
+        """Return the bodies as they are."""
         return data
 
     def postprocess(self, data):
-        """Length and checksum of each body."""
+        """Return length and checksum of each body."""
         return [{"bytes": len(body), "crc32": zlib.crc32(body)} for body in data]
 
     def handle(self, data, context):
-        """One batch."""
+        """Return an answer for each request of the batch."""
         return self.postprocess(self.inference(self.preprocess(data)))

@@ -1,4 +1,4 @@
-"""What this repository serves. A new model is one entry here."""
+"""The models that this repository serves. A new model is one entry here."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class _Block(nn.Module):
         self.new_channels = outputs - inputs
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, inputs, H, W) → (N, outputs, H/stride, W/stride)."""
+        """Map (N, inputs, H, W) to (N, outputs, H/stride, W/stride)."""
         out = functional.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
         if self.stride != 1 or self.new_channels:
@@ -39,7 +39,7 @@ class _Block(nn.Module):
 
 
 class ResNet56(nn.Module):
-    """6n + 2 layers with n = 9: 853,018 parameters. Images (N, 3, 32, 32) → logits (N, 10)."""
+    """A network of 6n + 2 layers with n = 9: 853,018 parameters. Images (N, 3, 32, 32) → logits (N, 10)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,12 +56,15 @@ class ResNet56(nn.Module):
         return nn.Sequential(first, *(_Block(outputs, outputs, 1) for _ in range(8)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits of the ten classes."""
+        """Return the logits of the ten classes."""
         out = functional.relu(self.bn1(self.conv1(x)))
         out = self.layer3(self.layer2(self.layer1(out)))
         return self.linear(out.mean(dim=(2, 3)))
 
 
 def from_published(checkpoint: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """The published checkpoint was saved from a DataParallel: its names begin with `module.`."""
+    """Return the published checkpoint's weights without the prefix `module.` in their names.
+
+    The checkpoint was saved from a DataParallel, which adds the prefix.
+    """
     return {name.removeprefix("module."): value for name, value in checkpoint["state_dict"].items()}

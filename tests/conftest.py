@@ -9,13 +9,13 @@ import pytest
 HERE = Path(__file__).parent
 UNIT, SERVER = HERE / "unit", HERE / "server"
 
-# The smoke session: a start, full batches and the batching itself of the model that computes nothing, and traffic
-# to one that does. Between them they start a server, archive, register, scale, send, check and store.
+# The smoke session: a start, full batches and the batching itself of noop, which computes nothing, and traffic to
+# resnet56. Together these tests start a server, archive, register, scale, send, check and store.
 SMOKE = ("test_init[noop-", "test_handle[noop-", "test_batching.py::", "test_load[resnet56-cpu-b16-d100-closed4]")
 
 
 def pytest_collection_modifyitems(items):
-    """Mark by file and fixture, so that a new test is sorted without its author's doing."""
+    """Mark the tests by file and fixture, so that a new test needs no marker of its own."""
     for item in items:
         if not item.path.is_relative_to(HERE):
             continue

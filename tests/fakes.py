@@ -1,4 +1,4 @@
-"""What the tests share to stand in for a clock, a monitor, a progress line and a server."""
+"""The fakes that the tests share: a clock, a monitor, a progress line and a server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def silent(what, share):
 
 
 class FakeClock:
-    """A time that only the test moves, in whole nanoseconds; called, it tells seconds."""
+    """A clock that only the test moves, in whole nanoseconds; a call returns seconds."""
 
     def __init__(self, now_s=0.0):
         self.ns = round(now_s * 1e9)
@@ -45,22 +45,22 @@ class FakeClock:
 
 
 class FakeMonitor:
-    """A monitor of the machine that always has the same to tell: by default nothing."""
+    """A monitor of the machine that always returns the same telemetry, by default None."""
 
     def __init__(self, telemetry=None):
         self._telemetry = telemetry
 
     def snapshot(self):
-        """Take no look."""
+        """Take no snapshot."""
         return 0
 
     def between(self, start_ns):
-        """Return what was given, whenever the window began."""
+        """Return the given telemetry, whenever the window began."""
         return self._telemetry
 
 
 CLOSE = b"<close here>"
-"""The end of an answer after which the server ends the connection; it is not sent."""
+"""The end of an answer after which the server ends the connection; CLOSE itself is not sent."""
 
 RESET = object()
 """The answer that ends the connection with a reset."""
@@ -73,10 +73,10 @@ class Request(NamedTuple):
     """A request as it came.
 
     Attributes:
-        line: its first line, without the line's end.
-        headers: their values by name, in lower case.
-        body: whole.
-        head: all before the empty line, byte for byte.
+        line: the first line, without the line's end.
+        headers: the values by name, in lower case.
+        body: the whole body.
+        head: everything before the empty line, byte for byte.
     """
 
     line: str
@@ -96,10 +96,10 @@ def echo(request):
 
 
 class FakeServer:
-    """A server on loopback that keeps its connections, and does as it is told: well or badly.
+    """A server on loopback that keeps its connections and responds as the test says, rightly or wrongly.
 
     Each request is answered by `answer(request)`: bytes, which may end in CLOSE; no bytes, to end the connection; RESET
-    or HANG. It may greet who connects, as no HTTP server does.
+    or HANG. The `greeting`, which no HTTP server sends, goes to each new client.
     """
 
     def __init__(self, answer, greeting=b"", tls=None, host="127.0.0.1"):
@@ -157,7 +157,7 @@ class FakeServer:
         return bool(answer) and not answer.endswith(CLOSE)
 
     def close(self):
-        """Accept nothing more, and let go of whom it keeps waiting."""
+        """Accept no more connections, and end the requests that hang."""
         self._listener.close()
         self._closed.set()
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def _make_sample(name="one", label="cat"):
-    """A sample that is a cat with 0.9."""
+    """Return a sample whose answer is a cat with 0.9."""
     return Sample(name=name, body=b"x", answer={"cat": 0.9, "dog": 0.1}, label=label)
 
 
@@ -46,7 +46,7 @@ def _make_response(
     done_s=1.0,
     **phases_ms,
 ):
-    """A response as the probe would have made it; `answer` None is the right one of `make_sample`."""
+    """Return a response with the probe's headers; an `answer` of None is the right answer to `make_sample()`."""
     phases_ms = phases_ms or {"preprocess": 1.0, "inference": 2.0, "postprocess": 1.0, "handle": 4.0}
     sent_ns, done_ns = round(sent_s * 1e9), round(done_s * 1e9)
     start_ns, end_ns = handle_ns or (sent_ns, done_ns)
@@ -77,12 +77,12 @@ def _make_response(
 
 
 def head(**headers):
-    """The head of an answer as it comes over the wire."""
+    """Return the head of a response as it comes over the wire."""
     return "\r\n".join(["HTTP/1.1 200 OK", *(f"{name}: {value}" for name, value in headers.items())]).encode()
 
 
 class _Queue:
-    """A worker that takes `service_s` for each request, one after the other; a load is played at once."""
+    """A simulated worker that takes `service_s` for each request, one after the other; a load takes no real time."""
 
     batch_size = 1
     worker_count = 1
@@ -97,7 +97,7 @@ class _Queue:
         self._late_s = late_s
 
     def send(self, load, samples, more, clock):
-        """Play the load: each request waits for those before it."""
+        """Simulate the load: each request waits for the requests before it."""
         if isinstance(load, FullBatches):
             more([self._answer(0.0, 0.0)])
             return
@@ -121,30 +121,30 @@ class _Queue:
         )
 
     def log_offset(self):
-        """No log."""
+        """Return 0: there is no log."""
         return 0
 
     def frontend_times(self, log_offset, wanted):
-        """No log."""
+        """Return no times: there is no log."""
         return {}
 
 
 @pytest.fixture(autouse=True)
 def _sessions_of_their_own(monkeypatch):
-    """Let a session that a test starts not take itself for a part of ours, where ours runs in several processes."""
+    """Hide xdist's variables: a session that a test starts must not take itself for a worker of ours."""
     for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
 def make_queue():
-    """`make_queue(service_s, wrong_above=…, refused_above=…, late_s=…)`: a server that is played, not run."""
+    """`make_queue(service_s, wrong_above=…, refused_above=…, late_s=…)` returns a simulated worker."""
     return lambda service_s, **more: _Queue(_make_response, service_s, **more)
 
 
 @pytest.fixture
 def server():
-    """`server(answer, greeting=…, tls=…)` starts a fake one on loopback; all are closed after the test."""
+    """`server(answer, greeting=…, tls=…)` starts a fake server on loopback; all are closed after the test."""
     started = []
 
     def start(*args, **kwargs):
@@ -158,28 +158,28 @@ def server():
 
 @pytest.fixture
 def cat():
-    """A model whose one sample is a cat."""
+    """The inputs of a model whose one sample is a cat."""
     model = Model(name="cat", handler="x", reference=None, dataset="cifar10")
     return ModelInputs(ModelArtifacts(model, None, None, "seeded"), (CAT,), "synthetic")
 
 
 @pytest.fixture
 def make_response():
-    """`make_response(sample=None, answer=None, pid=7, batch=1, size=1, handle=4.0, …)`."""
+    """`make_response(sample=None, answer=None, pid=7, batch=1, size=1, handle=4.0, …)` returns a response."""
     return _make_response
 
 
 @pytest.fixture
 def make_sample():
-    """`make_sample(name, label)`."""
+    """`make_sample(name, label)` returns a sample."""
     return _make_sample
 
 
 @pytest.fixture
 def suite(pytester, monkeypatch):
-    """A repository of one's own: this one's catalogue, and tests of the suite, in a folder of their own."""
+    """A repository in a folder of its own, for tests of the suite, with two models of this repository's catalogue."""
     monkeypatch.delenv("TS_DATA", raising=False)
-    # Kept folders shall not pile up in /tmp; and the workers' sockets need a short path.
+    # Kept folders must not pile up in /tmp; and the workers' sockets need a short path.
     folder = tempfile.mkdtemp(prefix="suite-")
     monkeypatch.setenv("TMPDIR", folder)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))

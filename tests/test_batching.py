@@ -1,4 +1,4 @@
-"""What the frontend makes of requests: full batches, partial ones, and who gets which answer."""
+"""The frontend's batching: full batches, partial batches, and which request gets which answer."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ BATCH = 4
 
 
 def seconds(responses):
-    """From the first departure to the last answer."""
+    """Return the time from the first departure to the last response."""
     return (max(r.done_ns for r in responses) - min(r.sent_ns for r in responses)) / 1e9
 
 
 def test_full_batch_leaves_at_once(ts_device, ts_catalogue, ts_deploy, ts_inputs, ts_ask):
-    """As many requests as batch_size: one batch, long before max_batch_delay."""
+    """As many requests as batch_size leave as one batch, long before max_batch_delay."""
     endpoint = ts_deploy(ts_catalogue["noop"], ts_device, batch_size=BATCH, max_batch_delay_ms=DELAY_MS)
     samples = ts_inputs(ts_catalogue["noop"]).samples[:BATCH]
     ts_ask(endpoint, samples)  # warm-up: the first batch of a worker is slow
@@ -26,7 +26,7 @@ def test_full_batch_leaves_at_once(ts_device, ts_catalogue, ts_deploy, ts_inputs
 
 
 def test_partial_batch_leaves_after_the_delay(ts_device, ts_catalogue, ts_deploy, ts_inputs, ts_ask):
-    """Too few requests wait for max_batch_delay, counted from the first job, and no longer than half as long again."""
+    """Fewer requests wait for max_batch_delay, counted from the first job, and at most half as long again."""
     endpoint = ts_deploy(ts_catalogue["noop"], ts_device, batch_size=BATCH, max_batch_delay_ms=DELAY_MS)
     samples = ts_inputs(ts_catalogue["noop"]).samples[: BATCH - 1]
     ts_ask(endpoint, samples)
@@ -36,7 +36,7 @@ def test_partial_batch_leaves_after_the_delay(ts_device, ts_catalogue, ts_deploy
 
 
 def test_answers_go_to_those_who_asked(ts_device, ts_catalogue, ts_deploy, ts_inputs, ts_ask):
-    """Several batches of different bodies: every asker gets the answer to its own."""
+    """In several batches of different bodies, every request gets the answer to its own body."""
     endpoint = ts_deploy(ts_catalogue["noop"], ts_device, batch_size=BATCH, max_batch_delay_ms=DELAY_MS)
     samples = ts_inputs(ts_catalogue["noop"]).samples[: 5 * BATCH]
     responses = ts_ask(endpoint, samples)

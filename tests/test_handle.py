@@ -1,4 +1,4 @@
-"""How long a full batch takes, phase by phase."""
+"""The time of a full batch, phase by phase."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pytest_torchserve.phase import HANDLE_PHASES
 
 @pytest.mark.parametrize("phase", HANDLE_PHASES)
 def test_handle(ts_handle_run, phase, ts_store):
-    """Every batch was full, every answer of every timed batch is right; each phase's time is stored."""
+    """Every batch is full and every answer of every timed batch is right; each phase's time is stored."""
     assert ts_handle_run.wrong == ()
     assert ts_handle_run.achieved_batch_size == ts_handle_run.cell.deployment.batching.batch_size
     ts_store(ts_handle_run, phase)

@@ -1,4 +1,4 @@
-"""How long a worker takes from nothing to ready, and what its first request pays."""
+"""The time from nothing to a ready worker, phase by phase, and the time of its first request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What users see at the traffic that they make: open and closed loops, every request accounted for."""
+"""Latency under load as users see it: open and closed loops, every request accounted for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pytest_torchserve.phase import Phase
 
 @pytest.mark.ts_models("resnet56")
 def test_load(ts_load_run, ts_store):
-    """Every request has an outcome, every answer is right; where the figures mean something else, it says INVALID."""
+    """Every request has an outcome and every answer is right; a run that is not representative is INVALID."""
     assert ts_load_run.wrong == ()
     load = ts_load_run.cell.schedule
     if not isinstance(load, ClosedLoop):

@@ -1,4 +1,4 @@
-"""Workers: none, more, fewer, the same ones again, and those of two models side by side."""
+"""Workers: none, more, fewer, the same processes again, and the workers of two models side by side."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ IMAGES = {"batch_size": 4, "max_batch_delay_ms": 500}
 
 
 def test_without_workers_a_clear_503(ts_device, ts_catalogue, ts_deploy, ts_inputs, ts_ask):
-    """A model that is registered but has no worker answers 503 and says that there is none."""
+    """A model that is registered but has no worker answers 503 and says that there is no worker."""
     endpoint = ts_deploy(ts_catalogue["noop"], ts_device, workers=0)
     (response,) = ts_ask(endpoint, ts_inputs(ts_catalogue["noop"]).samples[:1])
     assert response.status == 503
@@ -30,7 +30,7 @@ def test_scaling_is_synchronous(ts_device, ts_catalogue, ts_deploy):
 
 
 def test_workers_persist(ts_device, ts_catalogue, ts_deploy, ts_inputs, ts_ask):
-    """One request after another is answered by the same process, which counts its batches."""
+    """Requests one after another are answered by the same process, which counts its batches."""
     endpoint = ts_deploy(ts_catalogue["noop"], ts_device)
     sample = ts_inputs(ts_catalogue["noop"]).samples[:1]
     reports = [ProbeReport.of(ts_ask(endpoint, sample)[0]) for _ in range(5)]
@@ -39,7 +39,7 @@ def test_workers_persist(ts_device, ts_catalogue, ts_deploy, ts_inputs, ts_ask):
 
 
 def test_two_models_side_by_side(ts_device, ts_catalogue, ts_deploy, ts_inputs, ts_ask):
-    """Each answers its own samples rightly, from its own process, on the device that was asked for."""
+    """Each model answers its own samples rightly, from its own process, on the requested device."""
     pids = set()
     for model in (ts_catalogue["noop"], ts_catalogue["resnet56"]):
         endpoint = ts_deploy(model, ts_device, **({} if model.network is None else IMAGES))
@@ -55,7 +55,7 @@ def test_two_models_side_by_side(ts_device, ts_catalogue, ts_deploy, ts_inputs, 
 
 
 def test_a_broken_image_spoils_nothing_but_itself(ts_device, ts_catalogue, ts_deploy, ts_inputs, ts_ask):
-    """In a batch of four the broken one gets a 400 that says why; its neighbours get their answers."""
+    """In a batch of four the broken image gets a 400 that says why; the other requests get their answers."""
     endpoint = ts_deploy(ts_catalogue["resnet56"], ts_device, **IMAGES)
     samples = list(ts_inputs(ts_catalogue["resnet56"]).samples[:4])
     broken = samples[2]
@@ -69,7 +69,7 @@ def test_a_broken_image_spoils_nothing_but_itself(ts_device, ts_catalogue, ts_de
 
 @pytest.mark.gpu
 def test_workers_beyond_the_gpus_share_them(ts_catalogue, ts_deploy, ts_inputs, ts_ask, ts_session):
-    """One worker more than there are GPUs: all are on GPUs, dealt out in turn; none falls back to the CPU."""
+    """With one worker more than GPUs, all are spread over the GPUs in turn; none falls back to the CPU."""
     gpus, reason = environment.gpus()
     if not gpus:
         (pytest.fail if ts_session.config.require_gpu else pytest.skip)(f"no GPU: {reason}")

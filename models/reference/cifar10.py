@@ -1,4 +1,4 @@
-"""What a CIFAR-10 classifier must answer, straight from PyTorch and torchvision."""
+"""The expected answers of a CIFAR-10 classifier, straight from PyTorch and torchvision."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _TO_TENSOR = transforms.Compose(
 
 
 def tensor(body: bytes) -> torch.Tensor:
-    """An encoded 32×32 image → (1, 3, 32, 32)."""
+    """Return an encoded 32×32 image as a tensor (1, 3, 32, 32)."""
     return _TO_TENSOR(Image.open(io.BytesIO(body)).convert("RGB")).unsqueeze(0)
 
 
 def answers(network: nn.Module, bodies: Sequence[bytes]) -> list[dict[str, float]]:
-    """Every label's probability, for each body."""
+    """Return every label's probability, for each body."""
     with torch.inference_mode():
         logits = network(torch.cat([tensor(body) for body in bodies]))
     rows = torch.softmax(logits, dim=1).tolist()

@@ -1,4 +1,4 @@
-"""What an ImageNet classifier must answer, straight from PyTorch and torchvision.
+"""The expected answers of an ImageNet classifier, straight from PyTorch and torchvision.
 
 The preprocessing is torchvision's own, composed here and not shared with the handlers: a handler that
 crops or normalises wrongly gives other probabilities than these.
@@ -32,12 +32,12 @@ _TO_TENSOR = transforms.Compose(
 
 
 def tensor(body: bytes) -> torch.Tensor:
-    """An encoded image → (1, 3, 224, 224)."""
+    """Return an encoded image as a tensor (1, 3, 224, 224)."""
     return _TO_TENSOR(Image.open(io.BytesIO(body)).convert("RGB")).unsqueeze(0)
 
 
 def answers(network: nn.Module, bodies: Sequence[bytes]) -> list[dict[str, float]]:
-    """Every label's probability, for each body."""
+    """Return every label's probability, for each body."""
     with torch.inference_mode():
         logits = network(torch.cat([tensor(body) for body in bodies]))
     rows = torch.softmax(logits, dim=1).tolist()

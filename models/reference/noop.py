@@ -1,4 +1,4 @@
-"""What the noop model must answer: figures of the body itself, so that a swapped answer is a wrong one."""
+"""The expected answers of the noop model: figures of the body itself, so that a swapped answer is wrong."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ if TYPE_CHECKING:
 
 
 def answers(network: None, bodies: Sequence[bytes]) -> list[dict[str, float]]:  # noqa: ARG001 - every reference has this shape
-    """Each body's length and checksum."""
+    """Return each body's length and checksum."""
     return [{"bytes": len(body), "crc32": zlib.crc32(body)} for body in bodies]

@@ -1,7 +1,7 @@
 """Performance suite for models served with TorchServe.
 
-The public names are those that a repository's `conftest.py` needs to say what it serves, and a test of its own to
-use what was measured.
+A repository's `conftest.py` uses the public names to define the models to serve; the repository's own tests use them
+to read what was measured.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Load what only a session that measures needs when it is asked for."""
+    """Import `Run` at its first use: only a session that measures needs it."""
     if name != "Run":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from pytest_torchserve.measure.run import Run  # noqa: PLC0415 - see above

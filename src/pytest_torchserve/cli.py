@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
+    """Run one command and return the exit status."""
     parser = argparse.ArgumentParser(prog="tsperf", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     again = commands.add_parser("report", help="make a report from saved runs")
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(runs: Sequence[Path], folder: Path) -> int:
-    """One page of all these; the trend over those of one environment."""
+    """Write one page of all these runs; the trend covers the runs of one environment."""
     document = reader.read(runs)
     saved = [path for path in runs if path.suffix == ".json"]
     document.history = history.load(saved, document.environment, document.runs)
@@ -47,7 +47,7 @@ def _report(runs: Sequence[Path], folder: Path) -> int:
 
 
 def _doctor(data: Path | None) -> int:
-    """What is found, line by line; 1 where something would make figures unreliable or sessions fail."""
+    """Print the findings; return 1 where something would make figures unreliable or sessions fail."""
     findings = doctor.examine(data)
     for finding in findings:
         sys.stdout.write(f"{finding.mark} {finding.what:20} {finding.found}\n")

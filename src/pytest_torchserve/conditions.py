@@ -1,4 +1,4 @@
-"""Conditions that decide speed beside machine and versions: variables, share of the processors, kernel settings."""
+"""Conditions, besides machine and versions, that decide speed: variables, share of the processors, kernel settings."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _PREFIXES = (
 _NAMES = {
     *("GLIBC_TUNABLES", "LD_PRELOAD", "LD_LIBRARY_PATH", "LD_BIND_NOW", "LD_AUDIT", "_RJEM_MALLOC_CONF"),
     *("THP_MEM_ALLOC_ENABLE", "LRU_CACHE_CAPACITY", "DISABLE_ADDMM_CUDA_LT"),
-    # each worker's Python; a coverage tracer and a profiler among it
+    # each worker's Python, coverage tracers and profilers included
     *("PYTHONMALLOC", "PYTHONMALLOCSTATS", "PYTHONOPTIMIZE", "PYTHONHASHSEED", "PYTHON_GIL", "PYTHON_JIT"),
     *("PYTHONDEVMODE", "PYTHONTRACEMALLOC", "PYTHONPROFILEIMPORTTIME", "PYTHONPERFSUPPORT", "PYTHON_CPU_COUNT"),
     *("PYTHONASYNCIODEBUG", "PYTHONDONTWRITEBYTECODE", "PYTHONDUMPREFS", "COVERAGE_PROCESS_START", "COV_CORE_SOURCE"),
     # the frontend's JVM
     *("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS"),
 }
-# Where files lie, how something was built, what an image calls itself: that decides nothing, and names homes.
+# Left out: locations of files, build settings and product names do not decide speed, and may name home folders.
 _PLACES = re.compile(r"_(HOME|DIR|PATH|ROOT|FILE|PREFIX)$|_(BUILD|REQUIRE|PRODUCT)_")
 _DEVICE = re.compile(r"\b(GPU|MIG)-[0-9a-f-]{8,}")  # names one device of many of its kind
 _CPU = "devices/system/cpu"
@@ -44,7 +44,7 @@ _KERNEL = {
 
 
 def now() -> dict[str, Any]:
-    """Return the conditions of this process, which the server inherits, as `machine_info` has them."""
+    """Return the conditions of this process, which the server inherits, in the form of `machine_info`."""
     return {
         "environment_variables": variables(os.environ),
         "cpu_affinity": ranges(os.sched_getaffinity(0)),
@@ -55,7 +55,7 @@ def now() -> dict[str, Any]:
 
 
 def variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return those environment variables that decide speed, as they may be shown."""
+    """Return the environment variables that decide speed, with values that may be shown."""
     home = environ.get("HOME", "")
     return {name: _shown(name, environ[name], home) for name in sorted(environ) if _decides_speed(name)}
 
@@ -65,14 +65,14 @@ def _decides_speed(name: str) -> bool:
 
 
 def _shown(name: str, value: str, home: str) -> str:
-    """Return a value without secrets, without whose home a path lies in, and without which GPU of its kind it names."""
+    """Return a value with its secrets masked, the home folder as `~`, and without the identifier of a single GPU."""
     if home.strip("/"):
         value = re.sub(rf"(?<![\w.-]){re.escape(home.rstrip('/'))}(?![\w.-])", "~", value)
     return _DEVICE.sub(r"\1-…", mask.value(name, value))
 
 
 def set_since(before: Mapping[str, Any]) -> list[str]:
-    """Return the names of variables that have changed since `now` was asked: they are not recorded as they are."""
+    """Return the names of variables that have changed since `now` was called: their earlier values are recorded."""
     then, today = before["environment_variables"], variables(os.environ)
     return sorted(name for name in then.keys() | today.keys() if then.get(name) != today.get(name))
 
@@ -89,48 +89,48 @@ def ranges(numbers: Iterable[int]) -> str:
 
 
 def cpu_quota(told: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Return how many cores' time the control groups of this process allow it; None where they set no limit."""
+    """Return the CPU quota of this process's control groups, in cores; None where no group sets a limit."""
     limits = []
     for line in _read(told).splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue
-        # Version 2 has one tree, named here without controllers; version 1 has one for each.
+        # cgroup v2 has one tree, listed without controllers; cgroup v1 has one tree for each controller.
         for top in (mounted, mounted / "unified") if not controllers else (mounted / "cpu", mounted / controllers):
-            # In a container that has no tree of its own, the path is that of the host: then the top is its group.
+            # In a container without a tree of its own, the path is the host's, and the top is the container's group.
             parents = [top, *(top / part for part in _prefixes(path))]
             limits += [limit for folder in dict.fromkeys(parents) if (limit := _limit(folder)) is not None]
     return round(min(limits), 3) if limits else None
 
 
 def _prefixes(path: str) -> list[str]:
-    """Return `a`, `a/b`, `a/b/c` of `/a/b/c`: the limit of a group holds for those within it."""
+    """Return `a`, `a/b`, `a/b/c` for `/a/b/c`: a group's limit also holds for the groups inside."""
     parts = path.strip("/").split("/")
     return ["/".join(parts[: count + 1]) for count in range(len(parts)) if parts[0]]
 
 
 def _limit(group: Path) -> float | None:
-    """Return one group's own limit in cores."""
+    """Return one group's own limit in cores; None where the group sets none."""
     words = _read(group / "cpu.max") or f"{_read(group / 'cpu.cfs_quota_us')} {_read(group / 'cpu.cfs_period_us')}"
     found = re.fullmatch(r"(\d+) (\d+)", words)
     return int(found[1]) / int(found[2]) if found else None
 
 
 def governors(top: Path = Path("/sys")) -> set[str]:
-    """Return by which rules the kernel sets the processors' clocks; none where it does not tell."""
+    """Return the processors' frequency governors; an empty set where the kernel lists none."""
     return {_read(path) for path in (top / _CPU).glob("cpu[0-9]*/cpufreq/scaling_governor")} - {""}
 
 
 def kernel_settings(top: Path = Path("/sys")) -> dict[str, str]:
-    """Return the kernel's settings that decide speed, as far as it tells them."""
+    """Return the kernel's settings that decide speed, as far as they can be read."""
     found = {name: _read(top / file) for name, file in _KERNEL.items()}
     found["governor"] = ",".join(sorted(governors(top)))
-    chosen = {name: re.search(r"\[(\w+)\]", text) for name, text in found.items()}  # of several words: always [madvise]
+    chosen = {name: re.search(r"\[(\w+)\]", text) for name, text in found.items()}  # one of several: always [madvise]
     return {name: match[1] if (match := chosen[name]) else text for name, text in found.items() if text}
 
 
 def _read(path: Path) -> str:
-    """Return a file's text without the white space around it; '' where there is none."""
+    """Return a file's text without surrounding white space; '' where the file cannot be read."""
     try:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):

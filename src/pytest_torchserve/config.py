@@ -1,4 +1,4 @@
-"""What a session is told: by the options (`Config`) and by the collected tests (`Expected`)."""
+"""Configuration of a session: from the options (`Config`) and from the collected tests (`Expected`)."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ PACE_PER_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
-    """Locust sends the traffic.
+class LocustConfig:
+    """Locust as the sender of traffic.
 
     Attributes:
-        workers: how many processes.
-        master: the address to listen on for workers elsewhere; None for processes of our own.
+        workers: the number of Locust's worker processes.
+        master: the address to listen on for workers on other machines; None for worker processes of our own.
     """
 
     workers: int
@@ -44,13 +44,13 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class Attach:
-    """A TorchServe that someone else runs.
+    """An external TorchServe: a running server that the session attaches to.
 
     Attributes:
-        address: its inference address, with its key.
-        management: its management address, with its key; None where it is out of reach.
+        address: the server's inference address, with its key.
+        management: the server's management address, with its key; None where that address is out of reach.
         model: the name of the model there.
-        samples: a folder of files to send; None for those of the catalogue's model of the same name.
+        samples: a folder of files to send; None for the samples of the catalogue's model of the same name.
     """
 
     address: Address
@@ -61,30 +61,30 @@ class Attach:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What the options say.
+    """Values of the session's options.
 
     Attributes:
-        weights, data: where weights and samples come from (`inputs`).
+        weights, data: the mode for weights, and the folder of weights and samples (`inputs`).
         batch_sizes: the handle cells' batch sizes.
-        loads: the traffic of the load cells.
-        batchings: theirs, and the capacity cells'.
-        pace_seconds: how long the classic pace runs.
-        engine: what sends traffic; None for this process.
-        attach: whose server is measured; None for one of our own.
-        budget: how much time a measurement may take.
-        baseline_named: what init and handle cells are held against, as typed; None for nothing.
-        baseline: the same, found; None until something is measured that can be held against it.
-        baseline_server: settings of the baseline's server, where it has one of its own.
-        rules: what makes a verdict, and which one fails the session.
+        schedules: the traffic of the load cells.
+        batchings: the batchings of the load and capacity cells.
+        pace_seconds: the duration of the traffic at the classic rate (`PACE_PER_S`).
+        engine: Locust as the sender of traffic; None for the built-in client in this process.
+        attach: the external server to measure; None for a server of our own.
+        budget: how much time and how many processes a measurement may use.
+        baseline_named: the baseline of init and handle cells, as typed; None for no comparison.
+        baseline: the baseline, resolved; None until a cell is to be measured that can be compared with a baseline.
+        baseline_server: the settings of the baseline's server, where the baseline has a server of its own.
+        rules: the rules of a verdict, and which verdict fails the session.
         server: the user's server settings.
         store: the model store.
         journal: the journal's file; None for none.
-        checks_only: whether nothing is timed for keeping (--benchmark-disable).
-        keep: whether the server's folder is left behind in any case.
-        require_gpu: whether a missing GPU is a failure.
+        checks_only: True when no timing is stored (--benchmark-disable).
+        keep: True when the server's folder is kept in any case.
+        require_gpu: True when a missing GPU is a failure.
         report: the folder for a report; None for none.
-        conditions: under which it is measured (`conditions.now`), taken when all tests are collected, for what is
-            collected may set variables.
+        conditions: the conditions of the measurement (`conditions.now`), taken after all tests are collected, because
+            the collected files may set variables.
     """
 
     weights: weights.Mode
@@ -97,7 +97,7 @@ class Config:
     server: ServerSettings
     store: Path
     journal: Path | None
-    engine: Engine | None = None
+    engine: LocustConfig | None = None
     attach: Attach | None = None
     baseline_named: str | None = None
     baseline: Baseline | None = None
@@ -110,10 +110,10 @@ class Config:
     conditions: Mapping[str, Any] = field(default_factory=dict)
 
     def machine_info(self) -> dict[str, Any]:
-        """What pytest-benchmark's `machine_info` gains; the same before a server is started as after."""
+        """Return the additions to pytest-benchmark's `machine_info`: the same before and after a server starts."""
         found: dict[str, Any] = {**environment.software(), **environment.machine(), **self.conditions}
         found["server_settings"] = self.server.record()
-        # Two networks in one process share its caches: such times are comparable with each other only.
+        # The two networks of a comparison share the caches of one process: compare such times with each other only.
         found["baseline"] = self.baseline.words if self.baseline else None
         found["min_effect"] = self.rules.min_effect if self.baseline else None
         found["load_engine"] = f"locust × {self.engine.workers}" if self.engine else "builtin"
@@ -127,7 +127,7 @@ class Config:
 
 @dataclass(slots=True)
 class Expected:
-    """What the collected tests will ask for, so that nothing is prepared in vain or kept too long."""
+    """Needs of the collected tests, so that nothing is prepared in vain or kept too long."""
 
     models: dict[str, Model] = field(default_factory=dict)
     archived: dict[tuple[str, Device], Deployment] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What we want running: a model on a device, batched so, by so many workers."""
+"""Deployments to measure: a model on a device, with a batching."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 Device = Literal["cpu", "gpu", "unknown"]
 
 DEVICES: tuple[Device, ...] = ("cpu", "gpu")
-"""Those that a deployment of ours can ask for; only someone else's server may leave it `unknown`."""
+"""The devices of our own deployments; only on an external server may a device be `unknown`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batching:
-    """How TorchServe's frontend gathers requests.
+    """Batching of requests by TorchServe's frontend.
 
     Attributes:
         batch_size: the most requests in one batch.
@@ -28,7 +28,7 @@ class Batching:
 
 
 UNKNOWN_BATCHING = Batching(0, 0)
-"""Of a deployment that someone else made."""
+"""The batching of an external server's deployment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Deployment:
     """A model × device × batching; one registration at the server. Workers are scaled at the endpoint.
 
     Attributes:
-        variant: which of several archives of it, where two are compared; else ''.
+        variant: the name of one of the model's archives, in a comparison of two; else ''.
     """
 
     model: Model
@@ -46,11 +46,11 @@ class Deployment:
 
     @property
     def name(self) -> str:
-        """The name it is registered under, unique among deployments, fit for an URL."""
+        """The name registered at the server, unique among deployments, fit for an URL."""
         batching = self.batching
         name = f"{self.model.name}-{self.device}-b{batching.batch_size}-d{batching.max_batch_delay_ms}"
         return f"{name}-{self.variant}" if self.variant else name
 
     def __hash__(self) -> int:
-        """By name: a model's `config` is a mapping and has no hash of its own."""
+        """Hash by name: a model's `config` is a mapping and has no hash of its own."""
         return hash(self.name)

@@ -1,4 +1,4 @@
-"""What the suite finds on this machine, and what of it would make figures unreliable."""
+"""Checks of this machine: software, inputs, and conditions that would make figures unreliable."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _CPU = Path("/sys/devices/system/cpu")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """Result of one check.
 
     Attributes:
-        what: its name.
-        found: what is there.
-        advice: what to do about it; '' where nothing need be done.
+        what: the name of what was checked.
+        found: the state found.
+        advice: what to do; '' where nothing need be done.
     """
 
     what: str
@@ -42,12 +42,12 @@ class Finding:
 
     @property
     def mark(self) -> str:
-        """`!` where there is advice."""
+        """`!` where there is advice, else a space."""
         return "!" if self.advice else " "
 
 
 def examine(data: Path | None) -> list[Finding]:
-    """Look at everything once; takes two seconds, for the load on the processor."""
+    """Run every check once; the check of the processor's load takes two seconds."""
     looks: tuple[Callable[[], list[Finding]], ...] = (
         _java,
         _software,
@@ -84,7 +84,7 @@ def _gpu() -> list[Finding]:
 
 
 def _data(given: Path | None) -> list[Finding]:
-    """Samples and weights. Without them the suite works; its figures are of made images and random weights."""
+    """Check samples and weights. The suite works without them, with synthetic images and random weights."""
     named = given or (Path(os.environ["TS_DATA"]) if os.environ.get("TS_DATA") else None)
     found = []
     for dataset in ("cifar10", "imagenet"):
@@ -140,7 +140,7 @@ def _processor() -> list[Finding]:
 
 
 def _load() -> list[Finding]:
-    """Two seconds of what others do here."""
+    """Measure for two seconds how much of the processors other processes and the hypervisor take."""
     from pytest_torchserve._util.wait import wait_until  # noqa: PLC0415
 
     monitor = Monitor()

@@ -14,14 +14,14 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU as nvidia-smi names it. TorchServe counts GPUs the same way."""
+    """A GPU as nvidia-smi names it. TorchServe counts GPUs with nvidia-smi as well."""
 
     name: str
     driver: str
 
 
 def version(distribution: str) -> str | None:
-    """The installed version, or None; importing nothing."""
+    """Return the installed version, or None; the distribution is not imported."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -30,7 +30,7 @@ def version(distribution: str) -> str | None:
 
 @cache
 def gpus() -> tuple[tuple[Gpu, ...], str]:
-    """The GPUs of this machine, and in words why there are none ('' where there are some)."""
+    """Return the GPUs of this machine, and the reason in words why there are none ('' where there are some)."""
     smi = shutil.which("nvidia-smi")
     if smi is None:
         return (), "nvidia-smi was not found on PATH (TorchServe looks for GPUs with it)"
@@ -42,12 +42,12 @@ def gpus() -> tuple[tuple[Gpu, ...], str]:
     if answer.returncode != 0:
         return (), f"nvidia-smi failed: {(answer.stdout or answer.stderr).strip().splitlines()[:1]}"
     rows = [[cell.strip() for cell in line.split(",")] for line in answer.stdout.splitlines() if line.strip()]
-    found = tuple(Gpu(name=row[0], driver=row[1]) for row in rows if len(row) == 2)  # noqa: PLR2004 - as asked
+    found = tuple(Gpu(name=row[0], driver=row[1]) for row in rows if len(row) == 2)  # noqa: PLR2004 - as queried
     return found, "" if found else "nvidia-smi lists no GPU"
 
 
 def cpu_model() -> str:
-    """The CPU's name as the kernel spells it."""
+    """Return the CPU's name as the kernel spells it."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -65,7 +65,7 @@ def software() -> dict[str, str | None]:
 
 
 def machine() -> dict[str, object]:
-    """CPU and GPU by model: pytest-benchmark's own `machine_info` names neither reliably."""
+    """Return CPU and GPU by model: pytest-benchmark's own `machine_info` names neither reliably."""
     found, reason = gpus()
     return {
         "cpu_model": cpu_model(),
@@ -77,7 +77,7 @@ def machine() -> dict[str, object]:
 
 
 def worker_advice(gpu_count: int, model_count: int) -> str:
-    """TorchServe's documented rule for workers, applied to this machine (its performance guide: GPUs ÷ models)."""
+    """Apply TorchServe's documented rule for workers to this machine (its performance guide: GPUs ÷ models)."""
     if not gpu_count:
         return "no GPU here: TorchServe's rule (workers = GPUs ÷ models) says nothing; workers share the CPU's cores"
     workers = max(1, gpu_count // max(1, model_count))

@@ -1,6 +1,6 @@
-"""The errors of the harness: one small tree, one message each.
+"""The errors of the harness: one small tree of classes, and one message for each error.
 
-A failed *request* is never one of these: it is a `Response` with an `error`. Only the life cycle
+A failed *request* raises none of these errors: its `Response` has an `error`. Only the life cycle
 (inputs, archives, Java, server, workers) raises.
 """
 
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 
 class SuiteError(Exception):
-    """What was wanted, what was found, and what to do about it.
+    """An error in three parts: what was wanted, what was found, and what to do.
 
     Args:
         wanted: what the harness set out to do.
-        found: what it met instead; the cause, with the other side's own words where there are any.
+        found: what happened instead; the cause, with the other program's own message where there is one.
         do: what the reader can do.
     """
 
@@ -28,7 +28,7 @@ class OptionError(SuiteError):
 
 
 class InputError(SuiteError):
-    """Weights, samples or golden answers cannot be had."""
+    """Weights, samples or golden answers are not available."""
 
 
 class ArchiveError(SuiteError):
@@ -36,11 +36,11 @@ class ArchiveError(SuiteError):
 
 
 class JavaError(SuiteError):
-    """No Java that TorchServe can run on."""
+    """No Java was found that TorchServe can run on."""
 
 
 class PortTakenError(SuiteError):
-    """An explicitly wanted port is in use."""
+    """An explicitly requested port is in use."""
 
 
 class ServerError(SuiteError):
@@ -48,7 +48,7 @@ class ServerError(SuiteError):
 
 
 class ManagementError(SuiteError):
-    """The management API refused a call; `status` is the HTTP status it answered with."""
+    """The management API refused a call; `status` is the HTTP status of its response."""
 
     def __init__(self, status: int, *, wanted: str, found: str, do: str) -> None:
         super().__init__(wanted=wanted, found=found, do=do)
@@ -60,4 +60,4 @@ class WorkerError(SuiteError):
 
 
 class MeasurementError(SuiteError):
-    """A cell could not be measured: what came back was no measurement of what was asked for."""
+    """A cell could not be measured: the responses do not belong to the requested measurement."""

@@ -1,4 +1,4 @@
-"""What to serve: `Model`, its `Weights`, and the `Sample`s it is asked about."""
+"""Models to serve: `Model`, its `Weights`, and the `Sample`s to send to it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 Answer = Mapping[str, float]
-"""A right answer in full: every label and its value (a probability, or an exact count)."""
+"""A complete answer: every label and its value (a probability, or an exact count)."""
 
 TOLERANCE = {"cpu": 1e-3, "gpu": 1e-2, "unknown": 1e-2}
-"""How far a probability may be from the golden one, which is float32 on a CPU.
+"""The largest allowed distance of a probability from the golden one, which is float32 on a CPU.
 
 On a CPU only batch sizes and kernels differ. On a GPU cuDNN's convolutions use TF32 by default: ten bits of
-mantissa. Seeded samples differ by more than twice the larger one, so that no swap goes unseen on either.
+mantissa. The golden answers of a seeded model differ from each other by more than twice the larger tolerance, so that
+swapped answers are detected on either device.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Where a model's published weights are had.
+    """Source of a model's published weights.
 
     Attributes:
         file: the published file's name; its stem ends in the first characters of its SHA-256, as torch hub's do.
@@ -32,13 +33,13 @@ class Weights:
 
     @property
     def sha256_prefix(self) -> str:
-        """The hash that the file's name promises."""
+        """The first characters of the SHA-256, as the file's name states them."""
         return Path(self.file).stem.rpartition("-")[2]
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One entry of the catalogue.
+    """An entry of the catalogue.
 
     Attributes:
         name: as it appears in test ids and records.
@@ -47,13 +48,13 @@ class Model:
             which the golden answers come; `network` is None for a model without one. For a network it
             also defines `tensor(body)` (its input, a batch of one) and `LABELS`, the classes' names in
             the order of its outputs.
-        dataset: which samples it is asked about: `cifar10` or `imagenet`.
-        network: the file that defines the network, packed into the archive as the model file. It holds
-            exactly one class, and may define `from_published(state_dict)`, which turns the published
+        dataset: the data set of the samples to send: `cifar10` or `imagenet`.
+        network: the file that defines the network, packed into the archive as the model file. The file
+            holds exactly one class, and may define `from_published(state_dict)`, which turns the published
             file's content into that class's state dict.
-        weights: where the published weights are had; None where there are none (then always seeded).
+        weights: the published weights; None where there are none (then always seeded).
         extra_files: other modules that the handler imports.
-        extra: measured only by tests that name it (`ts_models`), not by the whole matrix.
+        extra: measured only by tests that name the model (`ts_models`), not by the whole matrix.
         config: further keys of the archive's model-config.yaml.
     """
 
@@ -68,22 +69,22 @@ class Model:
     config: Mapping[str, object] = field(default_factory=dict)
 
     def files(self) -> tuple[Path, ...]:
-        """Every source file whose content decides how this model behaves when served."""
+        """Return every source file whose content decides how this model behaves when served."""
         own = (self.network, self.handler if isinstance(self.handler, Path) else None, *self.extra_files)
         return tuple(path for path in own if path is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One request body and the answer it must get.
+    """A request body and the answer that it must get.
 
     Attributes:
         name: for messages.
         body: the bytes to send.
-        answer: the golden answer; None where nobody knows it: then only its status is checked.
+        answer: the golden answer; None where it is unknown: then only the response's status is checked.
         label: the true label where the sample has one, as the golden answer spells it.
         content_type: `application/octet-stream` unless the handler wants another: with a form type
-            TorchServe takes the body apart and the image is lost.
+            TorchServe parses the body as a form and the image is lost.
     """
 
     name: str
@@ -93,7 +94,7 @@ class Sample:
     content_type: str = "application/octet-stream"
 
     def __hash__(self) -> int:
-        """By name: an answer is a mapping and has no hash of its own."""
+        """Hash by name: an answer is a mapping and has no hash of its own."""
         return hash(self.name)
 
     @property
@@ -103,14 +104,14 @@ class Sample:
 
 
 def why_wrong(body: bytes, sample: Sample, tolerance: float = TOLERANCE["cpu"]) -> str | None:
-    """Compare one answer with the golden one.
+    """Compare a response's body with the sample's golden answer.
 
-    The answer is a JSON object of labels and values. It is right when its largest value stands at the
-    golden answer's top label (or, beyond the CPU's tolerance, at one whose golden value is as good as the
-    top one's) and every value it gives is within `tolerance` of the golden value.
+    The answer is a JSON object of labels and values. A right answer has its largest value at the golden
+    answer's top label, and every value within `tolerance` of the golden value. With a tolerance above the
+    CPU's, the top label may also be another whose golden value is within `tolerance` of the largest.
 
     Returns:
-        None for a right answer, or one that nobody can judge, else the reason in words.
+        None for a right answer, or where no golden answer is known; else the reason in words.
     """
     if sample.answer is None:
         return None

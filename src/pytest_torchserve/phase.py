@@ -1,4 +1,4 @@
-"""The phases of a model's life that are timed, by the names used everywhere."""
+"""Timed phases of a model's life, by the names used everywhere."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Phase(StrEnum):
-    """One timed stretch; its value is the name in test ids, records and tables."""
+    """A timed phase; its value is the name in test ids, records and tables."""
 
     LOAD_MODEL = "load_model"
     TO_DEVICE = "to_device"
@@ -33,13 +33,13 @@ INIT_PHASES = (
 """The phases that `test_init` stores."""
 
 OPTIONAL_PHASES = (Phase.WARM_UP,)
-"""Phases that a handler need not have: nothing is stored of one without."""
+"""The phases that a handler need not have: nothing is stored for a phase that the handler lacks."""
 
 START_PARTS = (Phase.SPAWN_AND_IMPORT, Phase.LOAD_MODEL, Phase.TO_DEVICE, Phase.WARM_UP)
 """The parts of `total`."""
 
 HANDLER_PHASES = (Phase.PREPROCESS, Phase.INFERENCE, Phase.POSTPROCESS)
-"""The parts of `handle`; what they leave unexplained is the handler's own glue."""
+"""The parts of `handle`; the rest of `handle` is the handler's own glue code."""
 
 HANDLE_PHASES = (*HANDLER_PHASES, Phase.HANDLE, Phase.LATENCY)
-"""What `test_handle` stores, in the order of a batch's life."""
+"""The phases that `test_handle` stores, in the order of a batch's life."""

@@ -1,4 +1,4 @@
-"""Samples to figures: medians, percentiles that the sample can support, spread between processes."""
+"""Statistics of samples: medians, percentiles that the sample can support, spread between processes."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _FEWEST = 5
 
 
 PERCENTILES = (0.5, 0.9, 0.99, 0.999)
-"""The ones that are told, where the sample supports them."""
+"""The percentiles to report, where the sample supports them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quantile:
-    """One percentile with its interval.
+    """A percentile with its confidence interval.
 
     Attributes:
-        p: which, 0.99 for p99.
+        p: the percentile as a fraction, 0.99 for p99.
         value: the estimate, by linear interpolation.
-        low, high: the order statistics that enclose the true one with 95% confidence, whatever the shape
-            (Conover, Practical Nonparametric Statistics, 3.2).
+        low, high: the order statistics that enclose the true percentile with 95% confidence, whatever the
+            shape of the distribution (Conover, Practical Nonparametric Statistics, 3.2).
     """
 
     p: float
@@ -39,21 +39,21 @@ class Quantile:
 
     @property
     def name(self) -> str:
-        """`p50`, `p99.9`."""
+        """The name of the percentile: `p50`, `p99.9`."""
         return f"p{100 * self.p:g}"
 
 
 def supports(n: int, p: float) -> bool:
-    """Whether n values enclose the p-quantile (p ≥ 1/2) between two of them with 95% confidence.
+    """Return whether the p-quantile (p ≥ 1/2) lies between two of n values with 95% confidence.
 
-    The largest must be above it with 97.5%, that is 1 - p**n ≥ 0.975: p50 needs 6 values, p90 36, p99 368,
-    p99.9 3,688. Below that the "p99" would just be the largest value seen.
+    The largest value must exceed the quantile with a probability of 97.5%, that is 1 - p**n ≥ 0.975: p50 needs
+    6 values, p90 36, p99 368, p99.9 3,688. With fewer values the "p99" would just be the largest value seen.
     """
     return n > 0 and 1 - p**n >= 1 - (1 - CONFIDENCE) / 2
 
 
 def percentile(values: Sequence[float], p: float) -> float | None:
-    """The p-quantile by linear interpolation, or None where the sample cannot support it."""
+    """Return the p-quantile by linear interpolation, or None where the sample does not support it."""
     n = len(values)
     if not supports(n, p):
         return None
@@ -65,7 +65,7 @@ def percentile(values: Sequence[float], p: float) -> float | None:
 
 
 def quantiles(values: Sequence[float], ps: Sequence[float] = PERCENTILES) -> tuple[Quantile, ...]:
-    """Those of the percentiles that the sample supports, with intervals by `scipy.stats.quantile_test`."""
+    """Return the percentiles that the sample supports, with intervals by `scipy.stats.quantile_test`."""
     from scipy import stats  # noqa: PLC0415 - a second of import, not to be paid when tests are only collected
 
     found = []
@@ -79,11 +79,11 @@ def quantiles(values: Sequence[float], ps: Sequence[float] = PERCENTILES) -> tup
 
 @cache
 def median_ranks(n: int) -> tuple[int, int] | None:
-    """Ranks (from 0) of the order statistics that enclose the median with at least 95% confidence.
+    """Return the ranks (from 0) of the order statistics that enclose the median with at least 95% confidence.
 
-    From the binomial distribution with p = 1/2: no assumption about the shape (Conover, 3.2), by the
-    normal approximation above 50 values. None below six, where even smallest and largest enclose it
-    with less.
+    From the binomial distribution with p = 1/2: no assumption about the distribution's shape (Conover, 3.2);
+    by the normal approximation above 50 values. None below six values, where even the smallest and the
+    largest value enclose the median with less confidence.
     """
     if n > _LARGE:
         rank = math.floor((n - _Z * math.sqrt(n)) / 2)
@@ -98,7 +98,7 @@ def median_ranks(n: int) -> tuple[int, int] | None:
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """The 95% interval of the median, or None below six values."""
+    """Return the 95% confidence interval of the median, or None below six values."""
     ranks = median_ranks(len(values))
     if ranks is None:
         return None
@@ -107,7 +107,7 @@ def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def precision(by_process: Mapping[int, Sequence[float]]) -> float | None:
-    """How well the processes' medians are known: the widest 95% interval of any of them, as a fraction.
+    """Return the widest 95% confidence interval of any process's median, as a fraction.
 
     Each process by itself: a difference between processes, which more samples cannot shrink, does not count.
     The fraction is the larger distance of the interval's ends from the median. None where a process has too
@@ -124,9 +124,9 @@ def precision(by_process: Mapping[int, Sequence[float]]) -> float | None:
 
 
 def process_spread(by_process: Mapping[int, Sequence[float]]) -> float | None:
-    """How far the processes' medians lie apart: (largest - smallest) / their median.
+    """Return the spread of the processes' medians: (largest - smallest) / their median.
 
-    None for one process, and where a process has fewer than five values: its median would be luck.
+    None for one process, and where a process has fewer than five values: its median would be too uncertain.
     """
     if any(len(values) < _FEWEST for values in by_process.values()):
         return None

@@ -4,12 +4,12 @@ import time
 
 
 class Napper:
-    """Sleeps, then answers."""
+    """A handler that sleeps, then answers."""
 
     def initialize(self, context):
-        """Nothing to load."""
+        """Load nothing."""
 
     def handle(self, data, context):
-        """A second for each batch."""
+        """Sleep for a second, then answer the batch."""
         time.sleep(1.0)
         return [{"any": 0.0} for _ in data]

@@ -1,6 +1,6 @@
-"""A reference for models whose answers are looked at by the test itself."""
+"""A reference for models whose answers the test itself checks."""
 
 
 def answers(network, bodies):
-    """Something for each."""
+    """Return some answer for each body."""
     return [{"any": 0.0} for _ in bodies]

@@ -5,7 +5,7 @@ from torch import nn
 
 
 class Tiny(nn.Module):
-    """Seven by seven coarse pixels, one linear layer."""
+    """A network of seven by seven coarse pixels and one linear layer."""
 
     def __init__(self):
         super().__init__()
@@ -13,5 +13,5 @@ class Tiny(nn.Module):
         self.linear = nn.Linear(3 * 7 * 7, 1000)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits."""
+        """Return the logits."""
         return self.linear(self.pool(images).flatten(1))

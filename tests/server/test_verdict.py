@@ -1,4 +1,4 @@
-"""A slowdown is planted, caught and named; the same code passes: whole sessions against a real TorchServe."""
+"""Whole sessions against a real TorchServe: a planted slowdown is caught and named; the same code passes."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ class Repository:
         self.shell("git init -q && git add . && git -c user.name=x -c user.email=x@example.org commit -qm one")
 
     def shell(self, line):
-        """One line as a user types it; returns the exit status and what was printed."""
+        """Run one line as a user types it; return the exit status and the output."""
         env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
         command = ["/bin/bash", "-c", line]
         done = subprocess.run(command, cwd=self.path, env=env, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout + done.stderr
 
     def session(self, *args):
-        """One pytest session."""
+        """Run one pytest session; return the exit status and the output."""
         command = f"{sys.executable} -m pytest --ts-journal=journal.jsonl "
         return self.shell(command + " ".join(f"'{argument}'" for argument in args))
 
     def paired(self):
-        """What the last compared run has to say of its arms; it must have been a good one."""
+        """Return the record of both arms from the last compared run, which must be VALID and without wrong answers."""
         lines = map(json.loads, (self.path / "journal.jsonl").read_text().splitlines())
         run = [line for line in lines if line.get("paired")][-1]
         assert (run["wrong"], run["validity"]) == ([], "VALID")
@@ -58,9 +58,9 @@ class Repository:
 
 
 def assert_status_agrees(code, printed):
-    """Fail where the exit status says something else than the verdicts that were printed.
+    """Fail where the exit status contradicts the printed verdicts.
 
-    For sessions whose verdict is noise, and may be any: all their tests pass, and 1 is for a regression alone.
+    For sessions whose verdict is noise and may be any verdict: all tests pass, and only a regression exits with 1.
     """
     assert not re.search(r"^=+ .*\d (failed|error)", printed, re.MULTILINE), printed
     regressed = re.findall(r"^regressed .*", printed, re.MULTILINE)
@@ -70,7 +70,7 @@ def assert_status_agrees(code, printed):
 
 @pytest.fixture
 def repository(monkeypatch):
-    """A repository whose servers' folders are its own; its path is short, for the workers' sockets."""
+    """A repository with its own folder for its servers; the path is short, for the workers' sockets."""
     folder = tempfile.mkdtemp(prefix="suite-")
     monkeypatch.setenv("TMPDIR", folder)
     place = Path(folder) / "repository"
@@ -80,10 +80,10 @@ def repository(monkeypatch):
 
 
 def test_the_readmes_commands(repository):
-    """What "Catch a regression" shows: caught and named (with a smaller budget), then passed.
+    """The commands of "Catch a regression" catch and name a slowdown (with a smaller budget), then pass.
 
-    The planted one asks the network twice: where others take half of the machine, in 45 s even 30% can be told no
-    more, and inconclusive is the right answer. How small a change is found is for `make bench-verdict` to say.
+    The planted slowdown runs the network twice: where other processes take half of the machine, in 45 s not even 30% is
+    detectable, and inconclusive is the right verdict. `make bench-verdict` measures how small a change is found.
     """
     section = (ROOT / "README.md").read_text().partition("## Catch a regression")[2].partition("\n## ")[0]
     block = re.search(r"(?:^    .+\n)+", section, re.MULTILINE)[0]
@@ -99,7 +99,7 @@ def test_the_readmes_commands(repository):
     assert 1.3 < float(named[1]) < 3, printed
     assert "the session fails: regressed" in printed
     assert "regressed" in (repository.path / "report" / "index.html").read_text()
-    # As it stands there: with its whole budget, in which 2% that are none do not come up.
+    # The README's command as it is: with its whole budget, no false regression of 2% comes up.
     code, printed = repository.shell(undo_and_pass)
     assert code == 0, printed
     assert not re.search(r"^regressed", printed, re.MULTILINE), printed
@@ -107,7 +107,7 @@ def test_the_readmes_commands(repository):
 
 
 def test_answers_that_differ_from_the_baselines_fail(repository):
-    """However fast; and the golden ones would not have told, since they were made anew."""
+    """Differing answers fail at any speed; golden answers would not show the difference: they were made anew."""
     repository.edit("handlers/noop.py", '{"bytes": len(body),', '{"bytes": len(body) + 1,')
     assert repository.shell("git -c user.name=x -c user.email=x@example.org commit -qam other")[0] == 0
     repository.edit("handlers/noop.py", '{"bytes": len(body) + 1,', '{"bytes": len(body),')
@@ -118,8 +118,8 @@ def test_answers_that_differ_from_the_baselines_fail(repository):
 
 
 def test_what_belongs_to_the_process_is_measured_in_processes(repository):
-    """The candidate sets torch's threads: each arm gets processes of its own, and that is said."""
-    repository.edit("handlers/noop.py", '"""Nothing to load."""', "import torch\n\n        torch.set_num_threads(1)")
+    """If the candidate sets torch's threads, each arm gets processes of its own, and the output says so."""
+    repository.edit("handlers/noop.py", '"""Load nothing."""', "import torch\n\n        torch.set_num_threads(1)")
     code, printed = repository.session(*NOOP, "--ts-baseline=HEAD", "--ts-baseline-seconds=20")
     assert_status_agrees(code, printed)  # two or three processes an arm prove little: noop is all noise
     paired = repository.paired()
@@ -130,7 +130,10 @@ def test_what_belongs_to_the_process_is_measured_in_processes(repository):
 
 
 def test_another_environment_is_another_server(repository):
-    """Two TorchServes, a process an arm in each round; both phases of a start and of a batch."""
+    """Another environment runs on a second TorchServe, with one process an arm in each round.
+
+    The phases of a batch and those of a start are compared.
+    """
     baseline = (f"--ts-baseline=python:{sys.executable}", "--ts-baseline-seconds=15")
     code, printed = repository.session(*NOOP, *baseline)
     assert_status_agrees(code, printed)
@@ -148,7 +151,7 @@ def test_another_environment_is_another_server(repository):
 
 
 def test_a_saved_store_without_the_model(repository):
-    """Nothing to compare with: measured as usual, inconclusive, and a strict session fails."""
+    """Without the model's archive the cell is measured as usual and inconclusive; a strict session fails."""
     (repository.path / "saved").mkdir()
     (repository.path / "saved" / "other.mar").touch()
     args = (*NOOP, "--ts-baseline=saved", "--ts-cell-seconds=2", "--ts-processes=1")
@@ -160,7 +163,7 @@ def test_a_saved_store_without_the_model(repository):
 
 
 def test_three_nights(repository):
-    """The first keeps its archives, the second is held against them, the third fails and leaves them as they were."""
+    """The first night keeps archives, the second is compared with them, the third fails and leaves them unchanged."""
     shutil.copytree(ROOT / ".ci", repository.path / ".ci")
     options = "tests/test_handle.py -k noop --ts-batch-sizes=16 --ts-baseline-seconds=8 --ts-cell-seconds=2"
     told = f"PYTHON={sys.executable} NIGHTLY_KEEP=$PWD/kept GITHUB_STEP_SUMMARY=$PWD/told.md"
@@ -180,7 +183,9 @@ def test_three_nights(repository):
     assert re.search(r"verdict against .*kept/cpu: ", printed), printed
     assert "Against " in (repository.path / "told.md").read_text()
     before = kept()
-    repository.edit("handlers/noop.py", '"""Nothing to compute."""', "import time\n\n        time.sleep(0.002)")
+    repository.edit(
+        "handlers/noop.py", '"""Return the bodies as they are."""', "import time\n\n        time.sleep(0.002)"
+    )
     code, printed = night()
     assert code == 1, printed
     assert "regressed handle noop-cpu-b16 inference" in printed

@@ -1,4 +1,4 @@
-"""The conditions of a run: recorded as far as they decide speed, and nothing else of the user's."""
+"""The conditions of a run: settings that affect speed are recorded, other settings of the user are not."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ NVIDIA_REQUIRE_CUDA NVIDIA_PRODUCT_NAME PYTHONPATH PYTHONUNBUFFERED JAVA_HOME MA
 
 @pytest.mark.parametrize("name", DECIDE.split())
 def test_a_variable_that_decides_speed(name):
-    """It is recorded with its value."""
+    """A variable that affects speed is recorded with its value."""
     assert conditions.variables({name: "1"}) == {name: "1"}
 
 
 @pytest.mark.parametrize("name", DO_NOT.split())
 def test_a_variable_that_decides_nothing(name):
-    """It is nobody's business, and may name a home directory."""
+    """A variable that does not affect speed is not recorded: its value may name a home directory."""
     assert conditions.variables({name: "1"}) == {}
 
 
@@ -52,13 +52,13 @@ def test_a_variable_that_decides_nothing(name):
     ],
 )
 def test_how_a_value_is_shown(name, value, shown):
-    """Without secrets, without whose home it is, and without which of several equal GPUs it is."""
+    """A value is shown without secrets, without the home directory, and without the id of one of several equal GPUs."""
     assert conditions.variables({name: value, "HOME": "/home/me"}) == {name: shown}
 
 
 @pytest.mark.parametrize("home", ["", "/"])
 def test_without_a_home(home):
-    """A service's user may have none, or the root of all files."""
+    """A value is shown as it is where HOME is empty or the root of all files, as a service's user may have it."""
     assert conditions.variables({"LD_PRELOAD": "/a/b.so", "HOME": home}) == {"LD_PRELOAD": "/a/b.so"}
 
 
@@ -66,25 +66,25 @@ def test_without_a_home(home):
     ("numbers", "text"), [({0, 1, 4}, "0-1,4"), ({3}, "3"), (range(128), "0-127"), ({1, 3, 5, 6, 7}, "1,3,5-7")]
 )
 def test_ranges(numbers, text):
-    """Short, however many processors there are."""
+    """Processor numbers are shown as ranges, which stay short however many processors there are."""
     assert conditions.ranges(numbers) == text
 
 
 def write(folder, **files):
-    """Files with this content in a folder that is made."""
+    """Create the folder and write the files with these contents; `__` in a file's name stands for a dot."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         (folder / name.replace("__", ".")).write_text(f"{text}\n")
 
 
 def quota(tmp_path, told):
-    """The quota where this stands in /proc/self/cgroup."""
+    """Return the CPU quota where /proc/self/cgroup has this content."""
     (tmp_path / "told").write_text(told)
     return conditions.cpu_quota(tmp_path / "told", tmp_path / "mounted")
 
 
 def test_quota_of_version_2(tmp_path):
-    """The tightest of the group and those around it."""
+    """In cgroups version 2 the quota is the smallest limit of the group and its parents."""
     top = tmp_path / "mounted"
     write(top / "a" / "b", cpu__max="max 100000")
     assert quota(tmp_path, "0::/a/b\n") is None
@@ -97,7 +97,10 @@ def test_quota_of_version_2(tmp_path):
 
 @pytest.mark.parametrize("mount", ["cpu", "cpu,cpuacct"])
 def test_quota_of_version_1(tmp_path, mount):
-    """Another file, in the tree of the `cpu` controller; those of others say nothing. In a container it is the top."""
+    """In cgroups version 1 the quota is read from another file, in the tree of the `cpu` controller only.
+
+    In a container the group is the top of that tree.
+    """
     top = tmp_path / "mounted"
     write(top / mount / "a", cpu__cfs_quota_us="-1", cpu__cfs_period_us="100000")
     write(top / "cpuset" / "a", cpu__cfs_quota_us="1", cpu__cfs_period_us="100000")
@@ -109,12 +112,15 @@ def test_quota_of_version_1(tmp_path, mount):
 
 
 def test_without_control_groups(tmp_path):
-    """No limit is known."""
+    """Without control groups no limit is known."""
     assert conditions.cpu_quota(tmp_path / "none", tmp_path) is None
 
 
 def test_kernel_settings(tmp_path):
-    """Those that the kernel tells; of several words the chosen one; of several processors all."""
+    """The settings that the kernel exposes are recorded.
+
+    Of several words the chosen one is recorded, and of several processors all governors.
+    """
     assert conditions.kernel_settings(tmp_path) == {}
     write(tmp_path / "kernel/mm/transparent_hugepage", enabled="always [madvise] never")
     write(tmp_path / "devices/system/cpu/smt", active="1")
@@ -125,7 +131,7 @@ def test_kernel_settings(tmp_path):
 
 
 def test_of_a_real_process():
-    """One processor, a lower priority and one thread: all three are told, as JSON has them."""
+    """A process with one processor, a lower priority and one thread records all three, in values that JSON can hold."""
     code = "import json, os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); os.nice(1); "
     code += "from pytest_torchserve import conditions; print(json.dumps(conditions.now()))"
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -138,7 +144,7 @@ def test_of_a_real_process():
 
 
 def test_a_variable_that_is_set_later(monkeypatch):
-    """It is named: what is collected may set one, when saved runs have been compared already."""
+    """A variable that changes later is named: collected tests may set variables after saved runs have been compared."""
     monkeypatch.setenv("KMP_BLOCKTIME", "0")
     before = conditions.now()
     assert conditions.set_since(before) == []

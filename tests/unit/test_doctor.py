@@ -1,4 +1,4 @@
-"""`tsperf doctor`: what is there, and what would spoil figures."""
+"""`tsperf doctor`: a list of what the machine has, with advice where measurements would be unreliable."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pytest_torchserve.telemetry.monitor import Telemetry
 
 
 def test_it_looks_at_everything(capsys, monkeypatch):
-    """Java, the software, GPU, data, weights, room, processor, load: a line each."""
+    """The doctor prints a line each for Java, software, GPU, data, weights, disk, memory, processor and load."""
     monkeypatch.delenv("TS_DATA", raising=False)
     code = cli.main(["doctor"])
     printed = capsys.readouterr().out
@@ -25,7 +25,7 @@ def test_it_looks_at_everything(capsys, monkeypatch):
 
 
 def test_advice_is_a_failure(monkeypatch, capsys, tmp_path):
-    """A folder that is none, no Java: marked, with what to do, and an exit status to stop a script."""
+    """A missing data folder is marked, with advice, and the exit status is 1, which stops a script."""
     monkeypatch.setattr(doctor, "_load", list)
     assert cli.main(["doctor", "--data", str(tmp_path / "none")]) == 1
     printed = capsys.readouterr().out
@@ -34,15 +34,15 @@ def test_advice_is_a_failure(monkeypatch, capsys, tmp_path):
 
 
 def weights_on_disk(data):
-    """What the doctor says of weights."""
+    """Return the doctor's finding about weights."""
     return next(finding.found for finding in doctor._data(data) if finding.what == "weights")
 
 
 @pytest.mark.parametrize("home", ["XDG_CACHE_HOME", "TORCH_HOME", "HOME"])
 def test_every_file_that_would_be_used_is_found(monkeypatch, tmp_path, home):
-    """Wherever weights may lie and whatever their file is called: the doctor names it, and `find` takes it."""
+    """The doctor names every weights file that `find` would take, whatever its folder and suffix."""
     for name in ("XDG_CACHE_HOME", "TORCH_HOME"):
-        monkeypatch.setenv(name, "")  # as good as not set
+        monkeypatch.setenv(name, "")  # the same as not set
     monkeypatch.setenv("HOME", str(tmp_path / "nobody"))
     monkeypatch.setenv(home, str(tmp_path / "home"))
     data = tmp_path / "data"
@@ -64,7 +64,7 @@ def test_every_file_that_would_be_used_is_found(monkeypatch, tmp_path, home):
 
 
 def test_a_busy_machine_is_told():
-    """Over a tenth of the processors in others' hands is what makes runs INVALID."""
+    """A machine is marked where other processes and the hypervisor use over 10% of the CPU: its runs are INVALID."""
     busy = doctor._busy(Telemetry(2.0, 2, {}, {}, other_processes_cpu=0.08, stolen_cpu=0.07))
     quiet = doctor._busy(Telemetry(2.0, 2, {}, {}, other_processes_cpu=0.02, stolen_cpu=0.01))
     assert busy.mark == "!"

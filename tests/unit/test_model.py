@@ -1,4 +1,4 @@
-"""What counts as a right answer, and that everything else does not."""
+"""The check of an answer against the golden one: right answers pass, all others are rejected."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ SAMPLE = Sample(name="one", body=b"", answer={"cat": 0.6, "dog": 0.3, "emu": 0.1
 
 
 def verdict(answer):
-    """The reason for an answer that is given as an object."""
+    """Return why an answer, given as an object, is wrong; None where it is right."""
     return why_wrong(json.dumps(answer).encode(), SAMPLE)
 
 
 @pytest.mark.parametrize("answer", [{"cat": 0.6}, {"cat": 0.6004, "dog": 0.2996}, {"dog": 0.3, "cat": 0.6}])
 def test_right(answer):
-    """The top label and values within the tolerance; how many labels are given, and their order, are free."""
+    """The golden top label and values within the tolerance make a right answer, with any number and order of labels."""
     assert verdict(answer) is None
 
 
@@ -42,17 +42,17 @@ def test_wrong(answer, reason):
 
 
 def test_not_json():
-    """A body that is no JSON is shown."""
+    """For a body that is not JSON, the reason quotes the body."""
     assert "not JSON: b'<html>" in why_wrong(b"<html>oops", SAMPLE)
 
 
 def test_swapped_answers_are_both_wrong():
-    """Two samples whose answers differ by more than the tolerance: swapping them is seen at both."""
+    """Two answers that differ by more than the tolerance are both wrong when they are swapped."""
     other = Sample(name="two", body=b"", answer={"cat": 0.58, "dog": 0.32, "emu": 0.1})
     assert why_wrong(json.dumps(other.answer).encode(), SAMPLE)
     assert why_wrong(json.dumps(SAMPLE.answer).encode(), other)
 
 
 def test_published_weights_promise_their_hash():
-    """Torch hub's convention: the name ends in the hash's beginning."""
+    """The file name ends in the first characters of the hash, as torch hub's names do."""
     assert Weights(file="densenet161-8d451a50.pth", source="").sha256_prefix == "8d451a50"

@@ -1,4 +1,4 @@
-"""Figures from samples."""
+"""Statistics of samples: percentiles, confidence intervals, precision and the spread between processes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pytest_torchserve import stats
 
 @pytest.mark.parametrize(("p", "least"), [(0.5, 6), (0.9, 36), (0.99, 368), (0.999, 3688)])
 def test_a_percentile_needs_its_sample(p, least):
-    """With one value fewer than the rule asks for there is no figure; with that many there is."""
+    """A percentile is computed from its least number of values, and not from one value fewer."""
     assert stats.percentile(range(least - 1), p) is None
     assert stats.percentile(range(least), p) is not None
 
 
 def test_percentile_interpolates():
-    """Between the two nearest order statistics, as numpy's default does."""
+    """A percentile is interpolated between the two nearest order statistics, as numpy's default does."""
     values = [float(value) for value in range(101)]
     random.Random(1).shuffle(values)
     assert stats.percentile(values, 0.9) == pytest.approx(90.0)
@@ -28,7 +28,7 @@ def test_percentile_interpolates():
 
 
 def test_percentile_of_nothing():
-    """No sample, no figure."""
+    """Without values there is no percentile."""
     assert stats.percentile([], 0.5) is None
 
 
@@ -40,7 +40,7 @@ def test_median_interval_is_exact_for_six():
 
 @pytest.mark.parametrize("n", [20, 50, 51, 200])
 def test_median_interval_covers(n):
-    """Of many samples at least 93% (95% less the noise of 2,000 trials) enclose the true median; not all do."""
+    """At least 93% of the intervals (95% less the noise of 2,000 trials) contain the true median, and not all do."""
     rng = random.Random(n)
     hits = 0
     for _ in range(2000):
@@ -50,7 +50,7 @@ def test_median_interval_covers(n):
 
 
 def test_precision_ignores_the_spread_between_processes():
-    """Two tight processes that differ by half are precise; their difference is a figure of its own."""
+    """Two processes with little scatter are precise although their medians differ: the spread is a separate figure."""
     rng = random.Random(2)
     by_process = {1: [1 + rng.gauss(0, 0.01) for _ in range(50)], 2: [1.5 + rng.gauss(0, 0.01) for _ in range(50)]}
     assert stats.precision(by_process) < 0.01
@@ -58,7 +58,7 @@ def test_precision_ignores_the_spread_between_processes():
 
 
 def test_precision_is_that_of_the_worst_process():
-    """A tight process does not make up for a wide one; one with too few values leaves it unknown."""
+    """The process with the widest interval sets the precision; a process with too few values leaves it unknown."""
     rng = random.Random(3)
     wide = [rng.uniform(1, 3) for _ in range(20)]
     low, high = stats.median_interval(wide)
@@ -69,18 +69,18 @@ def test_precision_is_that_of_the_worst_process():
 
 
 def test_two_batches_are_no_median():
-    """The spread between processes needs a median of each that is not luck."""
+    """The spread between processes is unknown where a process has too few values for a reliable median."""
     assert stats.process_spread({1: [1.0] * 5, 2: [2.0] * 4}) is None
     assert stats.process_spread({1: [1.0] * 5, 2: [2.0] * 5}) == pytest.approx(2 / 3)
 
 
 def test_spread_of_one_process_is_unknown():
-    """One process says nothing about how far processes lie apart, however often it was asked."""
+    """A single process gives no spread between processes, however many values it has."""
     assert stats.process_spread({1: [1.0, 2.0] * 50}) is None
 
 
 def test_intervals_of_percentiles_cover():
-    """Of many samples of an exponential, at least 92% of the 95% intervals hold the true p50, p90 and p99; not all."""
+    """At least 92% of the 95% intervals of exponential samples contain the true p50, p90 and p99, and not all do."""
     rng = random.Random(3)
     trials, hits = 200, Counter()
     for _ in range(trials):

@@ -1,4 +1,4 @@
-"""The sessions of `make test` and `make test-rest`: no test is in none of them, and none is in two."""
+"""The sessions of `make test` and `make test-rest`: each test is in exactly one of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def sessions(target):
-    """The arguments of the pytest sessions that a target of the Makefile runs, but for the number of processes."""
+    """Return the arguments of the pytest sessions that a Makefile target runs, without the number of processes."""
     makefile = (ROOT / "Makefile").read_text()
     recipe = re.search(rf"^{target}:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)[1]
     found = re.findall(r"-m pytest (.*?)(?: -n \d+)? \$\(ARGS\)", recipe)
@@ -22,9 +22,9 @@ def sessions(target):
 
 
 def collected(*args):
-    """The node ids that a session of this repository would run."""
+    """Return the node ids that a session of this repository would run."""
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *args]
-    # What the caller's own session was given is not for this one.
+    # The options of the caller's own session are not for this one.
     env = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -32,7 +32,7 @@ def collected(*args):
 
 
 def test_every_test_is_in_one_session():
-    """Unit tests, the smoke session and the rest are all that needs no GPU, each test once."""
+    """Unit tests, the smoke session and the rest cover all tests that need no GPU, each test once."""
     told = [*sessions("test"), *sessions("test-rest")]
     assert len(told) == 3
     unit, smoke, rest = (collected(*args) for args in told)
@@ -48,7 +48,7 @@ NEW_TESTS = {
 
 
 def test_a_new_test_is_sorted_by_folder_and_fixture(suite):
-    """What is added beside the others needs no marker of its own."""
+    """A new test is marked by its folder and fixtures, and needs no marker of its own."""
     for folder in ("unit", "server"):
         (suite.path / "tests" / folder).mkdir(parents=True)
     (suite.path / "tests" / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())

@@ -1,4 +1,4 @@
-"""How large a report of 200 cells is, and how long a browser takes to open it. Needs a chromium and playwright."""
+"""The size of a report of 200 cells, and the time a browser takes to open it. Needs chromium and playwright."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CELLS, PROCESSES, BATCHES, OPENED = 200, 3, 100, 10
 
 
 def document() -> reader.Document:
-    """Two hundred handle cells: fifty models at four batch sizes."""
+    """Return two hundred handle cells: fifty models at four batch sizes."""
     rng = random.Random(1)  # noqa: S311 - figures to draw
     runs = []
     for index in range(CELLS):
@@ -38,7 +38,7 @@ def document() -> reader.Document:
 
 
 def main() -> None:
-    """Write it, open it ten times, say what that took."""
+    """Write the report, open it ten times, and print its size and the times."""
     browser_path = shutil.which("chromium") or shutil.which("google-chrome") or sys.exit("no chromium on PATH")
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()

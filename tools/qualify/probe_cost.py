@@ -1,7 +1,7 @@
-"""What the probe adds to a batch: `python tools/qualify/probe_cost.py`.
+"""The time that the probe adds to a batch: `python tools/qualify/probe_cost.py`.
 
-A handler that does nothing, bare and behind the probe, in turn, with TorchServe's own Context and its encoding of
-the answer: what the probe's headers cost on the wire is in it. Prints microseconds a batch, medians.
+Calls a handler that does nothing, bare and behind the probe in turn, with TorchServe's own Context and its encoding of
+the answer: the cost of the probe's headers on the wire is included. Prints medians, in microseconds a batch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ ROUNDS = 20_000
 
 
 def one_batch(entry, context, size):
-    """As TorchServe's Service.predict: fresh request processors, the handler, the encoded answer; its time in us."""
+    """Run one batch as TorchServe's Service.predict does, with fresh request processors; return its time in us.
+
+    The time covers the handler and the encoding of the answer.
+    """
     context.request_ids = {index: f"{index:036}" for index in range(size)}
     context.request_processor = [RequestProcessor({}) for _ in range(size)]
     data = [{}] * size
@@ -41,7 +44,7 @@ def one_batch(entry, context, size):
 
 
 def main():
-    """Bare and probed in turn, so that both meet the same machine."""
+    """Time the bare and the probed handler in turn, so that both meet the same conditions of the machine."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "nothing_handler.py").write_text(HANDLER, encoding="utf-8")
         sys.path.insert(0, folder)

@@ -1,6 +1,6 @@
 """Recorded comparisons of the same code, replayed as cells: how often a verdict would have been right.
 
-What `verdict.py` beside it records and reports on.
+`verdict.py` records the comparisons and reports the results.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ PLANTS = {
     "found_preprocess_10pct": (Phase.PREPROCESS, 1.10, 95),
 }
 PROCESSES = 8
-"""Of a cell: the default of --ts-baseline-processes."""
+"""The processes of a cell: the default of --ts-baseline-processes."""
 START_S = 6.0
-"""A worker's start and its warm-up, of each process's share of the budget."""
+"""The time that a worker's start and warm-up take of each process's share of the budget."""
 MATRIX = 36
-"""So many comparisons judge in a run of all handle cells, more or less."""
+"""The approximate number of gating comparisons in a run of all handle cells."""
 
 
 Recorded = dict[Phase, list[list[tuple[float, float]]]]
@@ -38,7 +38,7 @@ Recorded = dict[Phase, list[list[tuple[float, float]]]]
 
 
 def paired_of(journals: list[Path], cell: str) -> tuple[Recorded, dict[Phase, float]]:
-    """Return the pairs of a cell in journals, all processes together; and by phase what the probe costs, in seconds."""
+    """Return a cell's pairs from all journals, all processes together, and the probe's cost in seconds by phase."""
     recorded: Recorded = {phase: [] for phase in (*PHASES, Phase.LATENCY)}
     probe_cost_s: dict[Phase, float] = {}
     for journal in journals:
@@ -52,10 +52,10 @@ def paired_of(journals: list[Path], cell: str) -> tuple[Recorded, dict[Phase, fl
 
 
 def bias_lines(name: str, recorded: Recorded) -> list[str]:
-    """Return how far the arms differ from process to process, and what the pairs' own scatter would explain of it.
+    """Return how far the arms differ from process to process, and how much of it the scatter of the pairs explains.
 
-    Each line: cell, phase, microseconds, standard deviation of the process medians, that of their pairs, mean, and the
-    mean's standard error.
+    Each line: cell, phase, microseconds, standard deviation of the process medians, the standard deviation that the
+    pairs alone would explain, mean, and the mean's standard error.
     """
     lines = []
     for phase in PHASES:
@@ -79,10 +79,10 @@ def _quartiles(values: list[float]) -> float:
 
 
 def stretch(recorded: Recorded, pairs: int, rng: random.Random, plant: tuple[Phase, float] | None) -> dict:
-    """Return one cell: some of the recorded processes, of each a stretch, and a planted slowdown.
+    """Return one cell: a stretch of pairs from each of some recorded processes, slowed down as `plant` says.
 
-    The arms of the whole cell are swapped by chance. Were they swapped by process, a bias that always favours the same
-    arm would look like one that is drawn anew, and no false alarm could show it.
+    The arms of the whole cell are swapped at random. If the arms were swapped by process, a bias that always favours
+    the same arm would look like a bias drawn anew for each process, and no false alarm could show it.
     """
     cell: dict = {phase: {} for phase in PHASES}
     processes, swap = len(recorded[Phase.HANDLE]), rng.choice((True, False))
@@ -104,7 +104,7 @@ def stretch(recorded: Recorded, pairs: int, rng: random.Random, plant: tuple[Pha
 
 
 def verdicts(cell: dict, rules: Rules, probe_cost_s: dict[Phase, float] | None = None) -> dict[Phase, Verdict]:
-    """Return what the suite would say of one such cell, alone in its run."""
+    """Return the suite's verdict on each gating phase of one cell that is alone in its run."""
     deployment = Deployment(Model("resnet56", "", Path(), "cifar10"), "cpu", Batching(16))
     paired = Paired("itself", cell, probe_cost_s=probe_cost_s or {})
     run = Run(cell=Cell("handle", deployment), seconds={}, workers=1, paired=paired)
@@ -112,13 +112,16 @@ def verdicts(cell: dict, rules: Rules, probe_cost_s: dict[Phase, float] | None =
 
 
 def among(cell: dict, phase: Phase, rules: Rules) -> Verdict:
-    """Return what it would say of one phase where a whole matrix is compared, and one must be surer."""
+    """Return the verdict on one phase in a run of `MATRIX` comparisons, which requires a higher confidence."""
     found = interval(Paired("itself", cell), phase, 1 - (1 - CONFIDENCE) / MATRIX, rules.min_effect)
     return judge(found, rules.min_effect)
 
 
 def threshold_is_crossed(earlier: dict, later: dict, limit: float = 0.05) -> bool:
-    """What `--benchmark-compare-fail=median:5%` says of two runs of the same code: any entry, one arm each."""
+    """Return whether `--benchmark-compare-fail=median:5%` would fail between two runs of the same code.
+
+    Any entry may cross the threshold; each run has one arm.
+    """
     medians = [
         {phase: statistics.median(new for by in cell[phase].values() for _, new in by) for phase in PHASES}
         for cell in (earlier, later)
@@ -127,7 +130,7 @@ def threshold_is_crossed(earlier: dict, later: dict, limit: float = 0.05) -> boo
 
 
 def simulate(recorded: dict, pairs: int, cells: int, seed: int) -> dict[str, int]:
-    """A hundred cells of each kind."""
+    """Simulate `cells` cells of each kind; return by name how many cells got the verdict in question."""
     rng, rules = random.Random(seed), Rules()  # noqa: S311 - a simulation
     others = ["false_regressed", "null_unchanged", "pytest_benchmark_false", "found_inference_3pct_of_36"]
     found = dict.fromkeys([*others, *PLANTS], 0)
@@ -146,13 +149,13 @@ def simulate(recorded: dict, pairs: int, cells: int, seed: int) -> dict[str, int
 
 
 def false_alarms(recorded: Recorded, probe_cost_s: dict[Phase, float], pairs: int, cells: int, seed: int) -> int:
-    """Return how many of so many cells of the same code say regressed, or improved, of any phase that judges."""
+    """Return how many of `cells` cells of the same code are regressed or improved in any gating phase."""
     rng, rules = random.Random(seed), Rules()  # noqa: S311 - a simulation
     said = (verdicts(stretch(recorded, pairs, rng, None), rules, probe_cost_s).values() for _ in range(cells))
     return sum(not {Verdict.REGRESSED, Verdict.IMPROVED}.isdisjoint(of_cell) for of_cell in said)
 
 
 def pairs_within(recorded: Recorded, cell_s: float) -> int:
-    """Return how many pairs each process of a cell has time for, at the recording's own pace."""
+    """Return how many pairs each process of a cell has time for, at the pace of the recording."""
     pair_s = 2 * statistics.median(new for by in recorded[Phase.LATENCY] for _, new in by)
     return max(2, int((cell_s / PROCESSES - START_S) / pair_s))

@@ -1,11 +1,11 @@
-"""Our load sender against other clients: `python tools/qualify/sender.py`, or `make bench-sender`.
+"""Benchmark of our client against other clients: `python tools/qualify/sender.py`, or `make bench-sender`.
 
-One TorchServe, one run, every client in turn: wrk, ab, hey, Locust and requests ask the `noop` model with the same
-bytes, each right beside our sender, in an order drawn anew for every round. What is told is the median over the
-rounds of ours ÷ theirs, within a round: whatever else the machine does meets both. Then what our sender costs,
-how punctual it is, how much of a latency it explains, and what a hundred thousand answers take to keep.
-Writes build/bench/sender.json and prints a table. A figure that misses its target is no failure; one that could
-not be measured is.
+On one TorchServe, in one run, wrk, ab, hey, Locust and requests send the same bytes to the `noop` model, each right
+beside our client, in an order drawn anew for every round. The result is the median over the rounds of ours ÷ theirs,
+taken within a round: other load on the machine affects both. Then come our client's processor time, its schedule delay,
+the share of a latency that it attributes, and the memory and time that a hundred thousand responses take. Writes
+build/bench/sender.json and prints a table. A figure that misses its target is no failure; a figure that could not be
+measured is.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pytest_torchserve.torchserve import java
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-WARM_UP_AT = 16  # the more requests, the sooner the JVM has compiled what they need
+WARM_UP_AT = 16  # connections: the more requests, the sooner the JVM has compiled their code
 WARM_UP_MOST_S = 30.0
 WARM_UP_RUNS = 10
 PUNCTUAL_PER_S, PUNCTUAL_S = 500.0, 10.0
@@ -40,9 +40,9 @@ SEED = 1
 
 
 def blocks(names: Sequence[str], draw: random.Random) -> list[list[str]]:
-    """The order of one round: wrk between two runs of ours, each other client beside one.
+    """Return the order of one round: wrk between two runs of ours, each other client beside one run of ours.
 
-    Four runs of ours serve six others: X ours wrk ours X, X ours X and X ours, in an order of their own.
+    Four runs of ours serve six other clients: X ours wrk ours X, X ours X and X ours, these blocks in random order.
     """
     rest = draw.sample([name for name in names if name != "wrk"], k=len(set(names) - {"wrk"}))
     middle = [OURS, "wrk", OURS] if "wrk" in names else [OURS]
@@ -53,7 +53,7 @@ def blocks(names: Sequence[str], draw: random.Random) -> list[list[str]]:
 
 
 def compare(noop: service.Deployed, target: others.Target, clients: dict[str, others.Client], options: Any) -> list:
-    """Every run of every round, in the order in which they were made."""
+    """Return every run of every round, in the order in which the runs were made."""
     draw, found = random.Random(SEED), []  # noqa: S311 - an order, no secret
     for number in range(1, options.rounds + 1):
         for connections in CONNECTIONS:
@@ -68,7 +68,7 @@ def compare(noop: service.Deployed, target: others.Target, clients: dict[str, ot
 
 
 def _run(name, noop, target, clients, connections, duration_s) -> dict[str, Any]:
-    """One run of one client."""
+    """Run one client once; return its figures."""
     if name == OURS:
         tally = ours.closed_loop(noop, connections, duration_s)
         return {"client": OURS, **tally._asdict(), "cpu_us": tally.cpu_us}
@@ -76,14 +76,14 @@ def _run(name, noop, target, clients, connections, duration_s) -> dict[str, Any]
 
 
 def versions(clients: dict[str, others.Client]) -> dict[str, Any]:
-    """Of everything that takes part; a program that does not tell its own has None."""
+    """Return the version of everything that takes part; None for a program that does not print its version."""
     found: dict[str, Any] = {name: client.version() for name, client in clients.items()}
     ours_use = {name: environment.version(name) for name in ("uvloop", "httptools")}
     return found | ours_use | environment.software() | {"java": java.find().version}
 
 
 def schedule_delay(noop: service.Deployed) -> dict[str, Any]:
-    """How late our sender is, and, before and after it, a timer that sends nothing."""
+    """Return the schedule delay of our client, and before and after it that of a timer that sends nothing."""
     bare = [ours.bare_schedule_delay(PUNCTUAL_PER_S, PUNCTUAL_S)]
     found: dict[str, Any] = {**ours.schedule_delay(noop, PUNCTUAL_PER_S, PUNCTUAL_S)}
     bare.append(ours.bare_schedule_delay(PUNCTUAL_PER_S, PUNCTUAL_S))
@@ -91,7 +91,7 @@ def schedule_delay(noop: service.Deployed) -> dict[str, Any]:
 
 
 def attributed(running: service.Service) -> dict[str, dict[str, Any]]:
-    """The waterfall of resnet56 at each batch size, one deployment after the other."""
+    """Return the latency breakdown of resnet56 at each batch size, one deployment after the other."""
     found = {}
     for batch_size in BATCH_SIZES:
         deployed = running.deploy(RESNET56, batch_size)
@@ -101,7 +101,7 @@ def attributed(running: service.Service) -> dict[str, dict[str, Any]]:
 
 
 def measure(clients: dict[str, others.Client], options: Any) -> dict[str, Any]:
-    """Everything, on one server."""
+    """Measure everything on one server."""
     with tempfile.TemporaryDirectory() as folder, service.running(Path(folder)) as running:
         noop = running.deploy(NOOP, 1).with_one_sample()
         target = others.Target.write(Path(folder), running.server.address, noop.endpoint.path, noop.inputs.samples[0])
@@ -122,7 +122,7 @@ def measure(clients: dict[str, others.Client], options: Any) -> dict[str, Any]:
 
 
 def summarised(details: dict[str, Any], missing: list[str]) -> dict[str, Any]:
-    """The figures that are looked at, and below them all that they come from."""
+    """Return the figures with a target or an interval, and under `details` all that they are computed from."""
     largest = details["memory"]["sizes"][-1]
     return {
         **{f"throughput_vs_{client.name}": rounds.against(details["rounds"], client.name) for client in others.CLIENTS},
@@ -141,7 +141,7 @@ def summarised(details: dict[str, Any], missing: list[str]) -> dict[str, Any]:
 
 
 def arguments() -> argparse.Namespace:
-    """What may be said on the command line."""
+    """Return the parsed command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=int, default=2, help="of each client's run (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=10, help="in which every client runs (default %(default)s)")
@@ -153,7 +153,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measure what is there, say what is not."""
+    """Measure the clients that are installed, and name those that are missing."""
     options, start_s = arguments(), time.monotonic()
     clients = {client.name: client for client in others.CLIENTS if client.present()}
     clients[others.RAW_SOCKET.name] = others.RAW_SOCKET

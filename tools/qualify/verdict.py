@@ -1,9 +1,9 @@
-"""How often a verdict is right: unchanged code against itself, and planted slowdowns. `make bench-verdict`.
+"""The share of right verdicts, on unchanged code and on planted slowdowns: `make bench-verdict`.
 
-Records pairs of resnet56 at batch 16 and of noop at batch 1 with both arms the same code, on a real TorchServe, in
-many worker processes; says how far the arms differ from process to process; replays some of these processes as cells
-of a given budget, as they are and with a slowdown planted in one phase; asks pytest-benchmark's threshold about the
-same samples; and at last runs twice live, with the same code and with 5% planted in a handler. Writes
+Records pairs of resnet56 at batch 16 and of noop at batch 1 with the same code in both arms, on a real TorchServe, in
+many worker processes. Prints how far the arms differ from process to process. Replays some of these processes as cells
+of a given budget, as they are and with a slowdown planted in one phase, and applies pytest-benchmark's threshold to the
+same samples. Finally runs two live sessions, with the same code and with 5% planted in a handler. Writes
 build/bench/verdict.json.
 """
 
@@ -26,7 +26,7 @@ OUT = ROOT / "build" / "bench"
 CELL = ("-k", "resnet56 and cpu and b16", "--ts-batch-sizes=16")
 NOOP_CELL = ("-k", "noop and cpu and b1", "--ts-batch-sizes=1")
 RECORDED = 24
-"""Processes of a recording."""
+"""The processes of a recording."""
 
 SLOWER = '''
 
@@ -50,14 +50,14 @@ Cifar10.inference = inference
 
 
 def session(root: Path, *args: str) -> tuple[int, str]:
-    """One pytest session of the repository at `root`: exit status and what it printed."""
+    """Run one pytest session of the repository at `root`; return its exit status and its output."""
     command = [sys.executable, "-m", "pytest", f"--rootdir={root}", f"-c{root}/pytest.ini", *args]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
 
 
 def copy_of(place: Path, planted: str) -> Path:
-    """This repository's models, handlers and suite, with something added to the handler of resnet56."""
+    """Copy this repository's models, handlers and suite, with `planted` appended to the handler of resnet56."""
     for name in ("conftest.py", "pytest.ini", "models", "handlers"):
         source = ROOT / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, place / name)
@@ -70,7 +70,7 @@ def copy_of(place: Path, planted: str) -> Path:
 
 
 def live(store: Path, seconds: float, place: Path) -> tuple[bool, list[str]]:
-    """The same code and a planted 5%, against the saved store; whether both were judged rightly."""
+    """Compare the same code and a planted 5% with the store; return whether both verdicts are right, and the lines."""
     lines, right = [], True
     for name, planted, expected in (("same", "", 0), ("slower", SLOWER, 1)):
         root = place / name
@@ -87,7 +87,7 @@ def live(store: Path, seconds: float, place: Path) -> tuple[bool, list[str]]:
 
 
 def arguments() -> argparse.Namespace:
-    """What may be said on the command line."""
+    """Return the parsed command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--record-seconds", type=float, default=600)
     budget = "the budget of one cell, worker starts included"
@@ -101,7 +101,7 @@ def arguments() -> argparse.Namespace:
 
 
 def saved_store(place: Path) -> Path:
-    """A store that holds the archives as they are now."""
+    """Return a new store with the archives of the present code."""
     store = place / "store"
     cell = ("tests/test_init.py", "-k", "(resnet56 or noop) and cpu and total", "--ts-init-rounds=1")
     code, printed = session(ROOT, *cell, f"--ts-model-store={store}")
@@ -111,7 +111,7 @@ def saved_store(place: Path) -> Path:
 
 
 def record(store: Path, record_s: float) -> list[Path]:
-    """The journals of one long comparison of resnet56 with itself, and a shorter one of noop."""
+    """Record a long comparison of resnet56 with itself and a shorter one of noop; return their journals."""
     journals = []
     for name, cell, seconds in (("resnet56", CELL, record_s), ("noop", NOOP_CELL, record_s / 2)):
         journal = OUT / f"verdict-recording-{name}.jsonl"
@@ -126,7 +126,7 @@ def record(store: Path, record_s: float) -> list[Path]:
 
 
 def main() -> int:
-    """Record, replay, run live, report."""
+    """Record, replay, run live and report; return how many targets were missed."""
     given, started_s, place = arguments(), time.monotonic(), OUT / "verdict"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
@@ -151,7 +151,7 @@ def main() -> int:
 
 
 def report(found: dict[str, int], cells: int, *, ok: bool | None) -> int:
-    """Every figure beside its target; how many were missed."""
+    """Print every figure beside its target; return how many targets were missed."""
     rows = [
         (
             'same code, a false "regressed"',

@@ -1,1 +1,1 @@
-"""Small helpers without a subject of their own."""
+"""Small helpers that belong to no other package."""

@@ -14,17 +14,17 @@ _WORDS = {
     *("KEY", "KEYS", "TOKEN", "TOKENS", "PASS", "PWD", "PAT", "AUTH", "OAUTH", "AUTHORIZATION", "BEARER", "JWT"),
     *("PRIVATE", "COOKIE", "COOKIES", "WEBHOOK", "SSHKEY", "SECRETKEY", "PRIVATEKEY", "ACCESSKEY", "ACCOUNTKEY"),
 }
-# Inside a word as well: PGPASSWORD, dbpassword, myapikey. No other word holds them.
+# Found inside a word as well: PGPASSWORD, dbpassword, myapikey. No other word contains these parts.
 _PARTS = ("PASSWORD", "PASSWD", "PASSPHRASE", "SECRET", "CREDENTIAL", "APIKEY")
 _ENDS = re.compile(r"TOKEN$|(?<!BY)(?<!COM)(?<!SUR)(?<!TRES)PASS$")  # AUTHTOKEN, SSHPASS; not PROXY_BYPASS
-# Of a secret these say where it lies, how long it is or whether there is one: token_expiration_min, API_KEY_FILE.
+# Names with these words say where a secret lies, how long it is or if there is one: token_expiration_min, API_KEY_FILE.
 _ABOUT_FIRST = {"DISABLE", "ENABLE", "MAX", "NUM"}
 _ABOUT_LAST = {"COUNT", "DIR", "FILE", "LENGTH", "LIMIT", "MIN", "NAME", "PATH", "SIZE", "TIMEOUT", "TTL", "TYPE"}
 _SWITCHES = {"", "true", "false", "yes", "no", "on", "off"}
 
 _USER = re.compile(r"(?<=://)[^/\s]+(?=@)")  # https://user:password@host
-# -Djavax.net.ssl.keyStorePassword=…, ?token=…, {"apiKey": "…"}
 _ECHO = re.compile(r"(Picked up \w+:).*")
+# -Djavax.net.ssl.keyStorePassword=…, ?token=…, {"apiKey": "…"}
 _PAIR = re.compile(r"""((?:-D)?(["']?)([\w.-]+)\2\s*(?:=|(?<=["']):)\s*)("[^"]*"|'[^']*'|[^\s&;,"'}]+)""")
 
 
@@ -37,19 +37,19 @@ def is_secret(name: str) -> bool:
 
 
 def value(name: str, text: str) -> str:
-    """Return a setting's value as it may be shown."""
+    """Return a setting's value with its secrets masked."""
     if is_secret(name) and text.lower() not in _SWITCHES:
         return MASK
     return inside(text)
 
 
 def values(settings: Mapping[str, str]) -> dict[str, str]:
-    """Return settings with their values as they may be shown."""
+    """Return settings with the secrets in their values masked."""
     return {name: value(name, text) for name, text in settings.items()}
 
 
 def inside(text: str) -> str:
-    """Return a text without the secrets that are recognisable in it: users of URLs, and named values."""
+    """Return a text with the recognisable secrets masked: users in URLs, and values with a secret's name."""
 
     def shown(found: re.Match[str]) -> str:
         return found[1] + (MASK if is_secret(found[3]) and found[4].lower() not in _SWITCHES else found[4])
@@ -58,11 +58,11 @@ def inside(text: str) -> str:
 
 
 def echoes(text: str) -> str:
-    """Return the output of a JVM without the options that it repeats: it prints those that it took from a variable."""
+    """Return a JVM's output with its options masked: a JVM prints the options that it takes from a variable."""
     return _ECHO.sub(rf"\1 {MASK}", text)
 
 
 def pair(text: str) -> str:
-    """Return what was meant as NAME=VALUE, for a message that it is wrong: where the value begins may be unclear."""
+    """Return a malformed NAME=VALUE for an error message, masked although the start of the value may be unclear."""
     name, separator, rest = re.match(r"([\w.-]*)(\W*)(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr] # always
     return f"{name}{separator}{value(name, rest)}"

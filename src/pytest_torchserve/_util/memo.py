@@ -1,4 +1,4 @@
-"""Things that are made once, and fail once."""
+"""Memoization of results and failures."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ T = TypeVar("T")
 
 
 class Memo:
-    """Remembers what was made, and what went wrong: one cause is one failure, not a hundred attempts."""
+    """Memoization of results and failures: one cause is one failure, not a hundred attempts."""
 
     def __init__(self) -> None:
         self._made: dict[object, Any] = {}
         self._failures: dict[object, SuiteError] = {}
 
     def __call__(self, key: object, make: Callable[[], T]) -> T:
-        """What `make` returns at the first call with this key.
+        """Return the result of `make`, which is called at the first call with this key only.
 
         Raises:
-            SuiteError: what it raised then, and the same again at every further call.
+            SuiteError: the error that `make` raised, raised again at every further call.
         """
         if key in self._failures:
             raise self._failures[key]

@@ -1,4 +1,4 @@
-"""One line that shows the cell, what is done and what is left."""
+"""Display of progress: the current cell, its share done, and the number of cells left."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _EVERY_S = 0.5
 
 
 class Progress:
-    """On a terminal a line of its own below pytest's, gone when the cell is done; elsewhere one plain line a cell.
+    """Display of progress: on a terminal a line below pytest's, erased when the cell is done; elsewhere a line a cell.
 
     Args:
-        write: puts text where the user sees it.
+        write: writes text where the user sees it.
         width: columns of the terminal, or 0 where there is none.
-        total: how many cells there are to measure.
-        column: how far pytest's own line has come, to go back there.
+        total: the number of cells to measure.
+        column: returns the end of pytest's own line, where the cursor must return to.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Progress:
         self._shown = float("-inf")
 
     def start(self, cell: str) -> None:
-        """A cell begins."""
+        """Show that a cell begins."""
         self._cell = cell
         self._shown = float("-inf")
         if self._width:
@@ -50,7 +50,7 @@ class Progress:
             self._write(f"\n[{self._done + 1}/{self._total}] {cell} …\n")
 
     def update(self, what: str, share: float) -> None:
-        """A cell has come so far; shown at most twice a second, and only on a terminal."""
+        """Show the share done of the current cell; at most twice a second, and only on a terminal."""
         now = self._clock()
         if not self._width or now - self._shown < _EVERY_S:
             return
@@ -60,12 +60,12 @@ class Progress:
         self._write("\r" + text[: self._width - 1].ljust(self._width - 1))
 
     def say(self, text: str) -> None:
-        """One line that stays, before a cell begins."""
+        """Write a line that stays, before a cell begins."""
         self._write(f"\n{text}\n")
 
     def finish(self) -> None:
-        """A cell is done."""
+        """Count the cell as done, and erase its line."""
         self._done += 1
         if self._width:
-            # Erase the line, go one up, and to where pytest stopped writing (columns count from 1).
+            # Erase the line, go one line up, and to where pytest stopped writing (columns count from 1).
             self._write(f"\r\x1b[2K\x1b[1A\x1b[{self._column() + 1}G")

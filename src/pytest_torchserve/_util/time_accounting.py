@@ -1,4 +1,4 @@
-"""Where the session's wall-clock went."""
+"""Accounting of the session's wall-clock time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Activity(StrEnum):
-    """What the main thread was waiting for. What is booked nowhere is overhead."""
+    """Activities that the main thread waits for. Time booked to no activity is overhead."""
 
     COLLECTING = "collecting"
     SERVER_START = "server start"
@@ -24,7 +24,7 @@ class Activity(StrEnum):
 
 
 class TimeAccounting:
-    """Books the seconds of nested spans to the innermost one, so that they add up to the whole."""
+    """Accounting by activity: nested spans book to the innermost span, so that all seconds add up to the whole."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -35,7 +35,7 @@ class TimeAccounting:
 
     @contextmanager
     def span(self, account: Activity) -> Iterator[None]:
-        """Book what happens inside to `account`."""
+        """Book the time inside the span to `account`."""
         self._book()
         self._open.append(account)
         try:
@@ -45,7 +45,7 @@ class TimeAccounting:
             self._open.pop()
 
     def book_start(self, account: Activity) -> None:
-        """Book what has passed since this accounting began to `account`; call it before any span."""
+        """Book the time since this accounting began to `account`; call this method before any span."""
         self.seconds[account] += self.total_s
         self._since = self._clock()
 
@@ -62,11 +62,11 @@ class TimeAccounting:
 
     @property
     def overhead_s(self) -> float:
-        """What is booked nowhere."""
+        """Seconds booked to no activity."""
         return self.total_s - sum(self.seconds.values())
 
     def line(self) -> str:
-        """One line for the session's end."""
+        """Return a summary line for the session's end."""
         parts = [f"{account} {seconds:.1f} s" for account, seconds in self.seconds.items()]
         share = self.overhead_s / self.total_s if self.total_s else 0.0
         return f"wall-clock {self.total_s:.1f} s: {', '.join(parts)}, overhead {self.overhead_s:.1f} s ({share:.0%})"

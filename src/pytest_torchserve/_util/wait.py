@@ -16,7 +16,10 @@ def wait_until(
     every_s: float = 0.05,
     clock: Callable[[], float] = time.monotonic,
 ) -> bool:
-    """Poll until the condition holds; False when the deadline passed first. The only place that sleeps."""
+    """Poll until the condition holds; return False when the deadline passes first.
+
+    Synchronous code in pytest's process sleeps nowhere else.
+    """
     deadline = clock() + timeout_s
     while not condition():
         if clock() >= deadline:

@@ -1,1 +1,1 @@
-"""A candidate against its baseline."""
+"""Comparison of a candidate with its baseline."""

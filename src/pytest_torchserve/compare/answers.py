@@ -1,4 +1,4 @@
-"""Two arms' answers to one sample, held against each other."""
+"""Comparison of two arms' answers to the same sample."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ _ROUNDING = 1e-3
 
 
 def why_different(baseline: bytes, candidate: bytes, tolerance: float) -> str | None:
-    """None where the two say the same, else how they differ, in words.
+    """Return how two answers differ, in words; None where they agree.
 
-    Answers are JSON objects of labels and values: every value within `tolerance`; a label that only one names must be
-    within it of the most that the other leaves for a label unnamed. Any other answer must be the same, byte for byte.
+    Answers are JSON objects of labels and values, and every value must be within `tolerance`. For a label that only one
+    side reports, take as the other side's value the largest that an unreported label can have there. Any other answer
+    must be the same, byte for byte.
     """
     if baseline == candidate:
         return None
     old, new = _labels(baseline), _labels(candidate)
     if old is None or new is None:
         return f"{candidate[:60]!r}, baseline {baseline[:60]!r}"
-    for label in dict.fromkeys((*old, *new)):  # in their order: of two that differ always the same is named
+    for label in dict.fromkeys((*old, *new)):  # in order, so that always the same difference is reported
         was, now = old.get(label, _most_unnamed(old)), new.get(label, _most_unnamed(new))
         # A NaN is never within the tolerance, hence the negation.
         if not abs(now - was) <= tolerance:
@@ -29,14 +30,17 @@ def why_different(baseline: bytes, candidate: bytes, tolerance: float) -> str | 
 
 
 def _most_unnamed(answer: dict[str, float]) -> float:
-    """How large a label can be that is not among the most probable: no more than these, and than they leave of 1."""
+    """Return the largest value that an unreported label can have, where an answer reports the largest values.
+
+    The value can be no more than the smallest reported value and, for probabilities, than the rest up to 1.
+    """
     least, left = min(answer.values()), 1 - sum(answer.values())
     probabilities = least >= 0 and left >= -_ROUNDING
     return min(least, max(left, 0.0)) if probabilities else least
 
 
 def _labels(body: bytes) -> dict[str, float] | None:
-    """The body as labels and values; None where it is something else."""
+    """Return the body as labels and values; None where the body is something else."""
     try:
         answer = json.loads(body)
     except ValueError:
@@ -48,12 +52,12 @@ def _labels(body: bytes) -> dict[str, float] | None:
 
 @dataclass(slots=True)
 class Agreement:
-    """Keeps each arm's first answer to each sample from each process, and compares.
+    """The differences between two arms: each arm's first answer to each sample from each process is compared.
 
     Attributes:
-        different: how they differ, in words; the first 50.
-        compared: how many samples both arms have answered.
-        differing: how many of them differently.
+        different: how answers differ, in words; the first 50.
+        compared: number of samples that both arms have answered.
+        differing: number of samples that the arms have answered differently.
     """
 
     tolerance: float
@@ -63,10 +67,10 @@ class Agreement:
     _answers: dict[tuple[int, str], dict[str, bytes]] = field(default_factory=dict)
 
     def take(self, arm: str, process: int, sample: str, body: bytes) -> None:
-        """One arm's answer; looked at once both are there.
+        """Add one arm's answer, and compare once both arms' answers are there.
 
         Args:
-            process: what counts as one process of both: where each arm has its own, a round.
+            process: pid of the worker process that holds both arms, or number of the round where each has its own.
         """
         answers = self._answers.setdefault((process, sample), {})
         if arm in answers:

@@ -1,4 +1,4 @@
-"""The archives of both arms: the baseline's found or made, both at hand in the session's store."""
+"""The archives of both arms: the baseline's is found or made, and both are at hand in the session's store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ArmArchives:
-    """Archives for comparisons; what was made for them is removed at the end."""
+    """Archives for comparisons; those made only for comparisons are removed at the end."""
 
     def __init__(self, setup: ComparisonSetup) -> None:
         self._setup = setup
@@ -56,7 +56,7 @@ class ArmArchives:
         """Return the archive of one arm in the session's own store, where its server may load it from.
 
         Raises:
-            NoBaselineError: it has no probe.
+            NoBaselineError: the archive has no probe.
         """
         if not pair_archive.is_probed(path):
             raise baseline.NoBaselineError(
@@ -73,7 +73,7 @@ class ArmArchives:
         return archive.Archive(place, "")
 
     def close(self) -> None:
-        """Stop what is still being made, and remove what only comparisons need."""
+        """Stop preparations that still run, and remove files that only comparisons need."""
         self._preparations.cancel()
         for path in self._made:
-            path.unlink(missing_ok=True)  # weights twice over, or a link to where the baseline was
+            path.unlink(missing_ok=True)  # an archive with the weights of both arms, or a link to the baseline's

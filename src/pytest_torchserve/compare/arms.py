@@ -1,4 +1,4 @@
-"""What both kinds of comparison share: two arms' answers, their times pair by pair, and what is told."""
+"""The results of two arms, for both kinds of comparison: answers, times pair by pair, and the resulting run."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Arms:
-    """What came of both arms so far: times of whole pairs, answers, what was wrong.
+    """The results of both arms so far: times of whole pairs, answers, and errors.
 
     Attributes:
-        either: what was wrong with answers that do not tell whose they are: a batch that failed has no headers.
+        either: checks responses whose arm is unknown: a failed batch has no headers.
         pairs: phase → process → (baseline, candidate).
-        costs: by process and arm, what its probe told of its start, its own cost with it.
+        costs: by process and arm, the start in its probe report, with the probe's own cost.
         own: the phases that the candidate has.
     """
 
@@ -48,7 +48,10 @@ class Arms:
 
     @classmethod
     def of(cls, deployment: Deployment) -> Arms:
-        """Nothing yet. The baseline's answers have no golden ones: they are compared with the candidate's."""
+        """Return the arms of a deployment, without results.
+
+        The baseline's answers have no golden answers: they are compared with the candidate's.
+        """
         return cls(
             Checker.for_cell(deployment),
             Checker.for_cell(deployment, golden=False),
@@ -57,12 +60,12 @@ class Arms:
         )
 
     def check(self, response: Response, report: ProbeReport | None, arm: str, process: int) -> bool:
-        """Return whether the answer of one response can be taken.
+        """Return whether the answer of one response is right and carries a probe report.
 
         Args:
-            report: what the probe reported with it, where it reported anything.
-            arm: whose it is; '' where nobody knows.
-            process: what counts as one process of both.
+            report: the probe report of the response, where there is one.
+            arm: the arm that answered; '' where unknown.
+            process: pid of the worker process that holds both arms, or number of the round where each has its own.
         """
         checker = {"candidate": self.candidate, "baseline": self.baseline}.get(arm, self.either)
         if not checker.judge(response, report) or report is None:
@@ -75,9 +78,9 @@ class Arms:
 
     @property
     def probe_cost_s(self) -> dict[Phase, float]:
-        """By phase, what the probe itself takes of it: the median over the processes, one of which may be disturbed.
+        """By phase, the part that the probe itself takes: the median over processes, since a process may be disturbed.
 
-        Nothing where the probe is of an earlier release and does not say.
+        Empty where the probe is of an earlier release and does not report its cost.
         """
         clock_s, handle_s = (
             statistics.median(told) if (told := [cost[name] for cost in self.costs.values() if name in cost]) else 0.0
@@ -86,25 +89,25 @@ class Arms:
         return {**dict.fromkeys(HANDLER_PHASES, clock_s), Phase.HANDLE: handle_s} if handle_s else {}
 
     def add(self, process: int, baseline: Mapping[Phase, float], candidate: Mapping[Phase, float]) -> None:
-        """One whole pair."""
+        """Add one whole pair."""
         self.own |= candidate.keys()
         for phase in baseline.keys() | candidate.keys():
-            # A phase that only one of them has takes the other no time.
+            # A phase that only one arm has takes no time on the other arm.
             self.pairs[phase][process].append((baseline.get(phase, 0.0), candidate.get(phase, 0.0)))
 
     @property
     def evidence(self) -> tuple[Evidence, ...]:
-        """What was found of the candidate, of the baseline, and of answers that do not tell whose they are."""
+        """The evidence of the candidate, of the baseline, and of responses whose arm is unknown."""
         return self.candidate.evidence, self.baseline.evidence, self.either.evidence
 
     @property
     def count(self) -> int:
-        """How many whole pairs there are."""
+        """The number of whole pairs."""
         return sum(map(len, self.pairs[Phase.HANDLE].values()))
 
     @property
     def wrong(self) -> tuple[str, ...]:
-        """Why the candidate cannot be taken, and why the baseline cannot be held against it."""
+        """The reasons to reject the candidate, and the reasons why the baseline cannot be compared with it."""
         return (
             *self.candidate.evidence.rejected,
             *(f"differs from the baseline: {words}" for words in self.agreement.different),
@@ -113,7 +116,10 @@ class Arms:
         )
 
     def run(self, cell: Cell, inputs: ModelInputs, paired: Paired, workers: int) -> Run:
-        """What was measured. Others on the machine met both arms alike: only what was answered makes it INVALID."""
+        """Return the run of the candidate, with its pairs.
+
+        Other processes on the machine affect both arms alike, so only the responses can make the run INVALID.
+        """
         candidate = self.candidate.evidence
         # Numerator and denominator count the requests to both arms: a failed batch belongs to neither.
         judged = sum(one.judged for one in self.evidence)
@@ -137,7 +143,7 @@ class Arms:
         )
 
     def whole_pairs(self) -> dict[Phase, dict[int, tuple[tuple[float, float], ...]]]:
-        """The pairs of every phase that has any."""
+        """Return the pairs of every phase that has any."""
         return {
             phase: {process: tuple(pairs) for process, pairs in by_process.items()}
             for phase, by_process in self.pairs.items()

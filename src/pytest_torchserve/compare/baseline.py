@@ -1,4 +1,4 @@
-"""What a candidate is held against: saved archives, a git revision of the repository, or another environment."""
+"""The baseline of a comparison: saved archives, a git revision of the repository, or another environment."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _TIMEOUT_S = 120
 
 
 class NoBaselineError(InputError):
-    """The baseline does not know this model: there is nothing to compare it with."""
+    """The baseline does not have this model: there is nothing to compare the candidate with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What `--ts-baseline` names.
+    """The baseline that `--ts-baseline` names.
 
     Attributes:
-        words: as the user wrote it, a revision with its commit.
-        kind: whose archives, or whose Python, is the other arm.
+        words: the option as the user wrote it, a revision with its commit.
+        kind: the source of the other arm: archives, a revision, or another Python.
         path: the folder of archives, the folder that the revision's files were written to, or the other Python.
     """
 
@@ -44,10 +44,12 @@ class Baseline:
 
 
 def parse(text: str, root: Path) -> Baseline:
-    """Find out what is meant: `python:VENV`, a folder with archives, else a git revision of the repository at `root`.
+    """Return the baseline that the option's text names.
+
+    The text is `python:VENV`, a folder with archives, or else a git revision of the repository at `root`.
 
     Raises:
-        OptionError: it is none of these; the message says why not.
+        OptionError: the text names none of these; the message says why not.
     """
     if text.startswith("python:"):
         return Baseline(text, "python", _python(Path(text.removeprefix("python:")).expanduser()))
@@ -65,8 +67,8 @@ def parse(text: str, root: Path) -> Baseline:
 
 
 def _python(place: Path) -> Path:
-    """The interpreter of a virtual environment that has TorchServe."""
-    # Not resolved: the link's own place is what makes it that environment's.
+    """Return the interpreter of a virtual environment that has TorchServe."""
+    # The link is not resolved: Python finds its virtual environment by the place of the link.
     python = (place / "bin" / "python" if place.is_dir() else place).absolute()
     asked = [str(python), "-c", "import importlib.metadata as m; print(m.version('torchserve'))"]
     try:
@@ -109,7 +111,7 @@ def _git_bytes(root: Path, *arguments: str, text: str) -> bytes:
 
 
 def _checked_out(root: Path, commit: str, text: str) -> Path:
-    """The revision's files, in a folder of the cache that bears its name; the repository itself is not touched."""
+    """Return a folder of the cache with the revision's files, named after their tree; the repository is not touched."""
     tree = _git(root, "rev-parse", f"{commit}:./", text=text)
     place = cache.folder() / "revisions" / tree
     if not place.is_dir():
@@ -124,17 +126,17 @@ def _checked_out(root: Path, commit: str, text: str) -> Path:
                 whole.rename(place)
             except OSError:
                 if not place.is_dir():
-                    raise  # else another session was faster, with the same files
+                    raise  # else another session has already written the same files
     return place
 
 
 def models(folder: Path) -> dict[str, Model]:
-    """What the conftest.py of these files says is served, read in a process of its own.
+    """Return the models that the conftest.py of a folder serves, by name; a process of its own reads the file.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the conftest.py cannot be read.
     """
-    with tempfile.NamedTemporaryFile() as written:  # not its output: a catalogue may print
+    with tempfile.NamedTemporaryFile() as written:  # not stdout: a conftest.py may print
         command = [sys.executable, "-m", "pytest_torchserve.compare.catalogue_of", str(folder), written.name]
         try:
             subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=_TIMEOUT_S, check=True)
@@ -151,7 +153,7 @@ def models(folder: Path) -> dict[str, Model]:
 
 
 def _model(entry: Mapping[str, Any]) -> Model:
-    """A model as `catalogue_of` writes it."""
+    """Return a model from the form in which `catalogue_of` writes it."""
     handler = entry["handler"]
     return Model(
         name=entry["name"],
@@ -167,11 +169,11 @@ def _model(entry: Mapping[str, Any]) -> Model:
 
 
 def saved_archive(folder: Path, name: str, device: str) -> Path:
-    """The archive of this model and device that a saved store last used; `NAME.mar` where it has no device in its name.
+    """Return the archive that a saved store last used for this model and device; `NAME.mar` where none names a device.
 
     Raises:
-        NoBaselineError: there is none.
-        InputError: there are several, and nothing says which.
+        NoBaselineError: the store has no such archive.
+        InputError: the store has several, and nothing says which was last used.
     """
     told = archive.current(folder, name, device)
     if told.is_file() and (folder / told.read_text(encoding="utf-8")).is_file():

@@ -1,6 +1,6 @@
-"""A program: write down what the conftest.py of a folder serves, as JSON.
+"""A program: write down which models the conftest.py of a folder serves, as JSON.
 
-In a process of its own, since that folder's modules bear the names of ours.
+The program runs in a process of its own, since the folder's modules have the same names as the session's.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 
 def main(folder: str, output: str) -> None:
-    """Run the conftest.py and ask its hook."""
+    """Run the conftest.py, call its hook, and write the models."""
     place = Path(folder).resolve()
     sys.path.insert(0, str(place))
     spec = importlib.util.spec_from_file_location("conftest", place / "conftest.py")

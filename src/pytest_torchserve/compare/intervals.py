@@ -1,17 +1,17 @@
-"""What pairs of times say about a ratio: its estimate, and the interval around it.
+"""Estimates of the ratio candidate ÷ baseline from pairs of times, and the intervals around them.
 
-Within a pair both arms met the same machine, so what the machine does in minutes cancels. What is left of
+Within a pair both arms met the same machine, so slow changes of the machine cancel. The rest of
 log(candidate ÷ baseline) has heavy tails (a disturbed batch takes twice as long), so each process contributes the
-median of its pairs; the estimate is the mean of these medians.
+median of its pairs. The estimate is the mean of these medians.
 
-As long as a process lives an arm keeps its place in memory, and all of its pairs share the bias that comes of it: a
+As long as a process lives an arm keeps its place in memory, and all pairs of the process share the resulting bias: a
 few per mille of a large network's batch, several per cent of a handler that does nothing
 (docs/decisions/0019-the-bias-of-a-process.md has the figures). So the variance of the estimate has two parts, pairs
 and processes. Where the medians scatter more than their pairs and a bias of `BIAS` explain, the process is the sample,
-and the interval is Student's over the medians. Else their scatter says no more than chance, and the interval stands on
-the pairs' own, with `BIAS` added: of a network that takes ten seconds to load three or four processes must do, and
-Student's interval over four would be several times too wide. (A preliminary F-test that pools at the level of 25%:
-Bancroft, Annals of Mathematical Statistics 15 (1944) 190–204.)
+and the interval is Student's over the medians. Otherwise the scatter of the medians is no more than chance, and the
+interval uses the variance of the pairs, with `BIAS` added. The reason: where a network takes ten seconds to load,
+three or four processes must be enough, and Student's interval over four would be several times too wide. (A
+preliminary F-test that pools at the level of 25%: Bancroft, Annals of Mathematical Statistics 15 (1944) 190–204.)
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ if TYPE_CHECKING:
 POWER = 0.8
 
 BIAS = 0.005
-"""What processes of a network differ by, as a standard deviation of log-ratios. Of its phases that are timed in
-milliseconds, sixteen recorded processes gave 0.003 and 0.004."""
+"""The difference between processes of a network, as a standard deviation of log-ratios. For the phases that are timed
+in milliseconds, sixteen recorded processes gave 0.003 and 0.004."""
 
 FEWEST_DEGREES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """What the processes say about candidate ÷ baseline.
+    """The estimate of candidate ÷ baseline, and the confidence interval around it.
 
     Attributes:
         ratio: the estimate; 1.05 is five per cent slower; None where no pair has a ratio.
-        low, high: its interval; None where there are too few processes for one.
-        detectable: the smallest change that would have been called one four times in five: 1 outside the interval,
-            and the estimate beyond the minimum effect.
-        processes: how many independent samples it rests on: worker processes, or rounds of a process for each arm.
+        low, high: the ends of the interval; None where there are too few processes.
+        detectable: the smallest change that would have been detected four times in five: 1 outside the interval, and
+            the estimate beyond the minimum effect.
+        processes: number of independent samples: worker processes, or rounds of a process for each arm.
     """
 
     ratio: float | None
@@ -58,13 +58,13 @@ class Interval:
 
 
 def log_ratios(paired: Paired, phase: Phase) -> list[list[float]]:
-    """Return log(candidate ÷ baseline) of each pair, by process; a time of 0 has no ratio."""
+    """Return log(candidate ÷ baseline) of each pair, by process; a pair with a time of 0 has no ratio."""
     ratios = [[math.log(new / old) for old, new in pairs if old and new] for pairs in paired.pairs[phase].values()]
     return [of_process for of_process in ratios if of_process]
 
 
 def interval(paired: Paired, phase: Phase, confidence: float, min_effect: float = 0.0) -> Interval:
-    """Return what the pairs of a phase say, with this confidence."""
+    """Return the estimate and the interval of a phase's ratio at this confidence."""
     by_process = log_ratios(paired, phase)
     medians = [statistics.median(ratios) for ratios in by_process]
     if len(medians) >= FEWEST_SAMPLES and not paired.by_process:
@@ -76,11 +76,12 @@ def interval(paired: Paired, phase: Phase, confidence: float, min_effect: float 
 
 
 def pair_variance(by_process: Sequence[Sequence[float]]) -> tuple[float, int]:
-    """Return the variance that its pairs alone give the median of a process, and its degrees of freedom.
+    """Return the variance of a process's median that comes from its pairs alone, and its degrees of freedom.
 
-    The pairs' deviation is taken from the quartiles of what is left of them without their process's median (a normal
-    sample has 1.349 deviations between them); the median of n has 1.571 of their variance ÷ n. 0 degrees where there
-    are fewer than `FEWEST_DEGREES` pairs besides one for each process: too few for quartiles.
+    Each pair's residual is its log-ratio less the median of its process. The residuals' quartiles give the pairs'
+    standard deviation: the quartiles of a normal sample are 1.349 standard deviations apart. The median of n values has
+    1.571 times their variance ÷ n. The degrees are 0 where there are fewer than `FEWEST_DEGREES` pairs besides one
+    for each process: too few for quartiles.
     """
     medians = [statistics.median(ratios) for ratios in by_process]
     left = [ratio - middle for ratios, middle in zip(by_process, medians, strict=True) for ratio in ratios]
@@ -93,7 +94,7 @@ def pair_variance(by_process: Sequence[Sequence[float]]) -> tuple[float, int]:
 
 
 def _scatter_more(medians: Sequence[float], variance: float, freedom: int) -> bool:
-    """Return whether medians scatter more than such a variance makes them in three cases of four."""
+    """Return whether medians scatter more than such a variance explains in three cases of four."""
     from scipy import stats  # noqa: PLC0415 - not to be paid when tests are only collected
 
     return statistics.variance(medians) > variance * float(stats.f.ppf(0.75, len(medians) - 1, freedom))
@@ -111,10 +112,11 @@ def student(values: Sequence[float], confidence: float, min_effect: float = 0.0)
 def _around(
     middle: float, error: float, freedom: int, processes: int, confidence: float, min_effect: float
 ) -> Interval:
-    """Return the interval of so many of t's errors around an estimate, and the smallest detectable change.
+    """Return the t interval around an estimate of the log-ratio, as ratios, and the smallest detectable change.
 
-    That is as many standard errors as t has at the interval's end and at the power together (Bloom, Evaluation Review
-    19 (1995) 547–556); and where that is less, the minimum effect and t's errors at the power.
+    The detectable change is the standard error times the sum of t's quantiles at the interval's end and at the power
+    (Bloom, Evaluation Review 19 (1995) 547–556), or, where this is larger, the minimum effect plus the standard error
+    times t's quantile at the power.
     """
     from scipy import stats  # noqa: PLC0415 - as above
 

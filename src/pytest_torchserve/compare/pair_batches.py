@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def batch_times(responses: Sequence[Response], report: ProbeReport) -> dict[Phase, float]:
-    """Seconds of one whole batch: the phases that its probe saw, and its senders' latency."""
+    """Return the seconds of one whole batch: the phases in its probe report, and the latency at the client."""
     found = {phase: report.phases_s[phase] for phase in (*HANDLER_PHASES, Phase.HANDLE) if phase in report.phases_s}
     found[Phase.LATENCY] = (max(r.done_ns for r in responses) - min(r.sent_ns for r in responses)) / 1e9
     return found
 
 
 def twice(samples: Sequence[Sample], batch_size: int) -> list[Sample]:
-    """The samples in an order in which every batch comes twice: once for each arm of a pair."""
+    """Return the samples in an order in which every batch comes twice: once for each arm of a pair."""
     batches = -(-len(samples) // batch_size)
     found: list[Sample] = []
     for first in range(0, batches * batch_size, batch_size):

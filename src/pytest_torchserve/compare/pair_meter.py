@@ -1,4 +1,4 @@
-"""Take in the batches of one worker process that holds both arms, pair by pair."""
+"""Collect the batches of one worker process that holds both arms, pair by pair."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 
 class ProcessWideError(MeasurementError):
-    """The two arms disagree about what belongs to the whole process: one process cannot hold both."""
+    """The two arms disagree about settings of the whole process: one process cannot hold both."""
 
 
 @dataclass(slots=True)
 class PairMeter:
-    """Takes in the batches of one worker process, for `seconds`. Its clock may be a fake.
+    """The pairs of one worker process, collected for `seconds`. The clock may be a fake.
 
-    It goes on for `at_most_s` until it has the `wanted` number of pairs. A process is warm after three pairs, or
-    after one where batches are slow.
+    Collection goes on for up to `at_most_s` until there are the `wanted` number of pairs. A process is warm after three
+    pairs, or after one pair where batches are slow.
 
     Attributes:
         batch_sizes: achieved size → number of batches.
-        split: whether a batch came apart, which ends this process's part.
+        split: whether a batch came apart, which ends the collection from this process.
     """
 
     arms: Arms
@@ -54,7 +54,7 @@ class PairMeter:
     _done: int = 0
 
     def on_responses(self, responses: Sequence[Response]) -> bool:
-        """Take in one batch; whether to send another."""
+        """Add one batch, and return whether to send another."""
         self._started_ns = self._started_ns or self.clock.now_ns()
         reports = [
             report
@@ -91,7 +91,7 @@ class PairMeter:
         sizes = {(report.arm, report.batch): report.batch_size for report in reports}
         self.batch_sizes.update(sizes.values())
         if len(sizes) > 1:
-            # It took both turns: from here on the arms would get different samples.
+            # The split batch took both turns: from here on the arms would get different samples.
             self.split = True
         elif first.batch_size == self.batch_size:
             self._pair_up(responses, first)

@@ -1,4 +1,4 @@
-"""What one comparison is told, and how many samples it wants."""
+"""The parameters of one comparison, and the number of samples that it needs."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ if TYPE_CHECKING:
 FEWEST_PAIRS = 2
 
 WANTED_PAIRS = 20
-"""A cell may take twice its budget to have so many, over all of its processes."""
+"""A cell may take twice its budget to reach this number of pairs, over all of its processes."""
 
 WANTED_ROUNDS = 5
-"""Of processes, likewise."""
+"""A cell may take twice its budget to reach this number of rounds of processes."""
 
 STRETCH = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class ComparisonParams:
-    """What one comparison is told.
+    """The parameters of one comparison.
 
     Attributes:
-        deployment: what is compared.
-        baseline: what the candidate is held against, in the user's words.
-        context: what every measurement is given.
-        differs: which settings of the process made one process impossible; '' for other reasons.
+        deployment: the deployment that is compared.
+        baseline: the baseline that the candidate is compared with, in the user's words.
+        context: the context of every measurement.
+        differs: why one process could not hold both arms, such as the settings of the process that differ; '' where
+            one process was not tried.
     """
 
     deployment: Deployment

@@ -1,4 +1,4 @@
-"""Both arms' workers started in turn: the phases of a start."""
+"""Start both arms' workers in turn, and time the phases of each start."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def measure_restarts(targets: Targets, params: ComparisonParams) -> Run:
-    """init: both arms' workers started in turn, in an order drawn anew; a pair of starts is one sample."""
+    """Measure `init`: start both arms' workers in turn, in an order drawn anew; a pair of starts is one sample."""
     clock = MonotonicClock()
     order = random.Random(params.context.budget.seed)  # noqa: S311 - an order, no secret
     arms = Arms.of(params.deployment)
@@ -57,6 +57,6 @@ def measure_restarts(targets: Targets, params: ComparisonParams) -> Run:
 
 
 def _checked(arms: Arms, arm: str, process: int, response: Response) -> ProbeReport | None:
-    """Return the probe report of a response whose answer can be taken."""
+    """Return the probe report of a response whose answer is right, else None."""
     report = ProbeReport.of(response)
     return report if arms.check(response, report, arm, process) else None

@@ -1,4 +1,4 @@
-"""Rounds of two fresh processes: how many there are, and in which order each starts its arms."""
+"""Rounds of two fresh processes: their number, and the order in which each starts its arms."""
 
 from __future__ import annotations
 
@@ -23,11 +23,15 @@ if TYPE_CHECKING:
     from pytest_torchserve.phase import Phase
 
 Targets = dict[str, "ScalableTarget"]
-"""By arm: where `baseline` and `candidate` are registered."""
+"""By arm, `baseline` or `candidate`: the target where it is registered."""
 
 
 def goes_on(elapsed_s: float, budget_s: float, rounds: int) -> bool:
-    """Until the budget is spent; up to twice as long where there are too few rounds for an interval."""
+    """Return whether to start another round.
+
+    Rounds go on until the budget is spent, up to `STRETCH` times as long while there are fewer than `WANTED_ROUNDS`,
+    and without limit while there are too few rounds for an interval.
+    """
     return (
         elapsed_s < budget_s or rounds < FEWEST_SAMPLES or (rounds < WANTED_ROUNDS and elapsed_s < STRETCH * budget_s)
     )
@@ -39,12 +43,12 @@ def shuffled(targets: Targets, order: random.Random) -> list[str]:
 
 
 BATCHING_SHARE = 0.4
-"""Of a round's time goes into batches; the rest went into starting its two workers."""
+"""The share of a round's time for batches; the rest went into starting its two workers."""
 
 
 @dataclass(slots=True)
 class Rounds:
-    """Both arms, round after round. `at` is the sample that the next batch begins with."""
+    """Rounds with both arms, one after the other. `at` is the index of the sample that the next batch begins with."""
 
     targets: Targets
     arms: Arms
@@ -55,7 +59,7 @@ class Rounds:
     at: int = 0
 
     def play(self, number: int) -> None:
-        """One round: two fresh workers, and batches for a share of the time that starting them took."""
+        """Run one round: start two fresh workers, and send batches for a share of the time that the starts took."""
         begun_ns = self.clock.now_ns()
         for arm in shuffled(self.targets, self.order):
             self.targets[arm].scale(0)
@@ -70,7 +74,7 @@ class Rounds:
                 self.arms.add(number, times["baseline"], times["candidate"])
 
     def _batch(self, arm: str, number: int) -> dict[Phase, float]:
-        """One full batch of one arm: its phases in seconds; nothing where it was split or wrong."""
+        """Send one full batch to one arm, and return its phases in seconds; nothing where it was split or wrong."""
         samples = [self.samples[index % len(self.samples)] for index in range(self.at, self.at + self.batch_size)]
         answers = ask(self.targets[arm], samples, self.clock)
         reports = [ProbeReport.of(response) for response in answers]

@@ -1,4 +1,4 @@
-"""A candidate against its baseline: deploy both arms, measure, and take them down again."""
+"""Compare a candidate with its baseline: deploy both arms, measure, and take both down again."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 class ComparisonRunner:
-    """What a session has besides its own server once a baseline is named.
+    """The comparisons of a session that names a baseline, with their archives and servers.
 
     Attributes:
-        notices: what the user should know of how it was measured.
+        notices: messages to the user about how cells were measured.
     """
 
     def __init__(self, setup: ComparisonSetup, server: Server, accounting: TimeAccounting) -> None:
@@ -43,10 +43,10 @@ class ComparisonRunner:
         """Measure both arms of one cell of kind `init` or `handle`.
 
         Args:
-            candidate: its archive.
+            candidate: the candidate's archive.
 
         Raises:
-            NoBaselineError: the baseline does not know the model.
+            NoBaselineError: the baseline does not have the model.
         """
         params = ComparisonParams(cell.deployment, self._baseline.words, context)
         if self._baseline.kind == "python":
@@ -58,7 +58,7 @@ class ComparisonRunner:
         try:
             return self._in_same_process(arms, params)
         except (ProcessWideError, WorkerError) as error:
-            # Some things can be done once in a process only; an arm that cannot start by itself will say so again.
+            # Some calls work only once in a process. An arm that cannot start by itself will fail again, and visibly.
             found = error.found if isinstance(error, ProcessWideError) else "they cannot start in one process"
             self.notices.append(f"{cell.id}: {found}; so each arm had processes of its own")
             return self._in_separate_processes(cell, arms, replace(params, differs=found))
@@ -81,7 +81,7 @@ class ComparisonRunner:
             return measure(endpoints, params)
 
     def close(self, *, failed: bool) -> None:
-        """Stop what was started, and remove what was made."""
+        """Remove what was made for comparisons, and stop the baseline's server."""
         self._archives.close()
         kept = self._servers.close(failed=failed)
         if kept:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.measure.cell import Budget
 
 LOAD_SHARE = 0.4
-"""Of the budget may be spent on starting processes; where one takes longer there are fewer."""
+"""The share of the budget for starting processes; where a start takes longer there are fewer processes."""
 
 
 def measure_same_process(target: ScalableTarget, params: ComparisonParams) -> Run:
@@ -67,11 +67,11 @@ def measure_same_process(target: ScalableTarget, params: ComparisonParams) -> Ru
 
 
 def processes_within(budget: Budget, loading_s: float) -> int:
-    """Return how many worker processes a cell samples, where starting one takes so long."""
+    """Return how many worker processes a cell samples, where starting one takes `loading_s`."""
     affordable = int(LOAD_SHARE * budget.baseline_seconds / loading_s)
     return max(FEWEST_SAMPLES, min(budget.baseline_processes, affordable))
 
 
 def share_s(budget_s: float, spent_s: float, left: int, loading_s: float) -> float:
-    """Return the seconds of batches for each of the processes left, the starts of all but the first still to come."""
+    """Return the seconds of batches for each of the `left` processes; all but the first have yet to be started."""
     return (budget_s - spent_s - loading_s * (left - 1)) / left

@@ -1,4 +1,4 @@
-"""Two arms in processes of their own: rounds of two fresh workers, their batches interleaved."""
+"""Two arms in processes of their own: rounds of two fresh workers with interleaved batches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def measure_separate_processes(targets: Targets, params: ComparisonParams) -> Run:
-    """`handle`: in each round one fresh worker an arm, their batches interleaved; a round is one sample."""
+    """Measure `handle`: each round interleaves the batches of one fresh worker per arm; a round is one sample."""
     clock, batch_size = MonotonicClock(), params.deployment.batching.batch_size
     arms = Arms.of(params.deployment)
     order = random.Random(params.context.budget.seed)  # noqa: S311 - an order, no secret

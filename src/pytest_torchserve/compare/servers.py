@@ -1,4 +1,4 @@
-"""The servers of both arms: the session's, and another one for a baseline that is another environment."""
+"""The servers of both arms: the session's, and a second server for a baseline that is another environment."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class ArmServers:
-    """Where the arms run.
+    """The servers that the arms run on.
 
     Args:
-        server: the session's.
+        server: the session's server.
     """
 
     def __init__(self, setup: ComparisonSetup, server: Server, accounting: TimeAccounting) -> None:
@@ -33,7 +33,7 @@ class ArmServers:
 
     @contextlib.contextmanager
     def deployed(self, arm: str, deployment: Deployment, made: Archive) -> Iterator[Endpoint]:
-        """Register an arm, or a `pair` of them, for as long as the context is entered."""
+        """Register an arm, or a `pair` of arms, for as long as the context is entered."""
         server = self._server_of(arm)
         endpoint = Endpoint(server, replace(deployment, variant=arm), made, self._accounting)
         endpoint.register()
@@ -44,7 +44,7 @@ class ArmServers:
                 endpoint.close()
 
     def _server_of(self, arm: str) -> Server:
-        """Return the session's server, or the other one, started at the first call."""
+        """Return the server of an arm: the session's, or the baseline's own, started at the first call."""
         if self._setup.baseline.kind != "python" or arm != "baseline":
             return self._server
         if self._other is None:
@@ -60,7 +60,7 @@ class ArmServers:
         return self._other
 
     def close(self, *, failed: bool) -> str:
-        """Stop the other server; returns where its logs were left, in words, or ''."""
+        """Stop the baseline's own server; return where its logs were left, in words, or ''."""
         if self._other is None:
             return ""
         kept = failed or self._setup.keep

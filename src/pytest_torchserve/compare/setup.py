@@ -1,4 +1,4 @@
-"""What the comparisons of a session are made with."""
+"""The settings of a session's comparisons."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonSetup:
-    """What a comparison is made with.
+    """The settings of a session's comparisons.
 
     Attributes:
-        baseline: what candidates are held against.
-        weights, data: where the weights of a baseline that is a revision come from (`inputs`).
+        baseline: the baseline that candidates are compared with.
+        weights, data: sources of the weights for a baseline that is a revision (`inputs`).
         store: the session's model store.
         server: settings of the session's server.
-        baseline_server: settings of the baseline's server where it has one of its own; None for the same ones.
-        keep: whether that server's folder is left behind in any case.
+        baseline_server: settings of the baseline's server where it has one of its own; None for the session's settings.
+        keep: whether the folder of the baseline's own server is left behind in any case.
     """
 
     baseline: Baseline

@@ -1,4 +1,4 @@
-"""Regressed, improved, unchanged or inconclusive: what pairs of times say about a candidate and its baseline."""
+"""The verdict on a candidate from pairs of times: regressed, improved, unchanged or inconclusive."""
 
 from __future__ import annotations
 
@@ -19,17 +19,14 @@ if TYPE_CHECKING:
 
 CONFIDENCE = 0.95
 GATING_SHARE = 0.02
-"""A phase that takes less of `handle` (or of a worker's whole start) is shown and does not judge."""
+"""A phase that takes less of `handle` (or of a worker's whole start) is shown and does not decide the verdict."""
 
-PROBE_COST_TOLD = 0.01
-"""What the probe takes of a phase is named from this share on."""
-
-Pair = tuple[float, float]
-"""(baseline, candidate), in seconds."""
+PROBE_COST_SHOWN = 0.01
+"""The probe's cost is reported where it is at least this share of a phase."""
 
 
 class Verdict(StrEnum):
-    """What can be said."""
+    """The possible verdicts."""
 
     REGRESSED = "regressed"
     IMPROVED = "improved"
@@ -39,12 +36,12 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What decides.
+    """The limits that decide a verdict, and whether it fails the session.
 
     Attributes:
-        min_effect: a smaller change is none, as a fraction.
-        max_regression: a regression whose estimate is beyond this fails the session.
-        strict: whether an inconclusive one fails it too.
+        min_effect: changes below this are ignored, as a fraction.
+        max_regression: a regression whose estimate reaches this fails the session, as a fraction.
+        strict: whether an inconclusive comparison fails the session too.
     """
 
     min_effect: float = 0.02
@@ -54,16 +51,16 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One phase of one cell: candidate against baseline.
+    """The comparison of one phase of one cell: candidate against baseline.
 
     Attributes:
         baseline_s, candidate_s: medians.
-        interval: of the ratio; all those of a run hold together with 95% (Bonferroni over the gating ones).
-        pairs, processes: what it rests on.
-        gating: whether it judges, or is only shown.
-        probe_cost: what the probe itself takes of the phase, as a fraction of the baseline's time. Smaller changes are
-            ignored: they cannot be told from the cost of measuring.
-        why: why it is inconclusive, where that is not for the interval.
+        interval: interval of the ratio; all gating intervals of a session hold together with 95% (Bonferroni).
+        pairs, processes: the number of pairs and of processes.
+        gating: whether the phase decides the session's result, or is only shown.
+        probe_cost: the part of the phase that the probe itself takes, as a fraction of the baseline's time. Smaller
+            changes are ignored: they cannot be distinguished from the cost of measuring.
+        why: why the verdict is inconclusive, where the interval is not the reason.
     """
 
     cell: str
@@ -79,12 +76,12 @@ class Comparison:
     probe_cost: float = 0.0
 
     def line(self) -> str:
-        """In words: the cell, the phase, and the figures."""
+        """Return the verdict, the cell, the phase, and the figures in words."""
         interval = self.interval
         times = f": × {interval.ratio:.3f}" if interval.ratio else ""
         between = f" [{interval.low:.3f}, {interval.high:.3f}]" if interval.low and interval.high else ""
         seen = f"; a change of {interval.detectable:.1%} could have been seen" if interval.detectable else ""
-        seen += f"; the probe itself takes {self.probe_cost:.1%} of it" if self.probe_cost >= PROBE_COST_TOLD else ""
+        seen += f"; the probe itself takes {self.probe_cost:.1%} of it" if self.probe_cost >= PROBE_COST_SHOWN else ""
         because = f": {self.why}" if self.why else ""
         return (
             f"{self.verdict.value} {self.cell} {self.phase.value}{because}: {self.candidate_s * 1e3:.4g} ms, baseline "
@@ -93,7 +90,7 @@ class Comparison:
 
 
 def judge(found: Interval, min_effect: float) -> Verdict:
-    """The rule: beyond doubt and large enough, or beyond doubt small enough, or nothing."""
+    """Return the verdict on an interval: significant and large enough, significantly small, or inconclusive."""
     if found.low is None or found.high is None or found.ratio is None:
         return Verdict.INCONCLUSIVE
     if found.low > 1 and found.ratio >= 1 + min_effect:
@@ -106,7 +103,7 @@ def judge(found: Interval, min_effect: float) -> Verdict:
 
 
 def compare(runs: Iterable[Run], rules: Rules) -> list[Comparison]:
-    """Every phase of every run that has two arms; how sure one must be depends on how many judge."""
+    """Compare every phase of every run that has two arms. The confidence depends on the number of gating phases."""
     drafts = [(run, paired, phase) for run in runs if (paired := run.paired) for phase in paired.pairs]
     gating = sum(_gates(paired, phase) for _, paired, phase in drafts)
     confidence = 1 - (1 - CONFIDENCE) / max(1, gating)
@@ -118,7 +115,7 @@ def compare(runs: Iterable[Run], rules: Rules) -> list[Comparison]:
 
 
 def _compared(run: Run, paired: Paired, phase: Phase, min_effect: float, confidence: float) -> Comparison | None:
-    """One phase of one run; None where it takes no time on either arm."""
+    """Return the comparison of one phase of one run; None where the phase takes no time on either arm."""
     baseline_s, candidate_s = _medians(paired, phase)
     if not baseline_s and not candidate_s:
         return None
@@ -152,9 +149,10 @@ def _compared(run: Run, paired: Paired, phase: Phase, min_effect: float, confide
 
 
 def _gates(paired: Paired, phase: Phase) -> bool:
-    """`handle` and its parts from 2% of it on; of a worker's start the whole and its parts likewise.
+    """Return whether a phase decides the session's result: a whole, or a part that takes at least 2% of it.
 
-    On either arm: a part that was nothing and has become much must not pass for having been nothing.
+    The wholes are `handle` and a worker's `total` start. The part may take 2% on either arm: a part that has grown from
+    nothing to much must not be ignored.
     """
     whole = Phase.HANDLE if Phase.HANDLE in paired.pairs else Phase.TOTAL
     if phase is whole:
@@ -165,13 +163,13 @@ def _gates(paired: Paired, phase: Phase) -> bool:
 
 
 def _medians(paired: Paired, phase: Phase) -> tuple[float, float]:
-    """(baseline, candidate)."""
+    """Return the median times of a phase as (baseline, candidate)."""
     pairs = [pair for of_process in paired.pairs.get(phase, {}).values() for pair in of_process] or [(0.0, 0.0)]
     return statistics.median(old for old, _ in pairs), statistics.median(new for _, new in pairs)
 
 
 def failing(comparisons: Iterable[Comparison], rules: Rules) -> list[Comparison]:
-    """Those that fail the session."""
+    """Return the comparisons that fail the session."""
     return [
         one
         for one in comparisons

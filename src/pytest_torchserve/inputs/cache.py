@@ -1,4 +1,4 @@
-"""One folder for everything that is expensive to make, each thing named by the hash of what made it."""
+"""Cache folder for everything that is expensive to make, each file or folder named by the hash of its sources."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def folder() -> Path:
-    """`$XDG_CACHE_HOME/pytest-torchserve`, made if need be."""
+    """Return `$XDG_CACHE_HOME/pytest-torchserve`, created if need be."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     path = Path(base) / "pytest-torchserve"
     path.mkdir(parents=True, exist_ok=True)
@@ -20,9 +20,9 @@ def folder() -> Path:
 
 
 def key(parts: Iterable[str | bytes | Path]) -> str:
-    """Twelve hex digits that name these parts: texts, bytes, and files by name and content.
+    """Return twelve hex digits that identify these parts: texts, bytes, and files by name and content.
 
-    Each part goes in with its length, so that no two lists of parts run together.
+    Each part is hashed with its length, so that different lists of parts never give the same data.
     """
     digest = hashlib.sha256()
     for part in parts:

@@ -1,7 +1,7 @@
-"""The golden answers: what each sample must be answered, by the same model run directly in PyTorch.
+"""Golden answers: the right answer to each sample, by the same model run directly in PyTorch.
 
-`Preparations.start` begins the work in a process of its own and `result` waits for it; what was made before from
-the same files is read from the cache at once.
+`Preparations.start` starts the work in a process of its own, and `result` waits for the inputs. Inputs made earlier
+from the same files are read from the cache at once.
 """
 
 from __future__ import annotations
@@ -18,38 +18,38 @@ from pytest_torchserve._util.wait import wait_until
 from pytest_torchserve.environment import version
 from pytest_torchserve.errors import InputError
 from pytest_torchserve.inputs import cache, samples, weights
-from pytest_torchserve.inputs.model_inputs import ModelArtifacts, ModelInputs, Request
+from pytest_torchserve.inputs.model_inputs import ModelArtifacts, ModelInputs, PreparationRequest
 from pytest_torchserve.model import TOLERANCE, Model, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SEEDED_SAMPLES = 64
-"""Seeded weights have no accuracy to measure: this many samples tell swapped answers apart just as well."""
+"""The most samples with seeded weights: without an accuracy to measure, this many detect swapped answers as well."""
 
 _TIMEOUT_S = 1800.0
 
 
 class Preparations:
-    """The inputs of several models, some perhaps still being made.
+    """Inputs of several models, some perhaps still being made.
 
-    One process makes what the cache lacks, one model after the other, so that torch is imported once.
+    One process makes the inputs that the cache lacks, one model after the other, so that torch is imported once.
     """
 
     def __init__(self, mode: weights.Mode, data: Path | None) -> None:
         self._mode = mode
         self._data = data
-        self._requests: dict[str, Request] = {}
+        self._requests: dict[str, PreparationRequest] = {}
         self._sources: dict[str, str] = {}
         self._processes: list[tuple[subprocess.Popen[bytes], Path]] = []
 
     def start(self, models: Iterable[Model]) -> None:
-        """Find weights and samples, and begin whatever the cache does not hold.
+        """Find weights and samples, and start to make the inputs that the cache lacks.
 
         Raises:
-            InputError: a data folder or weights that were asked for cannot be had.
+            InputError: a data folder or weights that an option names are not available.
         """
-        missing: dict[str, Request] = {}
+        missing: dict[str, PreparationRequest] = {}
         for model in models:
             if model.name in self._requests:
                 continue
@@ -69,7 +69,7 @@ class Preparations:
             self._processes.append((process, spec))
 
     def artifacts(self, model: Model) -> ModelArtifacts:
-        """Wait for what goes into the archive: it is there before the golden answers are."""
+        """Wait for the artifacts that go into the archive: they are ready before the golden answers."""
         self.start([model])
         request = self._requests[model.name]
         self._await(model, Path(request.labels))
@@ -81,7 +81,7 @@ class Preparations:
         )
 
     def result(self, model: Model) -> ModelInputs:
-        """Wait until everything of a model is there.
+        """Wait until all inputs of a model are ready.
 
         Raises:
             InputError: the network's or the reference's file failed; the message holds its traceback.
@@ -102,7 +102,7 @@ class Preparations:
         return ModelInputs(artifacts=artifacts, samples=tuple(kept), samples_source=self._sources[model.name])
 
     def _await(self, model: Model, path: Path) -> None:
-        """Wait until the file is there, which is written whole or not at all, or until it is known not to come."""
+        """Wait for a file, which is written whole or not at all; raise InputError when it will not come."""
         request = self._requests[model.name]
         error = Path(request.golden).with_suffix(".error")
         wait_until(lambda: path.is_file() or error.is_file() or self._ended(), timeout_s=_TIMEOUT_S)
@@ -119,12 +119,12 @@ class Preparations:
         return all(process.poll() is not None for process, _ in self._processes)
 
     def _last_words(self) -> str:
-        """What the programs printed, for when one ended without a word of its own."""
+        """Return the output of the processes, for an error message where none reported an error itself."""
         logs = [spec.with_suffix(".log").read_text(errors="replace").strip() for _, spec in self._processes]
         return "\n".join(filter(None, logs)) or f"nothing, within {_TIMEOUT_S:.0f} s"
 
     def cancel(self) -> None:
-        """End the work, if it goes on, and tidy up after it; called when the session ends."""
+        """End the processes that still run, and delete their files; called when the session ends."""
         for process, spec in self._processes:
             process.kill()
             process.communicate()
@@ -132,20 +132,20 @@ class Preparations:
             spec.with_suffix(".log").unlink(missing_ok=True)
 
 
-def _complete(request: Request) -> bool:
-    """Whether the cache holds all of it; the weights are large, and someone may have pruned them."""
+def _complete(request: PreparationRequest) -> bool:
+    """Return whether the cache holds all files of a request; the weights are large, and may have been deleted."""
     needed = [request.labels, request.golden, *([request.weights] if request.network else [])]
     return all(Path(path).is_file() for path in needed)
 
 
-def _kind(request: Request) -> str:
+def _kind(request: PreparationRequest) -> str:
     if request.network is None:
         return "none"
     return "seeded" if request.published is None else "pretrained"
 
 
-def _request(model: Model, published: Path | None, files: samples.SampleFiles) -> Request:
-    """Name everything by its content: the same name means that nothing which matters has changed."""
+def _request(model: Model, published: Path | None, files: samples.SampleFiles) -> PreparationRequest:
+    """Return the request for a model. File names hold a hash of the sources: same name, same relevant content."""
     folder = cache.folder()
     limit = SEEDED_SAMPLES if model.network and published is None else len(files.paths)
     paths = files.paths[:limit]
@@ -153,11 +153,11 @@ def _request(model: Model, published: Path | None, files: samples.SampleFiles) -
     makers += [str(version(name)) for name in ("torch", "torchvision", "pillow")]
     makers += [model.dataset, repr(TOLERANCE), *([model.network] if model.network else []), model.reference]
     images = [part for path in paths for part in (path.parent.name, path)]
-    # Seeded weights are scaled on the samples, published ones stand for themselves.
+    # Seeded weights are scaled on the samples; published weights do not depend on them.
     state = cache.key([*makers, *([published] if published else images)])
     index = [files.index] if files.index else []
     golden = cache.key([state, *index, *images])
-    return Request(
+    return PreparationRequest(
         network=str(model.network) if model.network else None,
         published=str(published) if published else None,
         reference=str(model.reference),

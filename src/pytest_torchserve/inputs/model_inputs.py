@@ -1,4 +1,4 @@
-"""What is asked of `prepare`, and what comes of it."""
+"""Requests to `prepare`, and the resulting artifacts and inputs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What `prepare` is told: paths as text, for JSON."""
+class PreparationRequest:
+    """A request to `prepare`, with paths as text, for JSON."""
 
     network: str | None
     published: str | None
@@ -30,13 +30,13 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class ModelArtifacts:
-    """What goes into a model's archive besides its own files.
+    """Parts of a model's archive besides the model's own files.
 
     Attributes:
         model: the model.
         weights: a plain state dict, or None for a model without a network.
         labels: a file of class index → name.
-        weights_kind: `pretrained`, `seeded` or `none`; it stands in every record.
+        weights_kind: `pretrained`, `seeded` or `none`; stored in every record.
     """
 
     model: Model
@@ -47,12 +47,12 @@ class ModelArtifacts:
 
 @dataclass(frozen=True, slots=True)
 class ModelInputs:
-    """A model and what it is asked.
+    """A model's artifacts and samples.
 
     Attributes:
-        artifacts: what goes into the archive.
-        samples: what to send, with the answers to expect.
-        samples_source: `folder`, `torchvision` or `synthetic`; it stands in every record.
+        artifacts: the parts of the archive.
+        samples: the samples to send, with their golden answers.
+        samples_source: `folder`, `torchvision` or `synthetic`; stored in every record.
     """
 
     artifacts: ModelArtifacts

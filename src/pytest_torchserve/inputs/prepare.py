@@ -1,7 +1,7 @@
 """The program behind `golden.Preparations`: `python -m pytest_torchserve.inputs.prepare REQUESTS.json`.
 
-With `--guarded` it ends as soon as its standard input does, that is when the process that started it is gone.
-Each request is done by itself: one that fails leaves its traceback in `GOLDEN.error`, and the next is done.
+With `--guarded` the program ends as soon as its standard input does, that is, when the process that started it is gone.
+A request that fails leaves its traceback in `GOLDEN.error`, and the program goes on with the next request.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from filelock import FileLock
 
 
 def end_with_owner() -> None:
-    """End this process when standard input does; importing torch and long sums included."""
+    """End this process when standard input ends, even while torch is imported or a long computation runs."""
 
     def watch() -> None:
         os.read(sys.stdin.fileno(), 1)
@@ -27,18 +27,18 @@ def end_with_owner() -> None:
 
 
 def prepare(requests: list[dict[str, object]]) -> None:
-    """Make what is missing, one request after the other."""
+    """Make the files of each request, one request after the other."""
     for request in requests:
         golden = Path(str(request["golden"]))
         error = golden.with_suffix(".error")
-        # Another session may be making the same at this moment: then it is there when the lock is.
+        # Another session may be making the same files at this moment: the lock lets only one of them write.
         with FileLock(golden.with_suffix(".lock")):
             error.unlink(missing_ok=True)
             try:
-                from pytest_torchserve.inputs import torch_side  # noqa: PLC0415 - after the guard: it takes seconds
+                from pytest_torchserve.inputs import torch_side  # noqa: PLC0415 - after the guard: this takes seconds
 
                 torch_side.make(request)
-            except Exception:  # noqa: BLE001 - whatever it is, it is this model's, and the owner reports it
+            except Exception:  # noqa: BLE001 - any error concerns this model only, and the session reports it
                 error.write_text(traceback.format_exc(), encoding="utf-8")
 
 

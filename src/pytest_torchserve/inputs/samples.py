@@ -1,4 +1,4 @@
-"""Images to send: real ones from class-named folders where there are some, else made on the spot."""
+"""Images to send: real images from class-named folders where there are some, else synthetic images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LIMIT = {"cifar10": 1000, "imagenet": 32}
-"""How many files of a data set are used: every one gets a golden answer, and densenet161 takes 0.3 s for one."""
+"""The most files of a data set to use: every file gets a golden answer, and densenet161 takes 0.3 s for each."""
 
 _IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 _EXPORT = """
@@ -37,13 +37,13 @@ for index in range(min(count, len(images))):
 
 @dataclass(frozen=True, slots=True)
 class SampleFiles:
-    """Where the images lie, and in words what they are.
+    """Image files of a data set, and their source.
 
     Attributes:
-        source: `folder`, `torchvision` or `synthetic`; it stands in every record.
-        paths: the image files, ordered, so that any first few are of many classes.
-        classes: the name of each file's class folder; None for synthetic ones.
-        index: a file of class index → [folder name, label], where the data set brings one.
+        source: `folder`, `torchvision` or `synthetic`; stored in every record.
+        paths: the image files, ordered so that the first few cover many classes.
+        classes: the name of each file's class folder; None for synthetic images.
+        index: a file of class index → [folder name, label], where the data set has such a file.
     """
 
     source: str
@@ -53,7 +53,7 @@ class SampleFiles:
 
 
 def find(dataset: str, data: Path | None) -> SampleFiles:
-    """The samples of a data set: from `data`, else torchvision's CIFAR10 on disk, else synthetic."""
+    """Return the samples of a data set: from `data`, else torchvision's CIFAR10 on disk, else synthetic."""
     if data is not None and not data.is_dir():
         raise InputError(
             wanted=f"a folder of samples at {data} (--ts-data or TS_DATA)",
@@ -70,7 +70,7 @@ def find(dataset: str, data: Path | None) -> SampleFiles:
 
 
 def _from_folder(folder: Path, limit: int, source: str = "folder") -> SampleFiles:
-    """Class by class in turn, so that the first n files hold as many classes as n allows."""
+    """Return a folder's images, one of each class in turn: the first n files cover as many classes as possible."""
     classes = sorted(path for path in folder.iterdir() if path.is_dir())
     listed = [sorted(p for p in path.iterdir() if p.suffix.lower() in _IMAGES) for path in classes]
     rounds = range(max(map(len, listed), default=0))
@@ -91,7 +91,7 @@ def _from_folder(folder: Path, limit: int, source: str = "folder") -> SampleFile
 
 
 def _from_torchvision(root: Path) -> SampleFiles:
-    """Torchvision's CIFAR10 test images, written out once as the PNG files that a client would send."""
+    """Return torchvision's CIFAR10 test images, written once as the PNG files that a client would send."""
     batch = root / "cifar-10-batches-py" / "test_batch"
     out = cache.folder() / f"cifar10-{cache.key([batch, _EXPORT])}"
     with FileLock(out.with_suffix(".lock")):
@@ -110,7 +110,7 @@ def _from_torchvision(root: Path) -> SampleFiles:
 
 
 def _synthetic(dataset: str) -> SampleFiles:
-    """Deterministic images: 32×32 PNG for cifar10, JPEG of a photograph's size for all else."""
+    """Return deterministic images: 32×32 PNG for cifar10, JPEG of a photograph's size for all else."""
     small = dataset == "cifar10"
     out = cache.folder() / f"synthetic-{dataset}-{cache.key([Path(__file__)])}"
     count = 64 if small else LIMIT["imagenet"]
@@ -127,9 +127,9 @@ def _synthetic(dataset: str) -> SampleFiles:
 
 
 def image(seed: int, size: Sequence[int]) -> bytes:
-    """One encoded image: smooth blobs, a few flat shapes and some grain; no two seeds alike.
+    """Return an encoded image: smooth blobs, a few flat shapes and some grain; a different image for each seed.
 
-    The grain brings a JPEG near the size of a photograph's, which is what decoding time depends on.
+    The grain gives a JPEG about the size of a photograph's; decoding time depends on that size.
     """
     from PIL import Image, ImageDraw  # noqa: PLC0415 - only where images are really made
 

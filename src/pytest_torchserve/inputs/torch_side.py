@@ -1,7 +1,7 @@
 """Clean weights, labels and golden answers of one model: the only module of the harness that imports torch.
 
-Run by `prepare` in a process of its own. It writes `weights` (a plain state dict), `labels` (index → name) and
-`golden` (an answer for each sample) to where the request (`model_inputs.Request`) says.
+`prepare` runs this module in a process of its own. `make` writes `weights` (a plain state dict), `labels` (index →
+name) and `golden` (an answer for each sample) to the paths in the request (`model_inputs.PreparationRequest`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def load_file(path: str) -> ModuleType:
 
 
 def network_class(module: ModuleType) -> type[torch.nn.Module]:
-    """The one public class that the network's file defines."""
+    """Return the only public class that the network's file defines."""
     public = [
         value
         for name, value in vars(module).items()
@@ -50,11 +50,12 @@ def network_class(module: ModuleType) -> type[torch.nn.Module]:
 
 
 def seeded(network: torch.nn.Module, images: torch.Tensor, tolerance: float) -> None:
-    """Make random weights whose answers tell these images apart.
+    """Adjust a network's random weights so that its answers to these images differ.
 
-    A freshly drawn deep network answers nearly the same to every image. So its batch norms are given the
-    statistics of the first few images, and the last linear layer is centred on the images and scaled so that
-    as many as possible differ from all others by more than 20 × the tolerance. All of it is deterministic.
+    A deep network with new random weights gives nearly the same answer to every image. Therefore the batch norms
+    get the statistics of the first few images, and the last linear layer is centred on the images and scaled so
+    that as many answers as possible differ from all others by more than 20 × the tolerance. Every step is
+    deterministic.
     """
     for norm in (module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)):
         norm.momentum = None  # cumulative: one pass sets the statistics outright
@@ -75,7 +76,7 @@ def seeded(network: torch.nn.Module, images: torch.Tensor, tolerance: float) -> 
 
 
 def distinct(probabilities: torch.Tensor, gap: float) -> list[int]:
-    """Which rows to keep so that any two kept differ somewhere by more than `gap`; earlier ones win."""
+    """Return the rows to keep so that any two kept rows differ somewhere by more than `gap`; earlier rows win."""
     kept: list[int] = []
     for index, row in enumerate(probabilities):
         if not kept or (probabilities[kept] - row).abs().amax(dim=1).min() > gap:
@@ -84,7 +85,7 @@ def distinct(probabilities: torch.Tensor, gap: float) -> list[int]:
 
 
 def build_network(request: dict[str, Any], reference: ModuleType) -> torch.nn.Module | None:
-    """The network with its weights, ready to answer; also writes them as a plain state dict."""
+    """Return the network with its weights, ready to answer, and write the weights as a plain state dict."""
     if request["network"] is None:
         return None
     module = load_file(request["network"])
@@ -105,7 +106,7 @@ def build_network(request: dict[str, Any], reference: ModuleType) -> torch.nn.Mo
 
 
 def true_labels(request: dict[str, Any], labels: tuple[str, ...]) -> list[str | None]:
-    """Each sample's class folder as a label: itself, or by the data set's index (ImageNet's WordNet ids)."""
+    """Return each sample's label: its class folder's name, or by the data set's index (ImageNet's WordNet ids)."""
     by_folder: dict[str, str] = {name: name for name in labels}
     if request["index"] is not None:
         index = json.loads(Path(request["index"]).read_text(encoding="utf-8"))
@@ -114,17 +115,17 @@ def true_labels(request: dict[str, Any], labels: tuple[str, ...]) -> list[str | 
 
 
 def make(request: dict[str, Any]) -> None:
-    """Do what the request says."""
+    """Write the weights, labels and golden answers of a request."""
     reference = load_file(request["reference"])
     labels = tuple(getattr(reference, "LABELS", ()))
     network = build_network(request, reference)
-    _write(request["labels"], dict(enumerate(labels)))  # after the weights: who sees it has both
+    _write(request["labels"], dict(enumerate(labels)))  # after the weights: a file of labels means that both exist
     bodies = [Path(path).read_bytes() for path in request["samples"]]
     chunks = (bodies[start : start + _CHUNK] for start in range(0, len(bodies), _CHUNK))
     answers = [answer for chunk in chunks for answer in reference.answers(network, chunk)]
     kept = list(range(len(answers)))
     if request["network"] is not None and request["published"] is None:
-        # Seeded answers must tell samples apart, whatever the samples are: those that do not are not sent.
+        # Seeded answers must differ from sample to sample: a sample whose answer is too close to another's is not sent.
         rows = torch.tensor([[answer[label] for label in labels] for answer in answers])
         kept = distinct(rows, 20 * request["tolerance"])
         if len(kept) < min(_FEWEST, len(answers)):
@@ -135,7 +136,7 @@ def make(request: dict[str, Any]) -> None:
 
 
 def _write(path: str, content: Any) -> None:
-    """A JSON file that is there whole or not at all."""
+    """Write a JSON file, whole or not at all."""
     partial = Path(f"{path}.{os.getpid()}")
     partial.write_text(json.dumps(content), encoding="utf-8")
     partial.replace(path)

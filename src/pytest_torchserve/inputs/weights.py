@@ -26,15 +26,15 @@ _BESIDE = (_PARTIAL, _LOCK)
 
 
 def find(weights: Weights | None, mode: Mode, data: Path | None) -> Path | None:
-    """The published file, or None where the weights shall be seeded.
+    """Return the published file, or None where the weights are to be seeded.
 
     Args:
-        weights: what the catalogue names; None where a model has none.
-        mode: `pretrained` downloads what is not on disk; `auto` takes only what is; `seeded` takes nothing.
-        data: the data folder, whose `weights/` is looked into first.
+        weights: the published weights in the catalogue; None where a model has none.
+        mode: `pretrained` downloads a file that is not on disk; `auto` uses only files on disk; `seeded` uses none.
+        data: the data folder, whose `weights/` is searched first.
 
     Raises:
-        InputError: `pretrained` was asked for and the file cannot be had, or a file's hash is wrong.
+        InputError: the mode is `pretrained` and the file is not available, or a file's hash is wrong.
     """
     if mode == "seeded":
         return None
@@ -55,7 +55,7 @@ def find(weights: Weights | None, mode: Mode, data: Path | None) -> Path | None:
 
 
 def places(data: Path | None) -> list[Path]:
-    """The folders in which a published file may lie already, the first one first; torch hub's rule for its own."""
+    """Return the folders to search for a published file, in this order; torch hub's folder by torch hub's rule."""
     xdg = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     hub = Path(os.environ.get("TORCH_HOME") or Path(xdg) / "torch") / "hub" / "checkpoints"
     own = cache.folder() / "weights"
@@ -63,19 +63,19 @@ def places(data: Path | None) -> list[Path]:
 
 
 def on_disk(data: Path | None) -> list[Path]:
-    """The files that `find` would take if a catalogue named them: of two with one name the one that comes first."""
+    """Return the files that `find` would use if a catalogue named them: of files with the same name, the first."""
     found: dict[str, Path] = {}
     for folder in places(data):
         files = sorted(folder.iterdir()) if folder.is_dir() else []
         for path in files:
-            # Not what a download leaves beside its file, nor what a file manager does.
+            # Leave out the files that a download or a file manager puts beside the weights.
             if path.is_file() and path.suffix not in _BESIDE and not path.name.startswith("."):
                 found.setdefault(path.name, path)
     return list(found.values())
 
 
 def sha256(path: Path) -> str:
-    """The file's SHA-256, read in pieces."""
+    """Return the file's SHA-256, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -91,10 +91,10 @@ def _check(path: Path, weights: Weights) -> None:
 
 
 def address(source: str) -> str:
-    """The URL behind a catalogue entry's `source`."""
+    """Return the URL for a catalogue entry's `source`."""
     if not source.startswith("torchvision:"):
         return source
-    # In a process of its own, as everything that imports torch.
+    # In a process of its own, like all code that imports torch.
     ask = "import sys, torchvision; e, m = sys.argv[1].split('.'); print(getattr(torchvision.models, e)[m].url)"
     command = [sys.executable, "-c", ask, source.removeprefix("torchvision:")]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

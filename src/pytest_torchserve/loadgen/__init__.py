@@ -1,1 +1,1 @@
-"""When requests leave, how they are sent, and what came back."""
+"""The load generator: schedules, clients and responses."""

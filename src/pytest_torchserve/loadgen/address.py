@@ -1,4 +1,4 @@
-"""Where predictions are asked for."""
+"""The address that prediction requests are sent to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A server's host and port, the token that lets requests in ('' for none), and whether it speaks TLS."""
+    """A server's host and port, its access token ('' for none), and whether it uses TLS."""
 
     host: str
     port: int
@@ -25,7 +25,7 @@ class Address:
         """Read `http://host:port` or `https://host`.
 
         Raises:
-            OptionError: it is no such URL.
+            OptionError: `url` is not such a URL.
         """
         try:
             parts = urlsplit(url)
@@ -42,10 +42,10 @@ class Address:
 
     @property
     def url(self) -> str:
-        """As a URL, without the key."""
+        """The address as a URL, without the key."""
         return f"{'https' if self.tls else 'http'}://{self.authority}"
 
     @property
     def authority(self) -> str:
-        """Host and port as a Host header has them; an IPv6 address stands in brackets."""
+        """Host and port as in a Host header; an IPv6 address stands in brackets."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

@@ -1,7 +1,7 @@
-"""Open loops: requests leave on a schedule of their own, whatever the server does.
+"""Open loops: requests leave at scheduled times, whatever the server does.
 
-`steady` says whether the rate is the same throughout; of a schedule that is not, figures are told by time slice, and
-the rules about a steady state do not apply.
+`steady` is True when the rate does not change. For a schedule whose rate changes, figures are reported by time slice,
+and the rules about a steady state do not apply.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ConstantRate:
-    """One request every 1 / `rate_per_s` seconds for `duration_s`: an open loop."""
+    """An open loop with one request every 1 / `rate_per_s` seconds for `duration_s`."""
 
     rate_per_s: float
     duration_s: float
@@ -30,16 +30,16 @@ class ConstantRate:
 
     @property
     def name(self) -> str:
-        """For test ids."""
+        """The name in test ids."""
         return f"constant{self.rate_per_s:g}"
 
     @property
     def requests(self) -> int:
-        """How many requests that makes."""
+        """The number of requests."""
         return max(1, round(self.rate_per_s * self.duration_s))
 
     def departures_ns(self) -> Iterator[int]:
-        """Multiples of the interval; nothing is added up, so nothing drifts."""
+        """Return the multiples of the interval; intervals are not summed, so rounding errors do not add up."""
         return (round(index * 1e9 / self.rate_per_s) for index in range(self.requests))
 
     async def drive(self, send: Send, on_responses: OnResponses, clock: Clock) -> None:
@@ -49,9 +49,9 @@ class ConstantRate:
 
 @dataclass(frozen=True, slots=True)
 class Poisson:
-    """Requests of many independent users: exponential gaps of mean 1 / `rate_per_s`, for `duration_s`.
+    """An open loop like many independent users: exponential gaps of mean 1 / `rate_per_s`, for `duration_s`.
 
-    The same seed gives the same departures (MLPerf LoadGen's server scenario draws its schedule so too).
+    The same seed gives the same departures (the server scenario of MLPerf LoadGen draws its schedule in the same way).
     """
 
     rate_per_s: float
@@ -62,11 +62,11 @@ class Poisson:
 
     @property
     def name(self) -> str:
-        """For test ids."""
+        """The name in test ids."""
         return f"poisson{self.rate_per_s:g}"
 
     def departures_ns(self) -> Iterator[int]:
-        """The seeded schedule."""
+        """Return the departures that the seed gives."""
         gaps = random.Random(self.seed)  # noqa: S311 - a schedule, no secret
         end_ns = self.duration_s * 1e9
         due = itertools.accumulate(gaps.expovariate(self.rate_per_s) * 1e9 for _ in itertools.count())
@@ -79,7 +79,7 @@ class Poisson:
 
 @dataclass(frozen=True, slots=True)
 class Ramp:
-    """Requests that come faster and faster, or slower: evenly from `from_per_s` to `to_per_s` in `duration_s`."""
+    """An open loop whose rate changes linearly from `from_per_s` to `to_per_s` in `duration_s`."""
 
     from_per_s: float
     to_per_s: float
@@ -89,7 +89,7 @@ class Ramp:
 
     @property
     def name(self) -> str:
-        """For test ids."""
+        """The name in test ids."""
         return f"ramp{self.from_per_s:g}-{self.to_per_s:g}"
 
     @property
@@ -98,14 +98,14 @@ class Ramp:
         return (self.from_per_s + self.to_per_s) / 2
 
     def departures_ns(self) -> Iterator[int]:
-        """Where the number of requests so far, the integral of the rate, is a whole number.
+        """Yield the times at which the number of requests so far, the integral of the rate, is a whole number.
 
-        With the rate a + (b - a)·t/T that number is n(t) = a·t + (b - a)·t²/(2T), and so
+        With the rate a + (b - a)·t/T the number is n(t) = a·t + (b - a)·t²/(2T), and so
         t = 2n / (a + √(a² + 2n·(b - a)/T)), which holds for a = b, too.
         """
         slope_per_s2 = (self.to_per_s - self.from_per_s) / self.duration_s
         for index in range(max(1, round(self.rate_per_s * self.duration_s))):
-            # Rounding must not take the root of less than nothing at the end of a ramp down to 0.
+            # At the end of a ramp down to 0, rounding can make the number under the root negative.
             root = max(0.0, self.from_per_s**2 + 2 * index * slope_per_s2) ** 0.5
             yield round(2 * index / (self.from_per_s + root) * 1e9) if index else 0
 

@@ -1,4 +1,4 @@
-"""Requests as a load says, over as many keep-alive connections as are needed at once."""
+"""The built-in client: runs a schedule over as many keep-alive connections as are needed at once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.model import Sample
 
 TIMEOUT_S = 120.0
-"""TorchServe's own default for an answer."""
+"""TorchServe's own default response timeout."""
 _LOOKS_PER_TIMEOUT = 20
 _LOOK_AT_MOST_EVERY_S = 0.02
 
@@ -40,13 +40,13 @@ class _Opening(NamedTuple):
     waiting: Done
 
     def failed(self, failure: Failure, words: str) -> Response:
-        """It could not be sent."""
+        """Return the response of a request that could not be sent."""
         now_ns = time.monotonic_ns()
         return Response(self.sample, self.scheduled_ns, self.begun_ns, now_ns, 0, now_ns, 0, b"", b"", words, failure)
 
 
 class HttpClient:
-    """Sends samples to one path of one server, as a load says. A context manager: it owns an event loop.
+    """A context manager that sends samples to one path of one server on a schedule, and owns an event loop.
 
     A certificate is verified against the system's authorities, or those in the file that the environment
     variable `SSL_CERT_FILE` names.
@@ -54,8 +54,8 @@ class HttpClient:
     Args:
         address: host, port, token, TLS or not.
         path: what to POST to.
-        samples: sent in turn, from where the last load ended.
-        timeout_s: after which a request is given up; looked at 20 times in that time.
+        samples: sent in turn, beginning where the last load ended.
+        timeout_s: after which a request is given up; checked 20 times in that time.
     """
 
     def __init__(self, address: Address, path: str, samples: Sequence[Sample], *, timeout_s: float = TIMEOUT_S) -> None:
@@ -76,13 +76,13 @@ class HttpClient:
         allow_connections()
 
     def __enter__(self) -> Self:
-        """Nothing is opened before the first request."""
+        """Return the client; no connection is opened before the first request."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close the connections and the loop."""
+        """Close the connections and the event loop."""
 
         async def close() -> None:
             for connection in self._open:
@@ -92,7 +92,7 @@ class HttpClient:
         self._runner.close()
 
     def run(self, schedule: Schedule, on_responses: OnResponses, clock: Clock) -> None:
-        """Drive one load to its end; `on_responses` gets every response once, those nobody waited for at last."""
+        """Run one schedule to its end; `on_responses` gets every response once, those of given-up requests last."""
 
         async def drive() -> None:
             watch = asyncio.ensure_future(self._watch())
@@ -109,7 +109,7 @@ class HttpClient:
             self._runner.run(drive())
 
     def _send(self, scheduled_ns: int, waiting: Done) -> None:
-        """Write one request now where a connection is idle, else as soon as one is open."""
+        """Write one request now if a connection is idle, else as soon as a new connection is open."""
         begun_ns = time.monotonic_ns()
         data, sample = self._requests[self._next]
         self._next = (self._next + 1) % len(self._requests)
@@ -127,11 +127,11 @@ class HttpClient:
         task.add_done_callback(lambda done: self._opening.pop(done, None))
 
     async def _connect_and_send(self, request: _Opening) -> None:
-        """A new connection and its first request; where none can be had, that is the response."""
+        """Open a connection and send its first request; a failure to connect becomes the request's response."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 connection = await self._connect()
-        except (OSError, ValueError) as error:  # TimeoutError is the former, a name that cannot be one the latter
+        except (OSError, ValueError) as error:  # TimeoutError is an OSError, an invalid host name a ValueError
             failure = why_unconnected(error)
             words = f"{failure}: {str(error) or f'no connection within {self._timeout_s:g} s'}"
             request.waiting(request.failed(failure, words))
@@ -150,10 +150,10 @@ class HttpClient:
         return connection
 
     def _open_spare(self) -> None:
-        """A connection for the next request of an open loop, so that it need not wait for one."""
+        """Open a connection for the next request of an open loop, so that the request need not wait."""
 
         async def open_() -> None:
-            # Where it cannot be had, the request that needs it will say so.
+            # If this fails, the request that needs the connection reports the failure.
             with contextlib.suppress(OSError, ValueError):
                 self._idle.append(await self._connect())
 
@@ -162,7 +162,7 @@ class HttpClient:
         task.add_done_callback(self._spares.discard)
 
     async def _watch(self) -> None:
-        """Give up requests that have waited for too long: one timer for all, as they all may take as long."""
+        """Give up requests that have waited for too long: one timer for all requests, as all have the same timeout."""
         every_s = max(_LOOK_AT_MOST_EVERY_S, self._timeout_s / _LOOKS_PER_TIMEOUT)
         while True:
             await asyncio.sleep(every_s)
@@ -173,7 +173,7 @@ class HttpClient:
             self._open = {connection for connection in self._open if connection.transport is not None}
 
     def _give_up(self) -> list[Response]:
-        """End what is still in flight; returns its responses."""
+        """End the requests in flight and return their responses."""
         words = "the load was over before it was answered"
         given_up: list[Response] = []
         for spare in self._spares:
@@ -197,6 +197,6 @@ def send(
     clock: Clock,
     timeout_s: float = TIMEOUT_S,
 ) -> None:
-    """One load from this process."""
+    """Run one schedule from this process."""
     with HttpClient(address, path, samples, timeout_s=timeout_s) as client:
         client.run(schedule, on_responses, clock)

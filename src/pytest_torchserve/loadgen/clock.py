@@ -1,4 +1,4 @@
-"""Monotonic time, and waiting for it to the tenth of a millisecond."""
+"""Monotonic clocks that wait with an accuracy of a tenth of a millisecond."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Clock(Protocol):
-    """Monotonic time."""
+    """A monotonic clock."""
 
     def now_ns(self) -> int:
-        """Nanoseconds since some beginning."""
+        """Return nanoseconds since an arbitrary start."""
 
     async def wait_until(self, due_ns: int) -> None:
-        """Return at `due_ns`, or when that has passed at the event loop's next turn."""
+        """Return at `due_ns`; if that is past, at the event loop's next turn."""
 
 
 class _Interval(ctypes.Structure):
@@ -34,14 +34,14 @@ class _Interval(ctypes.Structure):
 
 
 class KernelTimer:
-    """timerfd(2) on `CLOCK_MONOTONIC`: a file descriptor that becomes readable at a moment.
+    """timerfd(2) on `CLOCK_MONOTONIC`: a file descriptor that becomes readable at a set time.
 
-    An event loop's own timer counts whole milliseconds (epoll, and so asyncio, uvloop and gevent): a request at
-    500/s would leave up to one late, or its sender would have to spin. This one is exact to some ten
-    microseconds; Python has it from 3.13 on, hence the C library's.
+    An event loop's own timer counts whole milliseconds (epoll, and so asyncio, uvloop and gevent): at 500 requests/s
+    a request would leave up to a millisecond late, or the client would have to spin. This timer is exact to some ten
+    microseconds. Python has timerfd only from 3.13 on, hence the calls into the C library.
 
     Raises:
-        OSError: the system has no more of them.
+        OSError: the system has no timer left.
     """
 
     def __init__(self) -> None:
@@ -51,31 +51,31 @@ class KernelTimer:
             raise OSError(ctypes.get_errno(), "timerfd_create")
 
     def set(self, due_ns: int) -> None:
-        """Become readable at `due_ns`, and not before; 0 for never."""
+        """Make the descriptor readable at `due_ns`, and not before; 0 for never."""
         at_s, at_ns = divmod(due_ns, 1_000_000_000)
         self._libc.timerfd_settime(self.fd, _TIMER_ABSTIME, ctypes.byref(_Interval(0, 0, at_s, at_ns)), None)
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the descriptor."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
 
 
 class MonotonicClock:
-    """The real one: `CLOCK_MONOTONIC`, and the kernel's timer on it. One waiter at a time."""
+    """The real clock: `CLOCK_MONOTONIC`, and a kernel timer to wait with. One waiter at a time."""
 
     def __init__(self) -> None:
         self._timer: KernelTimer | None = None
 
     def now_ns(self) -> int:
-        """Nanoseconds since boot, on Linux."""
+        """Return nanoseconds since boot, on Linux."""
         return time.monotonic_ns()
 
     async def wait_until(self, due_ns: int) -> None:
-        """Sleep until then."""
+        """Sleep until `due_ns`; if that is past, until the event loop's next turn."""
         if due_ns <= time.monotonic_ns():
-            await asyncio.sleep(0)  # a sender that is late must still read its answers
+            await asyncio.sleep(0)  # a client that is late must still read responses
             return
         if self._timer is None:
             self._timer = KernelTimer()

@@ -1,4 +1,4 @@
-"""One keep-alive connection: asyncio's protocol around httptools' parser."""
+"""The keep-alive connection of the built-in client: an asyncio protocol around httptools' parser."""
 
 from __future__ import annotations
 
@@ -26,31 +26,33 @@ _now_ns = time.monotonic_ns
 
 
 class Transport(Protocol):
-    """What a connection needs of one; asyncio's have it."""
+    """The methods of a transport that a connection needs; asyncio's transports have these."""
 
     def write(self, data: bytes) -> None:
-        """Send it."""
+        """Send the data."""
 
     def is_closing(self) -> bool:
-        """Whether it is closed, or about to be."""
+        """Return True when the transport is closed, or about to be."""
 
     def get_write_buffer_size(self) -> int:
-        """How many bytes the kernel has not taken yet."""
+        """Return the number of bytes that the kernel has not taken yet."""
 
     def abort(self) -> None:
-        """Close it at once."""
+        """Close the transport at once."""
 
 
 class Connection(asyncio.Protocol):
-    """One request at a time. Also the callback object of its parser: the `on_…` methods are called by httptools.
+    """A connection that carries one request at a time.
+
+    The connection is also the callback object of its parser: httptools calls the `on_…` methods.
 
     Args:
-        idle: told when the connection can take the next request.
+        idle: called when the connection can take the next request.
 
     Attributes:
-        transport: asyncio's; None once the connection is gone.
-        waiting: who is called with the response that is waited for; None while none is.
-        deadline_ns: when its request is to be given up.
+        transport: the transport to write to; None once the connection is gone.
+        waiting: called with the response of the request in flight; None while none is in flight.
+        deadline_ns: when the request in flight is to be given up.
     """
 
     __slots__ = (
@@ -71,12 +73,12 @@ class Connection(asyncio.Protocol):
         self._headless = True
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override] # asyncio's is wider
-        """Asyncio's callback."""
+        """Keep the transport (asyncio's callback)."""
         self.transport = transport
 
     @property
     def usable(self) -> bool:
-        """Whether it is open."""
+        """True when the connection is open."""
         return self.transport is not None and not self.transport.is_closing()
 
     def request(
@@ -88,7 +90,7 @@ class Connection(asyncio.Protocol):
         waiting: Done,
     ) -> None:
         """Write one request; `waiting` is called with its response."""
-        assert self.transport is not None  # noqa: S101 - the caller has asked whether it is usable
+        assert self.transport is not None  # noqa: S101 - the caller has checked `usable`
         self._sample, self._scheduled_ns, self._begun_ns = sample, scheduled_ns, begun_ns
         self._first_byte_ns = 0
         self._head = self._body = b""
@@ -98,7 +100,7 @@ class Connection(asyncio.Protocol):
         self._sent_ns = _now_ns()
 
     def data_received(self, data: bytes) -> None:
-        """Asyncio's callback."""
+        """Parse the received bytes (asyncio's callback)."""
         if not self._first_byte_ns:
             self._first_byte_ns = _now_ns()
         if self._headless:
@@ -109,10 +111,10 @@ class Connection(asyncio.Protocol):
             self.fail(Failure.MALFORMED, f"not HTTP: {error!r}")
 
     def _take_head(self, data: bytes) -> None:
-        """Keep the headers as they are: taking them apart can wait until nobody waits."""
+        """Keep the headers unparsed: parsing can wait until no request is in flight."""
         head = self._head + data if self._head else data
         end = head.find(_END_OF_HEAD)
-        while end >= 0 and head[_STATUS_AT : _STATUS_AT + 1] == b"1":  # interim; the real one may follow at once
+        while end >= 0 and head[_STATUS_AT : _STATUS_AT + 1] == b"1":  # interim; the final head may follow at once
             head = head[end + len(_END_OF_HEAD) :]
             end = head.find(_END_OF_HEAD)
         self._headless = end < 0
@@ -123,33 +125,33 @@ class Connection(asyncio.Protocol):
         self._body = self._body + body if self._body else body
 
     def on_message_complete(self) -> None:
-        """The answer is whole."""
+        """Pass on the complete response."""
         status = self._parser.get_status_code()
         if self.waiting is None:
-            self.close()  # an answer that nobody asked for: whose would the next one be?
+            self.close()  # a response without a request: later responses could not be matched to requests
             return
         if status < _FINAL_STATUS:
-            self._body = b""  # an interim one; the answer is still to come
+            self._body = b""  # an interim response; the final one is still to come
             return
         refused = why_refused(status, self._head)
         response = self._response(status, None if refused is None else Failure.HTTP, refused)
         waiting, self.waiting = self.waiting, None
-        # An answer before the request was out: what is left of it would go before the next one.
+        # If the response came before the whole request was written, the rest would precede the next request.
         unsent = self.transport is not None and self.transport.get_write_buffer_size() > 0
         if unsent or not self._parser.should_keep_alive():
             self.close()
         elif self.transport is not None:
-            self._idle(self)  # before the call: it may well send the next request
+            self._idle(self)  # before `waiting`, which may send the next request
         waiting(response)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Asyncio's callback."""
+        """Fail the request in flight (asyncio's callback)."""
         self.transport = None
         failure = Failure.TRUNCATED if self._first_byte_ns else Failure.RESET
         self._settle(0, failure, f"{failure}: {exc or 'closed by the server before the answer was whole'}")
 
     def fail(self, failure: Failure, words: str) -> None:
-        """Give up the request, and the connection with it."""
+        """Fail the request in flight and close the connection."""
         self._settle(0, failure, words)
         self.close()
 
@@ -174,14 +176,14 @@ class Connection(asyncio.Protocol):
         )
 
     def close(self) -> None:
-        """Drop the connection; another is opened when one is needed."""
+        """Close the connection; the client opens a new one when needed."""
         if self.transport is not None:
             self.transport.abort()
             self.transport = None
 
 
 def why_unconnected(error: Exception) -> Failure:
-    """The kind of failure that kept a connection from being opened."""
+    """Return the kind of failure that kept a connection from being opened."""
     kinds: tuple[tuple[type[Exception], Failure], ...] = (
         (socket.gaierror, Failure.UNRESOLVED),
         (ConnectionRefusedError, Failure.REFUSED),

@@ -1,4 +1,4 @@
-"""The bytes of a prediction request: the same headers in the same order, whoever sends them."""
+"""The bytes of a prediction request: the same headers in the same order for every client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server's own log told of one request, before the request reached its handler."""
+"""The times of a request before its handler, as the server's own log has them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class FrontendTimes:
-    """One request's way through the frontend, in monotonic nanoseconds.
+    """The times of a request in the frontend, in monotonic nanoseconds.
 
     Attributes:
-        arrived_ns: when the frontend had read it and made a job of it.
+        arrived_ns: when the frontend had read the request and created a job.
         taken_ns: when an idle worker took the first request of its batch; the batch began to fill.
-        left_ns: when its batch was full, or had waited for max_batch_delay, and left for the worker.
+        left_ns: when the batch was full, or had waited for max_batch_delay, and left for the worker.
     """
 
     arrived_ns: int

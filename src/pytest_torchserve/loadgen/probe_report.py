@@ -1,4 +1,4 @@
-"""What the probe says in an answer's headers."""
+"""The probe report: the measurements of the probe in a response's headers."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ TIMING_HEADER = "server-timing"
 BATCH_HEADER = "ts-probe-batch"
 """`id=…;size=…;pid=…;device=…;start=…;end=…;gpu=…`: batch, worker, monotonic edges in ns, GPU bytes.
 
-Where the archive holds two arms also `arm=…;pair=…;differs=…`: which one, in which pair, and which settings of
-the process the two disagree about.
+An archive with two arms adds `arm=…;pair=…;differs=…`: the arm, the pair, and the settings of the process in which
+the arms differ.
 """
 
 INIT_HEADER = "ts-probe-init"
-"""The worker's own start, in Server-Timing syntax, sent with its first batches only."""
+"""The phases of the worker's start, in Server-Timing syntax, sent with the worker's first batches only."""
 
 REQUEST_ID_HEADER = "x-request-id"
-"""TorchServe's own name for the request; what a client sends under this name is ignored."""
+"""TorchServe's own id of the request; a value that the client sends in this header is ignored."""
 
 
 def parse_server_timing(value: str) -> dict[str, float]:
@@ -38,7 +38,7 @@ def parse_server_timing(value: str) -> dict[str, float]:
     """
     found: dict[str, float] = {}
     for entry in value.split(","):
-        name, duration, rest = entry.partition(";dur=")  # as our probe writes it
+        name, duration, rest = entry.partition(";dur=")  # as the probe writes it
         if not duration or ";" in name or ";" in rest:
             name, rest = _taken_apart(entry)
         try:
@@ -49,7 +49,7 @@ def parse_server_timing(value: str) -> dict[str, float]:
 
 
 def _taken_apart(entry: str) -> tuple[str, str]:
-    """Name and duration of an entry that has other parameters, or blanks between them; '' for no duration."""
+    """Return name and duration of an entry that has other parameters, or blanks between them; '' for no duration."""
     name, *parameters = entry.split(";")
     pairs = (parameter.partition("=") for parameter in parameters)
     return name, next((value for key, _, value in pairs if key.strip() == "dur"), "")
@@ -57,21 +57,21 @@ def _taken_apart(entry: str) -> tuple[str, str]:
 
 @dataclass(slots=True)
 class ProbeReport:
-    """What the probe reported with one answer.
+    """The probe's report in one response.
 
     Attributes:
         phases_s: seconds in each phase of the batch that held this request.
         batch: the batch's number within its worker.
         batch_size: how many requests the batch held.
-        pid: the worker process.
+        pid: the pid of the worker process.
         device: where the parameters were, as torch spells it; `none` for a model without any.
         start_ns, end_ns: edges of `handle`, monotonic, of the worker's host.
-        init_s: seconds in each phase of the worker's start, where this answer carried them.
-        gpu_bytes: what torch has reserved on the GPU in this worker; 0 on a CPU.
-        request_id: TorchServe's own name for the request.
-        arm: `baseline` or `candidate`, of an archive that holds both.
+        init_s: seconds in each phase of the worker's start, if this response carried them.
+        gpu_bytes: bytes that torch has reserved on the GPU in this worker; 0 on a CPU.
+        request_id: TorchServe's own id of the request.
+        arm: `baseline` or `candidate`, from an archive that holds both.
         pair: the number of the pair that this batch belongs to.
-        differs: which settings of the process its two arms disagree about, in words; '' for none.
+        differs: the settings of the process in which the two arms differ, in words; '' for none.
     """
 
     phases_s: Mapping[str, float]
@@ -90,8 +90,8 @@ class ProbeReport:
 
     @classmethod
     def of(cls, response: Response) -> Self | None:
-        """The probe's report, or None where the answer carries none that is whole (no probe, or the batch failed)."""
-        # Every answer of a load comes by here: of a dozen headers four are looked for, and nothing else is read.
+        """Return the probe report, or None if the response has no complete one (no probe, or the batch failed)."""
+        # This runs for every response of a load: of a dozen headers only four are searched for and read.
         head = response.head
         batch, timing = _BATCH.search(head), _TIMING.search(head)
         if batch is None or timing is None or response.failure in CUT:
@@ -116,7 +116,7 @@ class ProbeReport:
 
 
 def _header(name: str, value: bytes = rb"([^\r\n]*)") -> re.Pattern[bytes]:
-    """One header's whole line in a head whose lines end in CR LF, the last but for that."""
+    """Return a pattern for one header's whole line; every line of a head ends in CR LF, except the last."""
     # Greedy throughout: a lazy value takes five times as long.
     return re.compile(rb"\r\n" + re.escape(name.encode()) + rb":[ \t]*" + value + rb"(?=\r\n|\Z)", re.IGNORECASE)
 
@@ -125,5 +125,5 @@ _TIMING, _INIT, _REQUEST_ID = map(_header, (TIMING_HEADER, INIT_HEADER, REQUEST_
 _BATCH = _header(
     BATCH_HEADER,
     rb"id=(\d+);size=(\d+);pid=(\d+);device=([^;\r\n]*);start=(\d+);end=(\d+);gpu=(\d+)"
-    rb"(?:;arm=([^;\r\n]*);pair=(\d+))?(?:;differs=([^;\r\n]*))?(?:;[^\r\n]*)?",  # more fields are a later probe's
+    rb"(?:;arm=([^;\r\n]*);pair=(\d+))?(?:;differs=([^;\r\n]*))?(?:;[^\r\n]*)?",  # a later probe may add fields
 )

@@ -1,4 +1,4 @@
-"""What the sender needs of its process: an event loop, open files, and to be left alone."""
+"""Settings of the client's process: event loop, open files, garbage collection and priority."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LOWEST_REAL_TIME = 1
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's, which halves the sender's own cost, else asyncio's."""
+    """Return uvloop's loop factory, which halves the client's own cost; without uvloop None, for asyncio's."""
     try:
         import uvloop  # noqa: PLC0415 - optional
     except ImportError:
@@ -26,9 +26,9 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 @contextlib.contextmanager
 def undisturbed(*, punctual: bool) -> Iterator[None]:
-    """Keep away from the sender what would make its requests late.
+    """Prevent delays of the client's requests.
 
-    A `punctual` sender, of an open loop, also goes before others. A closed loop competes as anyone does.
+    A `punctual` client, in an open loop, also gets real-time priority. In a closed loop the priority stays normal.
     """
     with without_collecting(), before_others() if punctual else contextlib.nullcontext():
         yield
@@ -36,7 +36,7 @@ def undisturbed(*, punctual: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_collecting() -> Iterator[None]:
-    """Collect no garbage: it takes the longer the more responses are kept, and there are no cycles in them."""
+    """Stop garbage collection, which takes longer the more responses are kept; responses contain no cycles."""
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -48,10 +48,11 @@ def without_collecting() -> Iterator[None]:
 
 @contextlib.contextmanager
 def before_others() -> Iterator[None]:
-    """Let this thread have the processor as soon as it wants it, where that is allowed (to root it is).
+    """Give this thread real-time priority, where that is allowed (to root it is).
 
-    Where a model computes on every core, a waking thread waits for the end of another's time slice, some
-    milliseconds; one of the real-time class does not. It needs little: it sleeps until a request is due.
+    Where a model computes on every core, a waking thread waits for the end of another thread's time slice, some
+    milliseconds; a thread of the real-time class does not. This thread needs little processor time, as it sleeps
+    until a request is due.
     """
     policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
     allowed = True
@@ -67,7 +68,7 @@ def before_others() -> Iterator[None]:
 
 
 def allow_connections() -> None:
-    """As many open files as the system lets us have: an open loop against a slow server needs many connections."""
+    """Raise the limit of open files to the maximum: an open loop against a slow server needs many connections."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,4 +1,4 @@
-"""One request's outcome."""
+"""The outcome of a request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Failure(StrEnum):
-    """The kinds of what can go wrong with a request; the words that go with it are in `Response.error`."""
+    """The kinds of failure of a request; `Response.error` describes the failure in words."""
 
     UNRESOLVED = "name not resolved"
     REFUSED = "connection refused"
@@ -25,7 +25,7 @@ class Failure(StrEnum):
 
 
 CUT = (Failure.TRUNCATED, Failure.MALFORMED, Failure.TIMEOUT)
-"""After these an answer's head may not be whole."""
+"""Failures after which the head of a response may be incomplete."""
 
 
 _OK, _REDIRECT, _CLIENT_ERROR = 200, 300, 400
@@ -33,17 +33,17 @@ _PLACE_LENGTH = 200
 
 
 def parse_headers(head: bytes) -> dict[str, str]:
-    """Return the headers of an answer's head, names in lower case."""
+    """Return the headers in a response's head, names in lower case."""
     lines = head.decode("latin-1").split("\r\n")[1:]
     pairs = [line.split(":", 1) for line in lines if ":" in line]
     return {name.lower(): value.strip() for name, value in pairs}
 
 
 def why_refused(status: int, head: bytes) -> str | None:
-    """Return in words why a whole answer of this status is a failed request; None for a status of 200 to 299.
+    """Return in words why a complete response of this status is a failed request; None for a status of 200 to 299.
 
-    A redirect is not followed, and its words say where it leads: a server that sends one wants another address, or a
-    login, and the page there is no prediction.
+    A redirect is not followed, and its words name the target: the server expects another address, or a login, and
+    the page at the target is no prediction.
     """
     if _OK <= status < _REDIRECT:
         return None
@@ -52,23 +52,23 @@ def why_refused(status: int, head: bytes) -> str | None:
 
 
 class Response(NamedTuple):
-    """What became of one request. A failure is data: `error` says what, and nothing is raised.
+    """The outcome of one request. A failure is data: `error` describes the failure, and nothing is raised.
 
-    A named tuple, and its headers unparsed: one is made for every request while others are waiting, and a
-    hundred thousand are kept.
+    A named tuple with unparsed headers saves time and memory: a response is made for every request while other
+    requests are waiting, and a hundred thousand responses are kept.
 
     Attributes:
-        sample: what was sent.
-        scheduled_ns: when it should have left; latency counts from here in an open loop.
-        begun_ns: when the sender took it up; before it, the sender itself was late.
-        sent_ns: when its bytes were written; a connection may have had to be opened first.
-        first_byte_ns: when the first byte of the answer was seen; 0 where none was.
-        done_ns: when the answer was complete, or the request was given up.
+        sample: the sample that was sent.
+        scheduled_ns: when the request should have left; latency counts from here in an open loop.
+        begun_ns: when the client took up the request; a delay before this time is the client's own.
+        sent_ns: when the request's bytes were written; a connection may have had to be opened first.
+        first_byte_ns: when the first byte of the response was seen; 0 where none was.
+        done_ns: when the response was complete, or the request was given up.
         status: the HTTP status; 0 where none came.
-        head: the answer's status line and headers, as they came.
-        body: the answer's body.
-        error: what went wrong in words, or None. An answer whose status is not one of 200 to 299 is an error, too.
-        failure: its kind, or None.
+        head: the response's status line and headers, as received.
+        body: the response's body.
+        error: the failure in words, or None. A status outside 200 to 299 is an error, too.
+        failure: the kind of failure, or None.
 
     All times are `CLOCK_MONOTONIC` nanoseconds, the clock that the probe uses on the same host.
     """
@@ -87,15 +87,15 @@ class Response(NamedTuple):
 
     @property
     def headers(self) -> dict[str, str]:
-        """The answer's headers, names in lower case; read anew at each call."""
+        """The response's headers, names in lower case; parsed anew at each access."""
         return parse_headers(self.head)
 
     @property
     def latency_s(self) -> float:
-        """Seconds from when it should have left to the end of its answer."""
+        """Seconds from when the request should have left to the end of its response."""
         return (self.done_ns - self.scheduled_ns) / 1e9
 
     @property
     def kind(self) -> str | None:
-        """The failure as it is counted: an HTTP error with its status."""
+        """The name under which the failure is counted: for an HTTP error, its status."""
         return f"HTTP {self.status}" if self.failure is Failure.HTTP else self.failure

@@ -1,8 +1,8 @@
-"""When requests leave: each load is a frozen description with one coroutine, `drive`.
+"""Schedules, which define when requests leave: frozen descriptions with one coroutine, `drive`.
 
-A load knows nothing of sockets. It is given `send`, which starts one request and calls back with its response,
-`on_responses`, which is shown the responses as they come and may end it early, and a clock; all three are fakes in its
-tests. Callbacks, not futures: a future wakes its waiter one turn of the event loop later, and that turn costs a
+A schedule has no access to sockets. Its inputs are `send`, which starts one request and calls back with the response,
+`on_responses`, which gets the responses as they come and may end the schedule early, and a clock. In tests all three
+are fakes. Callbacks, not futures: a future wakes its waiter one turn of the event loop later, and that turn costs a
 closed loop several per cent of its throughput.
 """
 
@@ -14,77 +14,80 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from pytest_torchserve.loadgen.clock import Clock  # noqa: TC001 - protocols are looked at when the program runs
+from pytest_torchserve.loadgen.clock import Clock  # noqa: TC001 - protocols are evaluated at run time
 from pytest_torchserve.loadgen.response import Response
 
 Done = Callable[[Response], None]
 
 Send = Callable[[int, Done], None]
-"""`send(scheduled_ns, done)` starts a request that is due at `scheduled_ns`; `done` gets its response, once."""
+"""`send(scheduled_ns, done)` starts a request that is due at `scheduled_ns`; `done` gets the response, once."""
 
 OnResponses = Callable[[Sequence[Response]], bool]
-"""`more(new responses)` says whether to go on; after a no nothing is waited for."""
+"""`on_responses(new responses)` returns whether to go on; after False the schedule waits for no response."""
 
 _LOOK_EVERY_S = 1.0
 _SHOW_EVERY_S = 0.25
-"""How often a closed loop's answers are shown: at each one would cost a hundredth of a quick request."""
+"""The interval at which a closed loop passes responses on: a call for each would cost 1% of a quick request."""
 
 
 class _Fresh(list[Response]):
-    """Answers that `on_responses` has not been shown yet."""
+    """Responses that `on_responses` has not been shown yet."""
 
     def __init__(self, on_responses: OnResponses) -> None:
         super().__init__()
         self._on_responses = on_responses
 
     def shown(self) -> bool:
-        """Show the new responses and return whether to go on. Called with none too, so that a silent server ends."""
+        """Show the new responses to `on_responses` and return whether to go on.
+
+        Calls without new responses let `on_responses` end the load of a server that does not respond.
+        """
         taken = self[:]
         self.clear()
         return self._on_responses(taken)
 
 
 async def _at_most(seconds: float, event: asyncio.Event) -> None:
-    """Wait for the event, but no longer."""
+    """Wait for the event, but no longer than `seconds`."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(event.wait(), seconds)
 
 
 class Schedule(Protocol):
-    """What every load can do."""
+    """The protocol of all schedules."""
 
     @property
     def name(self) -> str:
-        """Short, for test ids."""
+        """The short name in test ids."""
 
     async def drive(self, send: Send, on_responses: OnResponses, clock: Clock) -> None:
-        """Send until the load is done and every answer is there, or until `on_responses` says no."""
+        """Send until all requests have their responses, or until `on_responses` returns False."""
 
 
 class TimedSchedule(Schedule, Protocol):
-    """A load that ends by itself: traffic, where `FullBatches` is a stopwatch."""
+    """A schedule that ends by itself: traffic, unlike `FullBatches`, which times single batches."""
 
     @property
     def duration_s(self) -> float:
-        """How long requests leave."""
+        """The time during which requests leave."""
 
 
 @dataclass(frozen=True, slots=True)
 class FullBatches:
     """Exactly `batch_size` requests at once; the next batch leaves when all are answered.
 
-    One batch in flight: what is timed is a full batch on a server that does nothing else.
+    With one batch in flight, the time is that of a full batch on a server that does nothing else.
     """
 
     batch_size: int
 
     @property
     def name(self) -> str:
-        """For test ids."""
+        """The name in test ids."""
         return f"full{self.batch_size}"
 
     async def drive(self, send: Send, on_responses: OnResponses, clock: Clock) -> None:
-        """Batch after batch, until `on_responses` says no."""
+        """Send batch after batch, until `on_responses` returns False."""
         loop = asyncio.get_running_loop()
         while True:
             now_ns, answers, whole = clock.now_ns(), list[Response](), loop.create_future()
@@ -105,10 +108,10 @@ class FullBatches:
 
 @dataclass(frozen=True, slots=True)
 class ClosedLoop:
-    """`concurrency` users for `duration_s`; each sends again as soon as it is answered.
+    """`concurrency` users for `duration_s`; each user sends again as soon as the last response has come.
 
-    What such users see is throughput. Their latency is that of a server that is never asked faster than it
-    answers: a slow answer keeps its user from asking (coordinated omission), which an open loop does not.
+    A closed loop measures throughput. Its latency is that of a server that never gets requests faster than it
+    answers: a slow response keeps its user from sending (coordinated omission), which does not happen in an open loop.
     """
 
     concurrency: int
@@ -116,18 +119,18 @@ class ClosedLoop:
 
     @property
     def name(self) -> str:
-        """For test ids."""
+        """The name in test ids."""
         return f"closed{self.concurrency}"
 
     async def drive(self, send: Send, on_responses: OnResponses, clock: Clock) -> None:
-        """Every user until the time is up, and then until all are answered; or until `on_responses` says no."""
+        """Run all users until the time is up and all responses have come, or until `on_responses` returns False."""
         end_ns = clock.now_ns() + round(self.duration_s * 1e9)
         fresh, active, ended = _Fresh(on_responses), 0, asyncio.Event()
 
         def answered(response: Response) -> None:
             nonlocal active
             active -= 1
-            leave()  # first: that we keep the answer is no part of its user's day
+            leave()  # first: keeping the response must not delay the user's next request
             fresh.append(response)
 
         def leave() -> None:
@@ -143,12 +146,12 @@ class ClosedLoop:
         while not ended.is_set():
             await _at_most(_SHOW_EVERY_S, ended)
             if not fresh.shown():
-                end_ns = 0  # whoever is answered from now on does not send again
+                end_ns = 0  # a user whose response comes from now on does not send again
                 return
 
 
 async def drive_open(departures_ns: Iterator[int], send: Send, on_responses: OnResponses, clock: Clock) -> None:
-    """Send on schedule, then wait for the answers; `on_responses` is asked at each departure and then each second."""
+    """Send on schedule, then wait for responses; call `on_responses` at each departure, then at least each second."""
     start_ns = clock.now_ns()
     fresh, flying, answer = _Fresh(on_responses), 0, asyncio.Event()
 

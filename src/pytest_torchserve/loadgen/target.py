@@ -1,4 +1,4 @@
-"""What measuring needs of a server: the neutral protocol between the load and whoever serves the model."""
+"""The protocols between the load generator and the server under load, independent of the serving software."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Engine(Protocol):
-    """Sends one load to one path of one server: this process (`client.send`), or many."""
+    """A function that sends one load to one path of one server, from this process (`client.send`) or from several."""
 
     def __call__(
         self,
@@ -32,45 +32,45 @@ class Engine(Protocol):
         on_responses: OnResponses,
         clock: Clock,
     ) -> None:
-        """Drive the load to its end; `on_responses` is shown every response once."""
+        """Run the schedule to its end; `on_responses` gets every response once."""
 
 
 class Target(Protocol):
-    """What can be put under load: an `Endpoint` of ours, or one that someone else runs."""
+    """A model that can be put under load: an `Endpoint` of the session, or a model on an external server."""
 
     @property
     def batch_size(self) -> int | None:
-        """As registered; None where nobody tells."""
+        """The registered batch size; None where unknown."""
 
     @property
     def worker_count(self) -> int:
-        """How many workers it has; 0 where nobody tells."""
+        """The number of workers; 0 where unknown."""
 
     @property
     def probed(self) -> bool:
-        """Whether every answer must carry the probe's headers."""
+        """True when every response must carry the probe's headers."""
 
     def send(self, schedule: Schedule, samples: Sequence[Sample], on_responses: OnResponses, clock: Clock) -> None:
-        """Put it under load."""
+        """Send the samples to the target on the schedule."""
 
     @property
     def owned(self) -> bool:
-        """Whether its processes are the session's, and not to be counted among the other processes."""
+        """True when the server's processes are the session's, and do not count among the other processes."""
 
     @property
     def same_host(self) -> bool:
-        """Whether all who send share this host's clock."""
+        """True when all processes that send share this host's clock."""
 
     def log_offset(self) -> int:
-        """A place in the server's log of requests."""
+        """Return the current end of the server's request log."""
 
     def frontend_times(self, log_offset: int, wanted: AbstractSet[str]) -> Mapping[str, FrontendTimes]:
-        """What that log says since that place, by request id; nothing where it is out of reach."""
+        """Return the times in the request log from `log_offset` on, by request id; none if the log is out of reach."""
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """One worker process as its server describes it."""
+    """A worker process as its server describes it."""
 
     pid: int
     status: str
@@ -97,10 +97,10 @@ class ScalableTarget(Target, Protocol):
 
     @property
     def deployment(self) -> Deployment:
-        """What was asked for."""
+        """The requested deployment."""
 
     def workers(self) -> Sequence[Worker]:
-        """Its workers, ready or not."""
+        """Return the workers, ready or not."""
 
     def scale(self, workers: int) -> int:
-        """Bring it to exactly this many workers; returns when they were ready, in monotonic nanoseconds."""
+        """Set the number of workers and return when all were ready, in monotonic nanoseconds."""

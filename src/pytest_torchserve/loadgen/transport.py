@@ -1,8 +1,8 @@
 """A plain socket as the asyncio transport that `Connection` needs, and no more.
 
-uvloop's own transport costs some 15 µs a request more than the socket itself, a fifth of all that the sender costs;
-what it does for that (flow control, watermarks, half-closed connections) one request at a time does not need. TLS
-keeps asyncio's.
+uvloop's own transport costs some 15 µs a request more than the socket itself, a fifth of the client's total cost. The
+additional features (flow control, watermarks, half-closed connections) are not needed for one request at a time. TLS
+connections keep asyncio's transport.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Resolved = tuple[int, int, int, Any]
 
 
 class SocketTransport:
-    """Reads into a `Connection`, and writes what it says; the socket is non-blocking and connected."""
+    """A transport between a `Connection` and a connected, non-blocking socket."""
 
     __slots__ = ("_connection", "_fd", "_loop", "_pending", "_socket")
 
@@ -38,11 +38,11 @@ class SocketTransport:
         connection.connection_made(self)
 
     def is_closing(self) -> bool:
-        """Whether it is closed."""
+        """Return True when the socket is closed."""
         return self._socket is None
 
     def write(self, data: bytes) -> None:
-        """Send at once what the kernel takes, the rest when it takes more. An error is a lost connection, soon."""
+        """Send at once what the kernel takes, the rest later; on an error, report the connection as lost soon after."""
         if self._socket is None:
             return
         try:
@@ -57,11 +57,11 @@ class SocketTransport:
             self._loop.add_writer(self._fd, self._writable)
 
     def get_write_buffer_size(self) -> int:
-        """How many bytes the kernel has not taken yet."""
+        """Return the number of bytes that the kernel has not taken yet."""
         return len(self._pending)
 
     def abort(self) -> None:
-        """Close it; nobody is told."""
+        """Close the socket without calling `connection_lost`."""
         if self._socket is None:
             return
         self._loop.remove_reader(self._fd)
@@ -96,20 +96,22 @@ class SocketTransport:
 
 
 async def resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[Resolved]:
-    """The host's addresses. Looked up once for a load: it is done in a thread, and takes longer than connecting.
+    """Return the host's addresses.
+
+    A client looks them up only once, as the look-up runs in a thread and takes longer than connecting.
 
     Raises:
-        socket.gaierror: there is no such name.
+        socket.gaierror: the name does not exist.
     """
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [(family, kind, protocol, address) for family, kind, protocol, _, address in found]
 
 
 async def open_plain(loop: asyncio.AbstractEventLoop, resolved: Sequence[Resolved], connection: Connection) -> None:
-    """Connect to the first of the addresses that answers.
+    """Connect to the first address that accepts.
 
     Raises:
-        OSError: none does; the last one's reason.
+        OSError: no address accepts; the error is that of the last address.
     """
     reason: OSError = ConnectionRefusedError("the name has no address")
     for family, kind, protocol, address in resolved:

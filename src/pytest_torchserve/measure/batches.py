@@ -1,4 +1,4 @@
-"""What the frontend's batcher did under a load."""
+"""The batches that the frontend formed under a load."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Batches:
     """The batches of one run.
 
     Attributes:
-        configured: batch_size as it was asked for; None where nobody knows it.
+        configured: the batch_size that was configured; None where unknown.
         sizes: achieved size → number of batches.
-        fill_wait_s: of each batch, how long a worker that could have begun waited for it to fill; empty where
+        fill_wait_s: for each batch, how long a worker that could have begun waited for the batch to fill; empty where
             the server's log is out of reach.
     """
 
@@ -30,22 +30,22 @@ class Batches:
 
     @property
     def count(self) -> int:
-        """How many batches."""
+        """The number of batches."""
         return sum(self.sizes.values())
 
     @property
     def cut(self) -> int:
-        """Batches that left before they were full: TorchServe sends one only for max_batch_delay."""
+        """The number of batches that left before they were full: TorchServe does so only after max_batch_delay."""
         return sum(count for size, count in self.sizes.items() if self.configured and size < self.configured)
 
     @property
     def mean_size(self) -> float | None:
-        """The mean achieved size; None for no batch."""
+        """The mean achieved size; None where there is no batch."""
         return mean_size(self.sizes)
 
 
 def mean_size(sizes: Mapping[int, int]) -> float | None:
-    """The mean of size → number of batches; None for no batch."""
+    """Return the mean of size → number of batches; None where there is no batch."""
     count = sum(sizes.values())
     return sum(size * number for size, number in sizes.items()) / count if count else None
 
@@ -53,7 +53,7 @@ def mean_size(sizes: Mapping[int, int]) -> float | None:
 def batches(
     reports: Sequence[ProbeReport], frontend_times: Mapping[str, FrontendTimes], configured: int | None
 ) -> Batches:
-    """The batches that these requests travelled in."""
+    """Return the batches that held these requests."""
     size: dict[tuple[int, int], int] = {}
     fill_s: dict[tuple[int, int], float] = {}
     for report in reports:

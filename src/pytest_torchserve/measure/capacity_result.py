@@ -1,4 +1,4 @@
-"""What a search for the highest rate found."""
+"""The result of a search for the highest rate."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One probed rate.
+    """The probe of one rate.
 
     Attributes:
-        rate_per_s: of the Poisson arrivals.
-        requests: how many left.
-        overlatency: how many were not answered rightly within the goal.
-        outcome: what that says.
-        p50_s, p99_s: of latency; None where the sample supports none.
-        mean_batch: achieved batch size; None where nobody tells.
-        invalid: why the probe itself was no good.
+        rate_per_s: rate of the Poisson arrivals.
+        requests: number of requests that left.
+        overlatency: number of requests without a right answer within the goal.
+        outcome: whether the rate meets the goal.
+        p50_s, p99_s: percentiles of latency; None where the sample supports none.
+        mean_batch: mean achieved batch size; None where unknown.
+        invalid: why the probe itself is not representative.
     """
 
     rate_per_s: float
@@ -44,13 +44,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What the search found.
+    """The highest rate that meets the latency goal, and the probes that led to it.
 
     Attributes:
         slo_s: the goal, in seconds.
-        goal: the percentile that must meet it.
-        rate_per_s: the highest rate that met it; None where none did.
-        missed_per_s: the lowest rate above it that did not; None where none was found.
+        goal: the percentile that must meet the goal.
+        rate_per_s: the highest rate that met the goal; None where none did.
+        missed_per_s: the lowest rate above `rate_per_s` that missed the goal; None where none was found.
         steps: every probe, by rate.
     """
 

@@ -11,7 +11,15 @@ from pytest_torchserve.loadgen.schedule import ClosedLoop
 from pytest_torchserve.measure import traffic, validity
 from pytest_torchserve.measure.batches import batches
 from pytest_torchserve.measure.capacity_result import Step
-from pytest_torchserve.measure.early_stopping import SPARE, EarlyAbort, Outcome, decidable_goal, decide, least_sample
+from pytest_torchserve.measure.early_stopping import (
+    MOST_STEPS,
+    SPARE,
+    EarlyAbort,
+    Outcome,
+    decidable_goal,
+    decide,
+    least_sample,
+)
 from pytest_torchserve.measure.evidence import ENOUGH_WRONG, Evidence
 
 if TYPE_CHECKING:
@@ -24,13 +32,13 @@ if TYPE_CHECKING:
 
 _GUESS_S = 3.0
 _GUESS_SHARE = 0.5
-"""Of a closed loop's throughput: where the search begins. A queue of random arrivals cannot use all of it."""
+"""The search begins at this share of a closed loop's throughput. A queue of random arrivals cannot use all of it."""
 
 _SHORTEST_S = 5.0
 
 
 class CapacitySearch:
-    """Tries rates on one deployment and remembers what each showed."""
+    """The probes of one deployment's capacity, and their results."""
 
     def __init__(self, target: Target, cell: Cell, context: Context) -> None:
         self._target = target
@@ -46,7 +54,7 @@ class CapacitySearch:
         self._errors_at: dict[float, str | None] = {}
 
     def guess(self) -> float:
-        """Half of what users who wait for their answers get; also decides which percentile can be judged."""
+        """Return half of a closed loop's throughput, and set `goal` to the percentile that the budget can decide."""
         users = 2 * (self._target.batch_size or 1) * max(1, self._target.worker_count)
         sent = self._send(ClosedLoop(users, _GUESS_S))
         rate = max(1.0, _GUESS_SHARE * (traffic.throughput(sent) or 0.0))
@@ -54,19 +62,19 @@ class CapacitySearch:
         return rate
 
     def _send(self, schedule: TimedSchedule, *early_abort: EarlyAbort) -> Sent:
-        """Put the deployment under a load. The rates probed are the progress, not the requests of one of them."""
+        """Send one schedule. Progress counts the rates probed, not the requests of one rate."""
         deployment = self._cell.deployment
         return traffic.send(self._target, self._samples, deployment, schedule, lambda *_: None, *early_abort)
 
     def probe(self, rate_per_s: float) -> Outcome:
-        """Poisson arrivals at this rate, until the goal can be decided or the budget of one rate is spent."""
+        """Send Poisson arrivals at this rate until the goal can be decided or the budget of one rate is spent."""
         budget = self._context.budget
         wanted_s = SPARE * least_sample(self.goal) / rate_per_s
         schedule = Poisson(rate_per_s, min(max(wanted_s, _SHORTEST_S), budget.capacity_seconds), budget.seed)
-        traffic.warm_up_server(self._target, self._samples)  # and what a rate too high left in the queue is worked off
+        traffic.warm_up_server(self._target, self._samples)  # also drains what too high a rate left in the queue
         snapshot_ns = self._context.monitor.snapshot()
         early_abort = EarlyAbort(budget.slo_s, self.goal, sum(1 for _ in schedule.departures_ns()))
-        self._context.progress(f"{rate_per_s:.3g}/s", len(self.steps) / 10)
+        self._context.progress(f"{rate_per_s:.3g}/s", len(self.steps) / MOST_STEPS)
         sent = self._send(schedule, early_abort)
         telemetry = self._context.monitor.between(snapshot_ns)
         self._remember_errors(rate_per_s, sent)
@@ -96,21 +104,25 @@ class CapacitySearch:
         return outcome
 
     def _remember_errors(self, rate_per_s: float, sent: Sent) -> None:
-        """A rate too high may well be refused: that is a miss, and no fault of the search."""
+        """Keep the failed requests of one rate.
+
+        A server may well refuse requests at too high a rate: the rate misses the goal, and the search remains valid.
+        """
         self.errors += sent.evidence.errors
         self.failed += sent.evidence.failed[: ENOUGH_WRONG - len(self.failed)]
         self._errors_at[rate_per_s] = validity.errors(sent.evidence.errors, len(sent.responses))
 
     @property
     def evidence(self) -> Evidence:
-        """What the answers at the best rate showed, and the failed requests of all rates."""
+        """The evidence at the best rate, with the failed requests of all rates."""
         best = self.best.evidence if self.best else Evidence()
         return replace(best, failed=self.failed, errors=self.errors)
 
     def why_invalid(self, meets: float | None, misses: float | None) -> tuple[str, ...]:
-        """Why the rates that enclose the answer were no good; a probe far from it is only part of the curve.
+        """Return why the probes of the two rates that enclose the capacity are not representative.
 
-        Where no rate met, errors at the lowest one say that it was not the latency that was in the way.
+        Probes of other rates are only part of the curve. Where no rate met the goal, errors at the lowest rate are a
+        reason too: they show that the obstacle was not the latency.
         """
         reasons = [
             (step.rate_per_s, reason)

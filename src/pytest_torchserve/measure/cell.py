@@ -1,4 +1,4 @@
-"""What to measure (`Cell`), and how much time it may take (`Budget`)."""
+"""The cell to measure (`Cell`), and how much time the measurement may take (`Budget`)."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ if TYPE_CHECKING:
     from pytest_torchserve.loadgen.schedule import TimedSchedule
 
 FEWEST_SAMPLES = 3
-"""Processes, or rounds of them, that a comparison needs. The interval of two would be twelve times their distance."""
+"""Processes, or rounds of processes, that a comparison needs. The interval of two samples would be twelve times as wide
+as their distance."""
 
-Kind = Literal["init", "handle", "load", "capacity"]
+CellKind = Literal["init", "handle", "load", "capacity"]
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One kind of measurement of one deployment."""
+    """A kind of measurement of one deployment."""
 
-    kind: Kind
+    kind: CellKind
     deployment: Deployment
     schedule: TimedSchedule | None = None
 
     @property
     def id(self) -> str:
-        """As in test ids: an init does not depend on the batch size, and only traffic on the delay."""
+        """The name in test ids: an init does not depend on the batch size, and only traffic depends on the delay."""
         deployment, batching = self.deployment, self.deployment.batching
         name = f"{deployment.model.name}-{deployment.device}"
         if self.kind == "init":
@@ -42,17 +43,17 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How much time and how many processes a measurement may use.
+    """The time and the number of processes that a measurement may use.
 
     Attributes:
-        processes: worker processes of a deployment whose `handle` is timed. One is a sample of one.
+        processes: worker processes of a deployment whose `handle` is timed. One process is a sample of one.
         cell_seconds: the budget of one handle cell, warm-up not counted.
         init_rounds: workers started one after the other for an init cell.
         capacity_seconds: the budget of one probed rate of a capacity cell.
         slo_s: the latency goal of a capacity cell.
-        seed: of its random arrivals, and of the order in which two arms are asked.
-        baseline_seconds: the budget of one cell that is held against a baseline, worker starts included.
-        baseline_processes: the most worker processes that such a cell samples; each is one sample of the ratio.
+        seed: seed of a capacity cell's random arrivals, and of the order in which two arms get requests.
+        baseline_seconds: the budget of one cell that is compared with a baseline, worker starts included.
+        baseline_processes: the most worker processes that a compared cell samples; each is one sample of the ratio.
         precision: a handle cell ends early when every process's median is known to this fraction.
     """
 

@@ -1,4 +1,4 @@
-"""Right answers only: every response is checked before its time counts."""
+"""Check of every response: only the times of right answers count."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def why_misplaced(report: ProbeReport, device: Device, *, has_network: bool) -> str | None:
-    """The parameters must have been on the device that was asked for; a model without any is anywhere."""
+    """Return why the parameters were not on the device that the cell asks for; None where the device is right.
+
+    A model without a network has no parameters, so any device is right.
+    """
     if not has_network or device == "unknown":
         return None
     if report.device == "none":
@@ -27,15 +30,15 @@ def why_misplaced(report: ProbeReport, device: Device, *, has_network: bool) -> 
 
 @dataclass(slots=True)
 class Checker:
-    """Checks responses one by one.
+    """The checker of one cell's responses.
 
     Attributes:
         device: where the parameters must have been.
-        has_network: whether the model has any.
+        has_network: whether the model has parameters.
         probed: whether an answer without the probe's headers is wrong; on someone else's server it is not.
-        golden: whether answers are held against the golden ones. Those of a baseline are not: they are compared with
-            the candidate's.
-        evidence: what was found so far.
+        golden: whether answers are compared with the golden answers. A baseline's answers are not: they are compared
+            with the candidate's.
+        evidence: the result so far.
     """
 
     device: Device
@@ -47,7 +50,7 @@ class Checker:
 
     @classmethod
     def for_cell(cls, deployment: Deployment, *, probed: bool = True, golden: bool = True) -> Self:
-        """Return a checker of what this deployment answers."""
+        """Return a checker for the responses of this deployment."""
         return cls(deployment.device, has_network=deployment.model.network is not None, probed=probed, golden=golden)
 
     def check(self, response: Response) -> ProbeReport | None:
@@ -56,10 +59,10 @@ class Checker:
         return report if self.judge(response, report) else None
 
     def judge(self, response: Response, report: ProbeReport | None) -> bool:
-        """Return whether the answer is right, and keep what was found.
+        """Return whether the answer is right, and add the result to the evidence.
 
         Args:
-            report: what the probe reported with it, where it reported anything.
+            report: the probe report of the response, where there is one.
         """
         evidence, sample = self.evidence, response.sample
         evidence.judged += 1
@@ -72,7 +75,7 @@ class Checker:
         if self.golden:
             evidence.checked += sample.answer is not None
             if sample.label is not None:
-                # The golden top label is what was answered: the check above has just made sure of it.
+                # The answer's top label is the golden one: `_why_rejected` has just checked it.
                 evidence.hits[sample] = sample.top == sample.label
         return True
 

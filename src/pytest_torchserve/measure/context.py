@@ -1,4 +1,4 @@
-"""What every measurement is given besides its target."""
+"""The context of a measurement: everything it needs besides its target."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What every measurement is given besides its target.
+    """The inputs, limits and observers that every measurement gets besides its target.
 
     Attributes:
-        inputs: what the model is asked.
+        inputs: the model's artifacts and the samples to send.
         budget: how much time and how many processes the measurement may use.
-        progress: called while it goes on.
-        monitor: looks at the machine meanwhile.
+        progress: called during the measurement.
+        monitor: observes the machine during the measurement.
     """
 
     inputs: ModelInputs

@@ -1,9 +1,9 @@
-"""Decide whether a rate meets a latency goal, and stop as soon as that is known.
+"""Decide whether a rate meets a latency goal, and stop as soon as the decision is known.
 
-Whether a rate meets the goal is decided as MLPerf LoadGen's early stopping decides it: of n requests k may have
-taken longer than the goal if so few would be luck (at most 1%) were the true share as large as the percentile
-allows: Σ_{i≤k} C(n,i) q^i (1-q)^(n-i) ≤ 1%, with q = 1 - p. For p99 that takes 459 requests with not one over.
-The rule takes requests for independent, which those of one queue are not quite; nothing simpler is better.
+The rule is that of MLPerf LoadGen's early stopping: of n requests k may have taken longer than the goal if so few
+would be luck (probability at most 1%) were the true share as large as the percentile allows:
+Σ_{i≤k} C(n,i) q^i (1-q)^(n-i) ≤ 1%, with q = 1 - p. For p99 the rule needs 459 requests with none over the goal.
+The rule takes requests for independent, which the requests of one queue are not quite; no simpler rule is better.
 """
 
 from __future__ import annotations
@@ -17,26 +17,28 @@ if TYPE_CHECKING:
     from pytest_torchserve.loadgen.response import Response
 
 CONFIDENCE = 0.99
-"""LoadGen's."""
+"""LoadGen's confidence."""
 
 GOALS = (0.99, 0.95, 0.9, 0.5)
-"""The percentile that the goal is about: the first that the budget can decide."""
+"""Percentiles for the goal: the first that the budget can decide is used."""
 
 SPARE = 3
 """A rate is probed with this many times the least sample, so that some requests may be over the goal."""
 
+MOST_STEPS = 12
+
 
 class Outcome(StrEnum):
-    """What a rate's probe showed."""
+    """The outcome of probing one rate."""
 
     MEETS = "meets"
     MISSES = "misses"
     UNDECIDED = "undecided"
-    """Neither beyond doubt; the search goes on as if it missed."""
+    """Neither is beyond doubt; the search goes on as if the rate had missed the goal."""
 
 
 def decide(n: int, overlatency: int, p: float) -> Outcome:
-    """LoadGen's rule, both ways: `overlatency` of n requests took longer than the goal of the p-quantile."""
+    """Apply LoadGen's rule in both directions: `overlatency` of n requests exceeded the goal for the p-quantile."""
     from scipy import stats  # noqa: PLC0415 - a second of import, not to be paid when tests are only collected
 
     chance = stats.binom(n, 1 - p)
@@ -48,7 +50,7 @@ def decide(n: int, overlatency: int, p: float) -> Outcome:
 
 
 def least_sample(p: float) -> int:
-    """The fewest requests that can show that the p-quantile meets the goal: ln(1 - 0.99) / ln(p), rounded up."""
+    """Return the fewest requests that can show that the p-quantile meets the goal: ln(1 - 0.99) / ln(p), rounded up."""
     n = 1
     while p**n > 1 - CONFIDENCE:
         n += 1
@@ -56,12 +58,12 @@ def least_sample(p: float) -> int:
 
 
 def decidable_goal(requests: float) -> float:
-    """The highest percentile that so many requests can decide with something to spare."""
+    """Return the highest percentile that so many requests can decide with something to spare."""
     return next((p for p in GOALS if requests >= SPARE * least_sample(p)), GOALS[-1])
 
 
 class EarlyAbort:
-    """Abort a probe once so many requests are over the goal that the whole probe would miss."""
+    """Abort a probe once so many requests are over the goal that the whole probe would miss it."""
 
     def __init__(self, slo_s: float, goal: float, planned: int) -> None:
         from scipy import stats  # noqa: PLC0415 - as in `decide`

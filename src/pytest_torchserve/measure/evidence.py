@@ -1,4 +1,4 @@
-"""What the answers of one cell showed: counts, reasons in words, devices, accuracy."""
+"""Evidence from the responses of one cell: counts, reasons in words, devices, accuracy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.model import Sample
 
 ENOUGH_WRONG = 50
-"""A cell with this many wrong answers is not measured further."""
+"""A cell with this many wrong answers or failed requests is not measured further."""
 
 
 @dataclass(slots=True)
@@ -23,11 +23,11 @@ class Evidence:
         wrong: why answers were wrong, in words; the first 50.
         failed: why requests failed, in words; the first 50.
         errors: failed requests by kind.
-        wrong_answers: how many answers came and were wrong.
-        judged: how many responses were judged, right, wrong or failed: the whole that any share of them is a part of.
-        checked: how many answers were held against a golden one and right.
-        unreachable: whether a request got no answer at all: there is no point in waiting for the next.
-        hits: labelled sample → whether its top label was the true one.
+        wrong_answers: number of answers that came and were wrong.
+        judged: number of responses judged: right, wrong or failed. Shares of responses are fractions of this number.
+        checked: number of answers that were compared with a golden answer and were right.
+        unreachable: whether a request got no answer at all; further requests would only wait in vain.
+        hits: labelled sample → whether its top label was the true label.
         devices: where the parameters were, as torch spells it.
     """
 
@@ -58,14 +58,14 @@ class Evidence:
 
     @property
     def hopeless(self) -> bool:
-        """Whether there is no point in going on."""
+        """True when there is no point in measuring further."""
         return self.unreachable or max(self.wrong_answers, self.errors.total()) >= ENOUGH_WRONG
 
     def accuracy(self, samples: Sequence[Sample], weights: str) -> tuple[int, int] | None:
-        """Return (right, asked) over the labelled samples, each once.
+        """Return (right, asked) over the labelled samples, each counted once.
 
-        None for weights that were never trained, and while some were not asked: a share of a changing part of
-        the samples would depend on the machine's speed.
+        None for weights that were never trained. None also while some labelled samples were not sent: the share over a
+        changing part of the samples would depend on the machine's speed.
         """
         labelled = sum(sample.label is not None for sample in samples)
         if weights != "pretrained" or not labelled or len(self.hits) < labelled:

@@ -1,4 +1,4 @@
-"""Full batches, one in flight, over all worker processes of a deployment."""
+"""Measurement of full batches, one in flight, over all worker processes of a deployment."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def measure_handle(target: ScalableTarget, context: Context) -> Run:
     snapshot_ns = context.monitor.snapshot()
     target.send(FullBatches(deployment.batching.batch_size), inputs.samples, meter.on_responses, clock)
     telemetry = context.monitor.between(snapshot_ns)
-    pids = [pid for pid in meter.seconds[Phase.HANDLE]]  # noqa: C416 - reads as what it is
+    pids = list(meter.seconds[Phase.HANDLE])
     return Run.of(
         Cell("handle", deployment),
         inputs,
@@ -51,7 +51,7 @@ def measure_handle(target: ScalableTarget, context: Context) -> Run:
 
 
 def _why_invalid(meter: HandleMeter, telemetry: Telemetry | None) -> tuple[str, ...]:
-    """Every reason why these figures say something else than they seem to."""
+    """Return every reason why the figures are not representative."""
     evidence = meter.checker.evidence
     return validity.found(
         validity.errors(evidence.errors, evidence.judged),

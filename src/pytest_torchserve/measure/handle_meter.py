@@ -1,4 +1,4 @@
-"""Take in full batches of one deployment, process by process, and know when there are enough."""
+"""Collect full batches of one deployment, process by process, until there are enough."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.measure.check import Checker
 
 MIN_BATCHES = 36
-"""Of each process, before a cell may end early: enough for a p90."""
+"""Batches of each process before a cell may end early: enough for a p90."""
 
 _PATIENCE = 40
 _CHECK_EVERY_S = 0.25
@@ -30,7 +30,7 @@ _CHECK_EVERY_S = 0.25
 
 @dataclass(slots=True)
 class HandleMeter:
-    """Takes in batch after batch and knows when it is enough. Its clock may be a fake."""
+    """The times of full batches, collected until there are enough. The clock may be a fake."""
 
     budget: Budget
     batch_size: int
@@ -51,7 +51,7 @@ class HandleMeter:
     _looked_ns: int = 0
 
     def on_responses(self, responses: Sequence[Response]) -> bool:
-        """Take in one batch; whether to send another."""
+        """Add one batch, and return whether to send another."""
         self._begun_ns = self._begun_ns or self.clock.now_ns()
         reports = [report for report in map(self.checker.check, responses) if report is not None]
         if len(reports) == len(responses):
@@ -73,7 +73,7 @@ class HandleMeter:
         for size in {(report.pid, report.batch): report.batch_size for report in reports}.values():
             self.batch_sizes[size] += 1
         if len({(report.pid, report.batch) for report in reports}) > 1:
-            return  # it was split: the achieved sizes say so, and its time is no full batch's
+            return  # the batch was split: `batch_sizes` shows it, and its time is not a full batch's
         self.checked += len(responses)
         self.done_ns.append(max(response.done_ns for response in responses))
         self.in_flight_s += latency_s
@@ -97,7 +97,7 @@ class HandleMeter:
     def _enough(self) -> bool:
         now_ns = self.clock.now_ns()
         if self.checker.evidence.rejected and now_ns - self._begun_ns >= self.budget.cell_seconds * 1e9:
-            return True  # it has failed already: it may not take longer than a good one
+            return True  # the cell has failed already: it may not take longer than a good cell
         if not self.started_ns:
             return False
         elapsed_s = (now_ns - self.started_ns) / 1e9
@@ -118,7 +118,7 @@ class HandleMeter:
         return reached is not None and reached <= self.budget.precision
 
     def samples(self) -> dict[Phase, dict[int, tuple[float, ...]]]:
-        """Return the seconds of each phase, by worker process; phases without any are left out."""
+        """Return the seconds of each phase, by worker process; phases without samples are left out."""
         return {
             phase: {pid: tuple(values) for pid, values in by_process.items()}
             for phase, by_process in self.seconds.items()
@@ -130,5 +130,5 @@ class HandleMeter:
         return {phase: stats.process_spread(values) for phase, values in self.seconds.items()}
 
     def precision(self) -> Mapping[Phase, float | None]:
-        """Return by phase the widest 95% interval of any process's median, as a fraction of it."""
+        """Return by phase the widest 95% interval of any process's median, as a fraction of that median."""
         return {phase: stats.precision(values) for phase, values in self.seconds.items()}

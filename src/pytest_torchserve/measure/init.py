@@ -1,4 +1,4 @@
-"""How long a worker takes from nothing to ready, and what its first request pays on top."""
+"""Measure how long a worker takes from its start until it is ready, and what its first request costs on top."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 def measure_init(target: ScalableTarget, context: Context) -> Run:
     """Start `budget.init_rounds` workers, each a new process, each alone. The last one stays.
 
-    `total` runs from the scale request to its answer, which TorchServe gives when the worker is ready; `load_model`,
-    `to_device` and `warm_up` are the probe's, the last one only of a handler whose start calls a method of this name;
-    `spawn_and_import` is `total` less the handler's whole `initialize`; `first_inference` is the first request as its
-    sender sees it. The page cache is warm from the second round on, and from the first where the archive was just
-    unpacked.
+    `total` runs from the scale request to its response, which TorchServe sends when the worker is ready. `load_model`,
+    `to_device` and `warm_up` come from the probe; `warm_up` exists only for a handler whose start calls a method of
+    this name. `spawn_and_import` is `total` less the handler's whole `initialize`. `first_inference` is the first
+    request as the client sees it. The page cache is warm from the second round on, and from the first where the archive
+    was just unpacked.
     """
     inputs, rounds = context.inputs, context.budget.init_rounds
     checker = Checker.for_cell(target.deployment)

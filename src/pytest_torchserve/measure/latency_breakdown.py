@@ -1,4 +1,4 @@
-"""Where the latency of a request went: late → send → frontend and queue → the handler's phases → return."""
+"""The latency breakdown of a request: late → send → frontend and queue → the handler's phases → return."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
 
 
 class Stage(StrEnum):
-    """One stretch of a request's way, in their order."""
+    """A stage of a request's latency; the stages are in the order of time."""
 
     LATE = "late"
-    """From when it should have left to when the sender took it up."""
+    """From when the request should have left to when the client took it up."""
     SEND = "send"
-    """Until its bytes were written; where no connection was idle, one was opened first."""
+    """Until the request's bytes were written; where no connection was idle, a connection was opened first."""
     FRONTEND = "frontend+queue"
-    """Until `handle` began, where nobody tells the frontend's own stages."""
+    """Until `handle` began, where the frontend's own stages are unknown."""
     RECEIVE = "receive"
-    """Until the frontend had read it and queued a job."""
+    """Until the frontend had read the request and queued a job."""
     QUEUE = "queue"
-    """Until an idle worker began to gather the batch that it went with."""
+    """Until an idle worker began to gather the request's batch."""
     FILL = "fill wait"
-    """Until that batch was full, or had waited for max_batch_delay."""
+    """Until the batch was full, or had waited for max_batch_delay."""
     DISPATCH = "dispatch"
-    """Until `handle` began: over the socket to the worker, and decoded there."""
+    """Until `handle` began: the batch goes over the socket to the worker and is decoded there."""
     PREPROCESS = "preprocess"
     INFERENCE = "inference"
     POSTPROCESS = "postprocess"
     UNATTRIBUTED = "unattributed"
-    """What nobody observed at both ends."""
+    """The time that was not observed at both ends."""
     RETURN = "return"
     """From the end of `handle` to the last byte of the answer."""
 
@@ -47,9 +47,10 @@ _PHASES = (Stage.PREPROCESS, Stage.INFERENCE, Stage.POSTPROCESS)
 
 
 def share_a_clock(pairs: Sequence[tuple[Response, ProbeReport]]) -> bool:
-    """Whether the worker's times can be laid beside the sender's: each `handle` lies within its request.
+    """Return whether the worker's times are comparable with the client's: each `handle` lies within its request.
 
-    Clocks of two hosts count from their own boots; they would have to agree to the millisecond, every time.
+    Clocks of two hosts count from their own boots; to pass, two such clocks would have to agree to the millisecond,
+    every time.
     """
     return all(r.begun_ns <= t.start_ns <= t.end_ns <= r.done_ns for r, t in pairs)
 
@@ -57,14 +58,14 @@ def share_a_clock(pairs: Sequence[tuple[Response, ProbeReport]]) -> bool:
 def stages(
     response: Response, report: ProbeReport | None, frontend: FrontendTimes | None, *, one_clock: bool = True
 ) -> dict[Stage, float]:
-    """One request's latency in seconds, stage by stage; they add up to it.
+    """Return the latency of one request in seconds by stage; the stages add up to the latency.
 
-    Only what was observed at both ends is attributed. Without a common clock that is what the sender did
-    and how long each phase took; without a probe only the former.
+    Only time observed at both ends is attributed. Without a common clock these are the client's stages and the duration
+    of each phase; without a probe report, only the client's stages.
     """
     sent_ns = response.sent_ns
     if report is not None and one_clock:
-        # The sender may lose its processor between writing and looking at its clock: the handler is sooner then.
+        # The client may lose its processor between writing and reading its clock: `handle` begins earlier then.
         sent_ns = min(sent_ns, report.start_ns)
     found = {Stage.LATE: response.begun_ns - response.scheduled_ns, Stage.SEND: sent_ns - response.begun_ns}
     if report is not None and one_clock:
@@ -78,7 +79,10 @@ def stages(
 
 
 def _frontend(sent_ns: int, report: ProbeReport, frontend: FrontendTimes | None) -> dict[Stage, int]:
-    """From the sender to the handler. The frontend writes its lines some microseconds late: kept in order."""
+    """Return the stages from the client to the handler, in nanoseconds.
+
+    The frontend writes its log lines some microseconds late, so the times are forced into order.
+    """
     if frontend is None:
         return {Stage.FRONTEND: report.start_ns - sent_ns}
     arrived_ns = min(max(frontend.arrived_ns, sent_ns), report.start_ns)
@@ -94,17 +98,17 @@ def _frontend(sent_ns: int, report: ProbeReport, frontend: FrontendTimes | None)
 
 @dataclass(frozen=True, slots=True)
 class LatencyBreakdown:
-    """Many requests' stages.
+    """The latency breakdown of many requests.
 
     Attributes:
-        requests: how many.
-        mean_s: by stage, seconds, over all requests; they add up to the mean latency.
-        slow_s: the same over the slowest `slow_share` of the requests; empty where there are too few to tell.
+        requests: number of requests.
+        mean_s: by stage, seconds, over all requests; the stages add up to the mean latency.
+        slow_s: the same over the slowest `slow_share` of the requests; empty where there are too few requests.
         slow_share: 0.01 where the sample supports a p99, else 0.1.
         attributed_p50: the median share of a request's latency that was observed at both ends.
-        one_clock: whether the worker's clock is the sender's; if not, only durations were used.
-        probed: whether the answers carried phases at all.
-        queue_told: whether the server's own log told the wait in its queue apart.
+        one_clock: whether the worker's clock is the client's; if not, only durations were used.
+        probed: whether any answer carried a probe report.
+        queue_told: whether the server's own log shows the wait in its queue as a stage of its own.
     """
 
     requests: int
@@ -118,7 +122,7 @@ class LatencyBreakdown:
 
     @property
     def caveat(self) -> str:
-        """What could not be observed, in words; empty for nothing."""
+        """The stages that could not be observed, in words; empty where all were."""
         if not self.probed:
             return "the answers carry no Server-Timing: latency only"
         if not self.one_clock:
@@ -132,10 +136,10 @@ def latency_breakdown(
     *,
     same_host: bool = True,
 ) -> LatencyBreakdown | None:
-    """The waterfall of these requests; None for none.
+    """Return the latency breakdown of these requests; None where there are none.
 
     Args:
-        same_host: False where the senders are known to be elsewhere; else the times themselves tell.
+        same_host: False where the clients are known to be on other hosts; else the times show it.
     """
     if not timed:
         return None

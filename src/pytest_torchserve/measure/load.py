@@ -1,4 +1,4 @@
-"""One deployment under traffic: open or closed loops, every request accounted for."""
+"""Measurement of one deployment under traffic: open or closed loops, every request accounted for."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 def measure_load(target: Target, cell: Cell, context: Context) -> Run:
-    """Put the deployment under the cell's load and account for every request."""
-    assert cell.schedule is not None  # noqa: S101 - this kind of cell has one
+    """Send the cell's schedule to the deployment and account for every request."""
+    assert cell.schedule is not None  # noqa: S101 - a load cell has a schedule
     inputs, schedule = context.inputs, cell.schedule
     traffic.warm_up_server(target, inputs.samples)
     log_offset, snapshot_ns = target.log_offset(), context.monitor.snapshot()

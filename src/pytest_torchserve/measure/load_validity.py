@@ -1,4 +1,4 @@
-"""Which validity rules apply to a load, and what they say of one."""
+"""The validity rules that apply to a load, and the reasons that they find."""
 
 from __future__ import annotations
 

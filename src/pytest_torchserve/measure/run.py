@@ -1,4 +1,4 @@
-"""What was measured in one cell: `Run`, and the parts that only some kinds of cell have."""
+"""The measurement of one cell: `Run`, and the parts that only some kinds of cell have."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What a run under traffic has to say besides its latencies.
+    """The figures of a run under traffic, besides its samples.
 
     Attributes:
-        asked: how many requests left.
-        offered_per_s: the rate of an open loop; None for a closed one.
-        schedule_delay: percentiles of how late the sender was, in seconds.
+        asked: number of requests that left.
+        offered_per_s: the rate of an open loop; None for a closed loop.
+        schedule_delay: percentiles of how late the client sent, in seconds.
         latency: percentiles of latency, in seconds, from when a request should have left.
-        waterfall: where the latency went; None where no request was answered.
-        batches: what the frontend's batcher made of it.
-        slices: figures by time slice; only of a load whose rate changes.
+        waterfall: the latency breakdown; None where no request was answered.
+        batches: the batches that the frontend formed.
+        slices: figures by time slice; only for a schedule whose rate changes.
     """
 
     asked: int
@@ -48,15 +48,15 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """What a run with two arms has: each baseline time beside the candidate's that met the same machine.
+    """The pairs of a run with two arms: each baseline time beside the candidate's under the same machine conditions.
 
     Attributes:
-        baseline: what the candidate was held against, in the user's words.
+        baseline: the baseline that the candidate is compared with, in the user's words.
         pairs: by phase and process, (baseline, candidate) in seconds, in the order of time.
-        by_process: whether each arm was a process of its own, so that each two processes are one sample; else both
-            lived in one.
-        differs: which settings of the process the arms disagree about, in words.
-        probe_cost_s: by phase, what the probe itself takes of it, in seconds. Smaller changes are ignored.
+        by_process: whether each arm was a process of its own, so that each two processes are one sample; else one
+            process held both arms.
+        differs: the settings of the process on which the arms disagree, in words.
+        probe_cost_s: by phase, the part that the probe itself takes, in seconds. Smaller changes are ignored.
     """
 
     baseline: str
@@ -68,32 +68,32 @@ class Paired:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What was measured in one cell.
+    """The measurement of one cell.
 
     Attributes:
-        cell: what was measured.
-        seconds: the samples, in seconds, of each phase, by worker process. What a sample is depends on the kind:
+        cell: the cell that was measured.
+        seconds: the samples, in seconds, of each phase, by worker process. A sample is, depending on the kind of cell,
             a worker's start, a batch, or a request.
-        workers: how many were running.
-        checked: requests whose answers were timed and compared with the golden ones.
-        wrong: why answers were wrong, in words; a run with any is no measurement. Of an init or handle run, whose
-            requests are ours alone, failed ones count as wrong.
-        failed: why requests failed, in words; only of a run under traffic, which may overload a server.
+        workers: number of workers that were running.
+        checked: requests whose answers were timed and compared with the golden answers.
+        wrong: why answers were wrong, in words; a run with any wrong answer is no measurement. In an init or handle
+            run, where only this session sends requests, failed requests count as wrong.
+        failed: why requests failed, in words; only for a run under traffic, which may overload a server.
         batch_sizes: achieved batch size → number of batches.
-        throughput: samples answered per second while requests were in flight; None where that says nothing.
+        throughput: samples answered per second while requests were in flight; None where that has no meaning.
         worker_rss_bytes: resident memory of the largest worker.
-        gpu_bytes: what torch had reserved on the GPU in the largest worker.
+        gpu_bytes: memory that torch had reserved on the GPU in the largest worker.
         process_spread: by phase, how far the processes' medians lie apart, as a fraction.
-        precision: by phase, the widest 95% interval of any process's median, as a fraction of it.
-        accuracy: (right, asked) over the labelled samples, where the weights are real and all were asked.
-        weights, samples: where they came from.
+        precision: by phase, the widest 95% interval of any process's median, as a fraction of that median.
+        accuracy: (right, asked) over the labelled samples, where the weights are real and all samples were sent.
+        weights, samples: where the weights and the samples came from.
         devices: where the parameters were, as torch spells it.
         errors: failed requests by kind.
-        invalid: why the figures say something else than they seem to; empty for a VALID run.
-        telemetry: CPU, memory and GPU meanwhile.
-        traffic: what only a run under traffic has.
-        capacity: what only a search for the highest rate has.
-        paired: what only a comparison with a baseline has; `seconds` are then the candidate's.
+        invalid: why the figures are not representative; empty for a VALID run.
+        telemetry: use of CPU, memory and GPU during the run.
+        traffic: the part that only a run under traffic has.
+        capacity: the part that only a search for the highest rate has.
+        paired: the part that only a comparison with a baseline has; `seconds` are then the candidate's.
     """
 
     cell: Cell
@@ -130,14 +130,14 @@ class Run:
         checked: int | None = None,
         **rest: Any,
     ) -> Self:
-        """Return the run of a cell: what its responses showed, and what only its kind of measurement knows.
+        """Return the run of a cell: the evidence of its responses, and the figures that only its kind of cell has.
 
         Args:
-            inputs: what the model was asked.
-            evidence: what checking its responses showed.
-            failures_are_wrong: whether a failed request makes the run no measurement, as where all requests are ours
-                alone; under traffic, which may overload a server, it does not.
-            checked: how many of the answers that were right were timed as well; None for all.
+            inputs: the model's artifacts and the samples that were sent.
+            evidence: the result of checking the responses.
+            failures_are_wrong: whether a failed request counts as a wrong answer, as where only this session sends
+                requests, so that the run is no measurement; under traffic, which may overload a server, it does not.
+            checked: number of right answers that were timed as well; None for all.
             rest: further attributes.
         """
         artifacts = inputs.artifacts
@@ -160,7 +160,7 @@ class Run:
 
     @property
     def left_unanswered(self) -> bool:
-        """Whether requests were given up at the end, and may still be queued at the server."""
+        """True when requests were given up at the end, and may still be queued at the server."""
         return Failure.UNANSWERED in self.errors
 
     @property
@@ -169,12 +169,12 @@ class Run:
         return f"{self.validity}: {'; '.join(self.invalid)}" if self.invalid else self.validity
 
     def as_dict(self, *, samples: bool = True) -> dict[str, Any]:
-        """Return it as JSON has it: what was measured and how, raw samples by phase and process.
+        """Return the run as JSON holds it: the cell, the conditions, and the raw samples by phase and process.
 
-        The journal holds this, the entries of pytest-benchmark hold it by phase, and the report reads either.
+        The journal holds this form, the entries of pytest-benchmark hold it by phase, and the report reads either.
 
         Args:
-            samples: whether with the raw samples. A cell may have a hundred thousand, and an entry for each phase.
+            samples: whether to include the raw samples. A cell may have a hundred thousand, and one entry per phase.
         """
         deployment, schedule = self.cell.deployment, self.cell.schedule
         paired = self.paired if samples or self.paired is None else replace(self.paired, pairs={})
@@ -214,12 +214,12 @@ class Run:
         }
 
     def pooled(self, phase: Phase) -> list[float]:
-        """All samples of a phase, process after process."""
+        """Return all samples of a phase, process after process."""
         return [value for values in self.seconds.get(phase, {}).values() for value in values]
 
     @property
     def processes(self) -> int:
-        """How many worker processes the samples come from."""
+        """The number of worker processes that the samples come from."""
         return max((len(by_process) for by_process in self.seconds.values()), default=0)
 
     @property
@@ -234,5 +234,5 @@ def _fields(part: Any) -> dict[str, Any] | None:
 
 
 def _by_text(seconds: Mapping[Phase, Mapping[int, tuple[float, ...]]]) -> dict[Phase, dict[str, tuple[float, ...]]]:
-    """Return the samples with their processes as text, as JSON wants its keys."""
+    """Return the samples with their processes as text, because JSON keys are text."""
     return {phase: {str(pid): values for pid, values in by_process.items()} for phase, by_process in seconds.items()}

@@ -20,14 +20,14 @@ SLICES = 10
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """What became of the requests that were due in one stretch of a load.
+    """Figures of the requests that were due in one time slice of a schedule.
 
     Attributes:
-        start_s, end_s: of the stretch, in seconds since the load began.
-        requests: how many were due.
-        right: how many of them were answered rightly.
+        start_s, end_s: edges of the slice, in seconds since the schedule began.
+        requests: number of requests that were due.
+        right: number of these requests that were answered rightly.
         offered_per_s: requests a second.
-        p50_s, p99_s: of latency, in seconds; None where the sample supports none.
+        p50_s, p99_s: percentiles of latency, in seconds; None where the sample supports none.
     """
 
     start_s: float
@@ -42,12 +42,12 @@ class Slice:
 def slices(
     responses: Sequence[Response], right: Sequence[Response], start_ns: int, duration_s: float, count: int = SLICES
 ) -> tuple[Slice, ...]:
-    """Cut a load into equal stretches, by when its requests should have left.
+    """Cut a schedule into equal time slices, by when its requests should have left.
 
     Args:
-        responses: all of the load.
-        right: those with a right answer.
-        start_ns: when the load began.
+        responses: all responses.
+        right: the responses with a right answer.
+        start_ns: when the schedule began.
         duration_s: how long its requests left.
     """
     width_s = duration_s / count
@@ -72,12 +72,15 @@ def slices(
 
 
 def slices_of(schedule: TimedSchedule, sent: Sent) -> tuple[Slice, ...]:
-    """Return the figures of a load by time slice; none of one whose rate is the same throughout."""
+    """Return the figures by time slice; none for a schedule whose rate is the same throughout."""
     if not isinstance(schedule, OpenLoop) or schedule.steady:
         return ()
     return slices(sent.responses, [response for response, _ in sent.timed], sent.start_ns, schedule.duration_s)
 
 
 def _place(response: Response, start_ns: int, width_s: float, count: int) -> int:
-    """Return which slice a request was due in; the first and the last take what rounding puts beside them."""
+    """Return the index of the slice in which a request was due.
+
+    The first and the last slice include requests that rounding puts just outside.
+    """
     return min(count - 1, max(0, int((response.scheduled_ns - start_ns) / 1e9 / width_s)))

@@ -1,4 +1,4 @@
-"""Start one worker, and time its start and its first answer."""
+"""Start one worker, and time its start and its first response."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _PROBED = (Phase.LOAD_MODEL, Phase.TO_DEVICE, Phase.WARM_UP)
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """One worker's start.
+    """The start of one worker.
 
     Attributes:
-        seconds: its phases.
-        report: what came with its first answer.
+        seconds: seconds by phase of the start.
+        report: the probe report of the worker's first response.
     """
 
     seconds: dict[Phase, float]
@@ -38,10 +38,10 @@ class Start:
 def start_worker(
     target: ScalableTarget, samples: Sequence[Sample], check: Callable[[Response], ProbeReport | None]
 ) -> Start | None:
-    """End the workers there are, start one, and ask it once; None where its answer cannot be taken.
+    """End all workers, start one, and send it one request. Return None where `check` rejects the response.
 
     Raises:
-        MeasurementError: somebody else asked it first.
+        MeasurementError: another client's request reached the new worker first.
     """
     if target.workers():
         target.scale(0)

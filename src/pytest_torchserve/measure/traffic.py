@@ -1,4 +1,4 @@
-"""Put a deployment under traffic, and judge every answer."""
+"""Put a deployment under traffic, and check every response."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from pytest_torchserve.model import Sample
 
 DRAIN_S = 30.0
-"""So long after the last departure answers are waited for; what is missing then counts as unanswered."""
+"""Seconds to wait for answers after the end of the schedule; missing answers then count as unanswered."""
 
 _TELL_EVERY_NS = 250_000_000
 
 
 @dataclass(slots=True)
 class Collector:
-    """Keeps every response and says when enough has been waited.
+    """The responses of one schedule, kept until waiting ends.
 
-    Checking comes when nothing is in flight any more: done in between it would make the sender late.
+    Responses are checked only when nothing is in flight any more: checking in between would make the client late.
     """
 
     duration_s: float
@@ -47,7 +47,7 @@ class Collector:
     _tell_ns: int = 0
 
     def on_responses(self, fresh: Sequence[Response]) -> bool:
-        """Keep them; False once the load is over and the drain too."""
+        """Keep the new responses; return False once the schedule and the drain are over, or on an early abort."""
         now_ns = self.clock.now_ns()
         self._start_ns = self._start_ns or now_ns
         self.responses.extend(fresh)
@@ -60,13 +60,13 @@ class Collector:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One load's traffic, judged.
+    """The traffic of one schedule, all responses checked.
 
     Attributes:
         start_ns: when the first request could leave.
-        responses: all of them.
-        timed: those with a right answer, and what the probe said of each.
-        evidence: what checking them showed.
+        responses: all responses.
+        timed: the responses with a right answer, each with its probe report where there is one.
+        evidence: the result of checking the responses.
     """
 
     start_ns: int
@@ -76,17 +76,17 @@ class Sent:
 
     @property
     def reports(self) -> list[ProbeReport]:
-        """What the probe said, where it said anything."""
+        """The probe reports of the right answers, where there are any."""
         return [report for _, report in self.timed if report is not None]
 
     @property
     def request_ids(self) -> set[str]:
-        """TorchServe's names for them."""
+        """TorchServe's ids of the requests in `reports`."""
         return {report.request_id for report in self.reports}
 
 
 def warm_up_server(target: Target, samples: Sequence[Sample]) -> bool:
-    """Full batches, at least three and a second long: a worker's first are slow, and the JVM's too.
+    """Send full batches, at least three and for at least a second: a worker's first are slow, and the JVM's too.
 
     Returns:
         Whether the server answered at all.
@@ -112,23 +112,23 @@ def send(
     progress: ProgressCallback,
     early_abort: Callable[[Sequence[Response]], bool] = lambda _: False,
 ) -> Sent:
-    """Put the deployment under a load and judge every answer.
+    """Send a schedule to the deployment and check every response.
 
     Args:
-        early_abort: shown the responses as they come; once it says yes, nothing more is sent or waited for.
+        early_abort: called with the new responses; once it returns True, nothing more is sent or waited for.
     """
     clock = MonotonicClock()
     collector = Collector(schedule.duration_s, clock, progress, early_abort)
     start_ns = clock.now_ns()
     target.send(schedule, samples, collector.on_responses, clock)
-    # Not before the first was due: an engine of many processes needs a moment to begin.
+    # Not before the first request was due: an engine of many processes needs a moment to begin.
     start_ns = max(start_ns, min((response.scheduled_ns for response in collector.responses), default=0))
     checker = Checker.for_cell(deployment, probed=target.probed)
     return Sent(start_ns, collector.responses, judged(collector.responses, checker), checker.evidence)
 
 
 def judged(responses: Sequence[Response], checker: Checker) -> list[tuple[Response, ProbeReport | None]]:
-    """Those with a right answer, and what the probe said of each; `checker` tells of the others."""
+    """Return the responses with a right answer and their probe reports; `checker` keeps the evidence of all."""
     timed = []
     with without_collecting():
         for response in responses:
@@ -139,7 +139,7 @@ def judged(responses: Sequence[Response], checker: Checker) -> list[tuple[Respon
 
 
 def by_process(timed: Sequence[tuple[Response, ProbeReport | None]]) -> dict[int, tuple[float, ...]]:
-    """Latencies in seconds by worker process; 0 where nobody tells."""
+    """Return latencies in seconds by worker process; the process is 0 where there is no probe report."""
     seconds: dict[int, list[float]] = defaultdict(list)
     for response, report in timed:
         seconds[report.pid if report else 0].append(response.latency_s)
@@ -147,7 +147,7 @@ def by_process(timed: Sequence[tuple[Response, ProbeReport | None]]) -> dict[int
 
 
 def throughput(sent: Sent) -> float | None:
-    """Right answers a second, from the first departure to the last answer."""
+    """Return right answers a second, from the first departure to the last answer."""
     if not sent.timed:
         return None
     spent_ns = max(r.done_ns for r, _ in sent.timed) - min(r.sent_ns for r, _ in sent.timed)

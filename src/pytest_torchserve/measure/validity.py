@@ -1,6 +1,7 @@
-"""VALID, or why not: what makes the figures of a run say something else than they seem to.
+"""Validity rules: reasons why the figures of a run are not representative.
 
-Each rule is a function of its own that returns a reason in words, or None. (MLPerf LoadGen stamps its runs so.)
+Each rule is a function of its own that returns a reason in words, or None. (MLPerf LoadGen marks its runs VALID or
+INVALID in the same way.)
 """
 
 from __future__ import annotations
@@ -21,28 +22,28 @@ if TYPE_CHECKING:
     from pytest_torchserve.telemetry.monitor import Telemetry
 
 LATE_SHARE = 0.05
-"""p99 schedule delay over this share of the median latency."""
+"""The p99 schedule delay may be at most this share of the median latency."""
 
 RATE_SHARE = 0.95
-"""Of the rate that was asked for must have left."""
+"""At least this share of the scheduled rate must have left."""
 
 OTHER_PROCESSES_SHARE = 0.1
-"""Of the machine's CPU may others have used, the hypervisor included."""
+"""Other processes, the hypervisor included, may have used at most this share of the machine's CPU."""
 
 UNSTABLE_SHARE = 0.3
-"""How far a window's throughput may be from what it should be, beyond one batch."""
+"""The throughput of a window may differ from the expected throughput by this share and one batch."""
 
 WINDOWS = 5
 _SIGMAS = 3
 
 
 def found(*checked: str | None) -> tuple[str, ...]:
-    """The reasons among what the rules returned."""
+    """Return the reasons among the results of the rules."""
     return tuple(reason for reason in checked if reason is not None)
 
 
 def schedule_delay(responses: Sequence[Response]) -> str | None:
-    """An open loop's sender must not add to what it measures."""
+    """Return a reason when an open loop's client sent late and so added to the latency that it measures."""
     late_ns = sorted(r.sent_ns - r.scheduled_ns for r in responses)
     if not late_ns:
         return None
@@ -54,7 +55,7 @@ def schedule_delay(responses: Sequence[Response]) -> str | None:
 
 
 def rate(schedule: OpenLoop, responses: Sequence[Response]) -> str | None:
-    """As many requests a second must have left as the load says."""
+    """Return a reason when fewer requests per second left than the schedule demands."""
     if not responses:
         return "no request left"
     first_ns = min(r.scheduled_ns for r in responses)
@@ -67,7 +68,7 @@ def rate(schedule: OpenLoop, responses: Sequence[Response]) -> str | None:
 
 
 def errors(kinds: Mapping[str, int], asked: int) -> str | None:
-    """Every request must be answered."""
+    """Return a reason when a request failed."""
     if not kinds:
         return None
     listed = ", ".join(f"{kind} × {count}" for kind, count in sorted(kinds.items()))
@@ -75,16 +76,17 @@ def errors(kinds: Mapping[str, int], asked: int) -> str | None:
 
 
 def wrong(count: int, asked: int) -> str | None:
-    """Every answer must be right."""
+    """Return a reason when an answer was wrong."""
     return f"answers were wrong: {count} of {asked}" if count else None
 
 
 def unstable(
     due_ns: Sequence[int] | None, done_ns: Sequence[int], start_ns: int, end_ns: int, grain: int
 ) -> str | None:
-    """Throughput must be the same in five equal windows, but for a batch (`grain`) and 30%.
+    """Return a reason when throughput was not the same in five equal windows, to within a batch (`grain`) and 30%.
 
-    What "the same" is: of an open loop what was due in the window, of a closed one the windows' median.
+    The expected throughput of a window is, in an open loop, the requests that were due in the window; in a closed loop,
+    the median of the windows.
     """
     if end_ns <= start_ns or len(done_ns) < WINDOWS:
         return None
@@ -102,7 +104,7 @@ def unstable(
 
 
 def _windows(times_ns: Sequence[int], start_ns: int, end_ns: int) -> list[int]:
-    """How many of these times fall into each window."""
+    """Return how many of these times fall into each window."""
     width = (end_ns - start_ns) / WINDOWS
     counts = Counter(math.floor((time_ns - start_ns) / width) for time_ns in times_ns)
     return [counts[index] for index in range(WINDOWS)]
@@ -111,11 +113,11 @@ def _windows(times_ns: Sequence[int], start_ns: int, end_ns: int) -> list[int]:
 def overload(
     schedule: OpenLoop, responses: Sequence[Response], batches: Batches, handle_s: Sequence[float], workers: int
 ) -> str | None:
-    """The queue must not have grown without bound.
+    """Return a reason when the queue has grown without bound.
 
-    It has where full batches show less capacity (batch_size over their median `handle`, for each worker) than
-    requests came, or where in the second half of the departures more requests came than went, by more than a
-    batch for each worker and chance (3√n) explain.
+    There are two signs. Either full batches show less capacity (batch_size over their median `handle`, for each worker)
+    than requests arrived. Or, in the second half of the departures, more requests arrived than were answered, by more
+    than a batch for each worker and chance (3√n) explain.
 
     Args:
         handle_s: `handle` of each *full* batch.
@@ -138,7 +140,7 @@ def overload(
 
 
 def other_processes(telemetry: Telemetry | None) -> str | None:
-    """Nobody else may have used the machine."""
+    """Return a reason when other processes used the machine."""
     if telemetry is None:
         return None
     if telemetry.other_processes_on_gpu:
@@ -152,5 +154,5 @@ def other_processes(telemetry: Telemetry | None) -> str | None:
 
 
 def too_few(latencies: int) -> str | None:
-    """A median needs its sample."""
+    """Return a reason when there are too few latencies for a median."""
     return None if stats.supports(latencies, 0.5) else f"too few answers: {latencies}, not even enough for a median"

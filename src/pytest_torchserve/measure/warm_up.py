@@ -1,4 +1,4 @@
-"""When a worker process is warm: its first batches are slow, and count for nothing."""
+"""Decide when a worker process is warm: its first batches are slow and do not count."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ WARM_UP_S = 1.0
 
 @dataclass(slots=True)
 class WarmUp:
-    """How far one process has been warmed up.
+    """The state of one process's warm-up.
 
     Attributes:
-        batches: how many batches (or pairs of them) it has answered.
-        spent_s: seconds that they took.
+        batches: number of batches (or pairs of batches) that the process has answered.
+        spent_s: seconds that these batches took.
     """
 
     batches: int = 0
@@ -27,10 +27,10 @@ class WarmUp:
 
     @property
     def done(self) -> bool:
-        """Whether the process is warm: after `WARM_UP_BATCHES`, or after one where they took `WARM_UP_S`."""
+        """True when the process is warm: after `WARM_UP_BATCHES`, or as soon as its batches took `WARM_UP_S`."""
         return self.batches >= WARM_UP_BATCHES or (self.batches > 0 and self.spent_s >= WARM_UP_S)
 
     @property
     def server_done(self) -> bool:
-        """Whether the whole server is warm, its JVM included: after `WARM_UP_BATCHES` and `WARM_UP_S`."""
+        """True when the whole server is warm, its JVM included: after `WARM_UP_BATCHES` and `WARM_UP_S`."""
         return self.batches >= WARM_UP_BATCHES and self.spent_s >= WARM_UP_S

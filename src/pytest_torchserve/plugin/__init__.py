@@ -1,7 +1,7 @@
-"""The pytest plugin's entry point: options, our hook, and the question whether a session has any test of ours.
+"""The pytest plugin's entry point: options, the suite's hook, and the check whether a session has tests of the suite.
 
-It is loaded into every pytest session of its environment. Until a test of ours is collected it imports nothing
-heavy, starts nothing, and leaves options, comparisons and saved files of others alone.
+The plugin is loaded into every pytest session of its environment. Until a test of the suite is collected, the plugin
+imports nothing heavy, starts nothing, and leaves options, comparisons and saved files of others alone.
 """
 
 from __future__ import annotations
@@ -28,40 +28,41 @@ _MARKERS = (
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add our options."""
+    """Add the suite's options."""
     option_table.add(parser)
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
-    """Add our hook."""
+    """Add the suite's hook."""
     pluginmanager.add_hookspecs(hookspec)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Read our options where any is given; a bad one is a usage error before anything starts."""
+    """Read the suite's options where any is given; a bad value is a usage error before anything starts."""
     for marker in _MARKERS:
         config.addinivalue_line("markers", marker)
     config.stash[TIME_ACCOUNTING_KEY] = TimeAccounting()
     if option_table.given(config):
-        from pytest_torchserve.plugin import options  # noqa: PLC0415 - only for those who use them
+        from pytest_torchserve.plugin import options  # noqa: PLC0415 - only where they are used
 
         options.of(config)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Parametrize the tests that ask for a run or a device of ours."""
+    """Parametrize the tests that request a run fixture or `ts_device`."""
     if not {"ts_device", *RUN_FIXTURES}.isdisjoint(metafunc.fixturenames):
-        from pytest_torchserve.plugin import matrix  # noqa: PLC0415 - only where a test of ours is
+        from pytest_torchserve.plugin import matrix  # noqa: PLC0415 - only for tests of the suite
 
         matrix.generate(metafunc)
 
 
 @contextlib.contextmanager
 def _seen_as_benchmarks(items: Sequence[pytest.Item]) -> Iterator[None]:
-    """Let pytest-benchmark take the tests that measure for benchmarks.
+    """Let pytest-benchmark treat the tests that measure as benchmarks.
 
-    It goes by the name `benchmark` among a test's fixtures, for --benchmark-only and --benchmark-skip. Ours ask for
-    that fixture only when the figures are there; so the name is lent to them. Tests of one function share the list.
+    For --benchmark-only and --benchmark-skip, pytest-benchmark looks for the name `benchmark` among a test's fixtures.
+    The suite's tests request that fixture only when the figures are there; so the name is added to the list meanwhile.
+    Tests of one function share the list.
     """
     asking = {"ts_store", *RUN_FIXTURES}
     measuring = (item for item in items if not asking.isdisjoint(getattr(item, "fixturenames", ())))
@@ -78,36 +79,36 @@ def _seen_as_benchmarks(items: Sequence[pytest.Item]) -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
-    """Let everybody else select and order; then bring tests of one deployment together."""
+    """Let other plugins select and order; then bring tests of one deployment together."""
     with _seen_as_benchmarks(items):
         result = yield
     if any(map(is_ours, items)):
-        from pytest_torchserve.plugin import ordering  # noqa: PLC0415 - only where a test of ours is
+        from pytest_torchserve.plugin import ordering  # noqa: PLC0415 - only for tests of the suite
 
         ordering.arrange(config, items)
     return result
 
 
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:
-    """Remember what nobody asked for: it cannot be missing from a comparison."""
+    """Remember the deselected tests: they cannot be missing from a comparison."""
     for item in items:
         item.config.stash.setdefault(DESELECTED_KEY, set()).add(item.nodeid)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Take part in the session where it has a test of ours; start nothing."""
+    """Take part in a session that has a test of the suite; start nothing."""
     if any(map(is_ours, session.items)):
-        from pytest_torchserve.plugin import collection  # noqa: PLC0415 - only where a test of ours is
+        from pytest_torchserve.plugin import collection  # noqa: PLC0415 - only for tests of the suite
 
         collection.take_part(session)
 
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
 def pytest_benchmark_compare_machine_info(config: pytest.Config, compared_benchmark: dict[str, Any]) -> None:
-    """Keep what a saved run of ours was made on, until it is known whether this session has a test of ours.
+    """Keep the environment of a saved run of the suite, until it is known whether this session has a test of the suite.
 
-    pytest-benchmark asks before anything is collected. Our fields are taken out of what it looks at: this session has
-    none yet, and pytest-benchmark would warn of that as of a difference.
+    pytest-benchmark calls this hook before anything is collected. The suite's fields are removed from the saved
+    `machine_info`: this session has none yet, and pytest-benchmark would warn of that as of a difference.
     """
     from pytest_torchserve.report import history  # noqa: PLC0415 - only where saved runs are compared
 

@@ -1,4 +1,7 @@
-"""Runs into pytest-benchmark: one phase, one test, one stable name. The only module that touches it."""
+"""Runs as entries of pytest-benchmark: one phase, one test, one stable name.
+
+Only this module writes pytest-benchmark's entries.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ STORED_KEY: pytest.StashKey[list[Run]] = pytest.StashKey()
 
 
 class VirtualClock:
-    """A timer that only its target advances: pytest-benchmark, timing the target, reads what was measured."""
+    """A timer that only its target advances: pytest-benchmark, timing the target, reads the measured samples."""
 
     def __init__(self, seconds: Iterable[float]) -> None:
         self._left = iter(seconds)
@@ -35,20 +38,20 @@ class VirtualClock:
         self.__name__ = "measured_elsewhere"
 
     def __call__(self) -> float:
-        """The virtual time."""
+        """Return the virtual time."""
         return self._now
 
     def advance(self) -> None:
-        """The target: takes as long as the next sample did."""
+        """Advance the time by the next sample: the target that pytest-benchmark times."""
         self._now += next(self._left, 0.0)
 
 
 _NOT_IN_ENTRIES = ("seconds", "failed", "schedule")
-"""Parts of a run that stand in its journal only: pytest-benchmark itself holds the samples."""
+"""Parts of a run that stand in the journal only: pytest-benchmark itself holds the samples."""
 
 
 def extra_info(run: Run, phase: Phase) -> dict[str, Any]:
-    """Return what an entry says besides its statistics: the run, with the figures of this phase."""
+    """Return an entry's fields besides the statistics: the run, with the figures of this phase."""
     values, by_process = run.pooled(phase), run.seconds[phase]
     found = run.as_dict(samples=False)
     for name in _NOT_IN_ENTRIES:
@@ -62,7 +65,7 @@ def extra_info(run: Run, phase: Phase) -> dict[str, Any]:
         "p90_s": stats.percentile(values, 0.9),
         "p99_s": stats.percentile(values, 0.99),
         "processes": len(by_process),
-        # The samples are saved process after process: so many of each.
+        # The samples are saved process after process: this many of each.
         "process_samples": {str(process): len(of_it) for process, of_it in by_process.items()},
         "process_spread": run.process_spread.get(phase),
         "precision": run.precision.get(phase),
@@ -74,14 +77,14 @@ def replay(request: pytest.FixtureRequest, run: Run, phase: Phase) -> None:
     """Store a phase's samples as this test's benchmark.
 
     The virtual clock goes in through the public `timer` option, whose marker must stand before the
-    fixture is made; hence the fixture is asked for here and not in a test's signature.
+    fixture is made; hence the fixture is requested here and not in a test's signature.
     """
     values = run.pooled(phase)
     if phase in OPTIONAL_PHASES and run.seconds and not run.wrong and not values:
         pytest.skip(f"the handler has no method {phase} that its initialize calls")
     if run.wrong or not values:
         why = "".join(f"\n{reason}" for reason in (*run.wrong, *run.failed)[:3])
-        # The stamp counts; the list of what was wrong is cut off at some length.
+        # The stamp has the full count; the list of wrong answers is cut off at some length.
         counted = "; ".join(run.invalid) or f"{len(run.wrong)} wrong answers"
         pytest.fail(f"{run.cell.id}: not recorded: {counted}, {len(values)} samples of {phase}{why}")
     stored = request.config.stash.setdefault(STORED_KEY, [])
@@ -96,22 +99,22 @@ def replay(request: pytest.FixtureRequest, run: Run, phase: Phase) -> None:
 
 
 def forget(item: pytest.Item) -> None:
-    """Keep a failed test's timings out of what is saved: pytest-benchmark itself would store them."""
+    """Keep a failed test's timings out of the saved file: pytest-benchmark itself would store them."""
     benchmark = item.stash.get(_BENCHMARK, None)
     if benchmark is not None:
         benchmark.has_error = True
 
 
 def set_aside_invalid(config: pytest.Config, runs: Iterable[Run] = ()) -> list[str]:
-    """Take what is INVALID, then or now, out of pytest-benchmark's comparison: neither good nor bad, inconclusive.
+    """Remove entries that are INVALID, then or now, from pytest-benchmark's comparison: they are inconclusive.
 
-    Its figures stay saved and shown; they just are no baseline, and are held against none.
+    The figures of an INVALID entry stay saved and shown, but are not used as a baseline or compared with one.
 
     Args:
-        runs: what was measured; of one without a single right answer nothing was stored, and it is not missing either.
+        runs: this session's runs; a run without a single right answer stored no entry, which is not missing either.
 
     Returns:
-        What was not compared, in words.
+        The entries that were not compared, in words.
     """
     session: Any = getattr(config, "_benchmarksession", None)
     if session is None or not session.compared_mapping:
@@ -134,7 +137,7 @@ def set_aside_invalid(config: pytest.Config, runs: Iterable[Run] = ()) -> list[s
 
 
 def add_verdicts(config: pytest.Config, comparisons: Sequence[Comparison]) -> None:
-    """Say in every entry what was concluded, before it is saved: only the end of the session knows."""
+    """Add the verdict to every entry before it is saved: verdicts are computed at the end of the session."""
     session: Any = getattr(config, "_benchmarksession", None)
     by_name = {(one.cell, one.phase.value): one for one in comparisons}
     for bench in session.benchmarks if session is not None else ():
@@ -145,10 +148,10 @@ def add_verdicts(config: pytest.Config, comparisons: Sequence[Comparison]) -> No
 
 
 def without_counterpart(config: pytest.Config) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Yield each entry of ours, of the saved runs compared with, that this run has none to hold against.
+    """Yield each entry of the suite in the compared saved runs that has no counterpart in this session.
 
     Yields:
-        its name, its file's name, and its extra_info.
+        the entry's name, its file's name, and its extra_info.
     """
     session: Any = getattr(config, "_benchmarksession", None)
     if session is None or not session.compared_mapping:
@@ -162,23 +165,23 @@ def without_counterpart(config: pytest.Config) -> Iterator[tuple[str, str, Mappi
 
 
 def stored_any(config: pytest.Config) -> bool:
-    """Return whether this session stored an entry of ours."""
+    """Return whether this session stored an entry of the suite."""
     return bool(config.stash.get(STORED_KEY, []))
 
 
 def saved_files(config: pytest.Config) -> list[Path]:
-    """Every run that was saved in this storage, this one included."""
+    """Return the file of every run that was saved in this storage, this session's included."""
     session: Any = getattr(config, "_benchmarksession", None)
     return [Path(path) for path in session.storage.query()] if session is not None else []
 
 
 def _invalid(entry: Any) -> bool:
-    """Whether a benchmark, or a saved one, carries the stamp."""
+    """Return whether a benchmark, of this session or saved, is stamped INVALID."""
     extra = entry.extra_info if hasattr(entry, "extra_info") else entry.get("extra_info", {})
     return bool(extra.get("validity") == "INVALID")
 
 
 def only_ours(config: pytest.Config, benchmarks: list[dict[str, Any]]) -> bool:
-    """Whether every benchmark is one of our entries and nobody asked for pytest-benchmark's own table."""
+    """Return whether every benchmark is an entry of the suite and no option requests pytest-benchmark's own table."""
     asked = config.getoption("benchmark_compare") or config.getoption("benchmark_verbose")
     return not asked and all(history.is_entry(bench["extra_info"]) for bench in benchmarks)

@@ -1,4 +1,4 @@
-"""A session that has tests of ours: their order, what they will ask for, and what is set up for them."""
+"""The setup of a session that has tests of the suite: checks before the start, and the cells to expect."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pytest_torchserve.session.session import Session
 
 
 def take_part(session: pytest.Session) -> None:
-    """Know what the tests will ask for, refuse what cannot be measured, and look after the session's end.
+    """Collect the cells to expect, refuse what cannot be measured, and register the end of the session.
 
     Raises:
         pytest.UsageError: an option, the environment or the saved run to compare with cannot be used.
@@ -60,14 +60,14 @@ def take_part(session: pytest.Session) -> None:
 
 
 class _Refusal:
-    """A plugin of pytest-xdist's workers: fails each test of ours before anything is started for it.
+    """A plugin of pytest-xdist's workers: fails each test of the suite before anything is started for the test.
 
-    A worker that ends with a usage error is a crash to pytest-xdist; and only the tests selected may be refused.
+    pytest-xdist would report a worker's usage error as a crash; and only the selected tests may be refused.
     """
 
-    # Not the first: a test that is skipped anyway is skipped.
+    # Not `tryfirst`: a test that is skipped anyway stays skipped.
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Fail."""
+        """Fail a test of the suite."""
         if is_ours(item):
             pytest.fail(
                 "wanted: tests that measure, in one process\n"
@@ -78,7 +78,7 @@ class _Refusal:
 
 
 def _refuse_unstored(session: pytest.Session) -> None:
-    """Refuse to measure for minutes what pytest-benchmark will not store, unless it was told so."""
+    """Refuse to measure for minutes what pytest-benchmark will not store, unless --benchmark-disable is given."""
     config = session.config
     if not any("ts_store" in getattr(item, "fixturenames", ()) for item in session.items):
         return
@@ -96,7 +96,7 @@ def _refuse_unstored(session: pytest.Session) -> None:
 
 
 def _refuse_unlike(config: pytest.Config) -> None:
-    """Refuse, before anything is started, to compare what was measured under different conditions."""
+    """Refuse, before anything is started, to compare runs that were measured under different conditions."""
     compared = config.stash.get(COMPARED_KEY, [])
     if not compared or config.getoption("ts_compare_across") or options.stores_nothing(config):
         return
@@ -112,7 +112,7 @@ def _refuse_unlike(config: pytest.Config) -> None:
 
 
 def _progress(config: pytest.Config, cells: int) -> Progress:
-    """Return the line that shows which cell is measured, where pytest writes."""
+    """Return the progress line, which shows the cell being measured, where pytest writes."""
     reporter: Any = config.pluginmanager.getplugin("terminalreporter")
     capture: Any = config.pluginmanager.getplugin("capturemanager")
 

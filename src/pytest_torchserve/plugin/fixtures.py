@@ -1,4 +1,4 @@
-"""The fixtures that tests of the suite are written with."""
+"""The fixtures for tests of the suite."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pytest_torchserve._util.time_accounting import Activity
 from pytest_torchserve.deployment import Batching, Deployment, Device
 from pytest_torchserve.errors import SuiteError
 
-# Of ours nothing heavy is imported here: this module is loaded into every pytest session of its environment.
+# Nothing heavy of this package is imported here: this module is loaded into every pytest session of its environment.
 if TYPE_CHECKING:
     from pytest_torchserve import Model, Phase, Run, Sample
     from pytest_torchserve._util.time_accounting import TimeAccounting
     from pytest_torchserve.inputs.model_inputs import ModelInputs
     from pytest_torchserve.loadgen.response import Response
-    from pytest_torchserve.measure import Budget, Cell, Kind
+    from pytest_torchserve.measure import Budget, Cell, CellKind
     from pytest_torchserve.session.session import Session
     from pytest_torchserve.torchserve.endpoint import Endpoint
     from pytest_torchserve.torchserve.server import Server
@@ -29,26 +29,26 @@ MODELS_KEY: pytest.StashKey[tuple[Model, ...]] = pytest.StashKey()
 TIME_ACCOUNTING_KEY: pytest.StashKey[TimeAccounting] = pytest.StashKey()
 
 COMPARED_KEY: pytest.StashKey[list[dict[str, Any]]] = pytest.StashKey()
-"""What the saved runs of ours that are compared with were made on."""
+"""The environments of the suite's saved runs that this session is compared with."""
 
 DESELECTED_KEY: pytest.StashKey[set[str]] = pytest.StashKey()
-"""The node ids of the tests that nobody asked for."""
+"""The node ids of the deselected tests."""
 
-RUN_FIXTURES: dict[str, Kind] = {
+RUN_FIXTURES: dict[str, CellKind] = {
     "ts_init_run": "init",
     "ts_handle_run": "handle",
     "ts_pace_run": "load",
     "ts_load_run": "load",
     "ts_capacity_run": "capacity",
 }
-"""The fixtures that measure, and what kind of cell each does."""
+"""The fixtures that measure, and the kind of cell that each measures."""
 
 T = TypeVar("T")
 Deploy = Callable[..., "Endpoint"]
 
 
 def is_ours(item: pytest.Item) -> bool:
-    """Return whether a test uses what this plugin offers."""
+    """Return whether a test uses this plugin's fixtures."""
     return not {"ts_session", "ts_store"}.isdisjoint(getattr(item, "fixturenames", ()))
 
 
@@ -64,7 +64,7 @@ def need_device(device: Device, *, require_gpu: bool) -> None:
 
 
 def or_fail(call: Callable[[], T]) -> T:
-    """What the call returns; where it raises one of ours, its message alone is the test's failure."""
+    """Return the call's result; where the call raises a `SuiteError`, fail the test with the error's message alone."""
     try:
         return call()
     except SuiteError as error:
@@ -73,7 +73,7 @@ def or_fail(call: Callable[[], T]) -> T:
 
 
 def budget_for(request: pytest.FixtureRequest, usual: Budget) -> Budget:
-    """The session's budget, less where a test's `ts_budget` marker says so; never more."""
+    """Return the session's budget, reduced where the test's `ts_budget` marker says so; never increased."""
     marker = request.node.get_closest_marker("ts_budget")
     limits = marker.kwargs if marker else {}
     return replace(usual, **{name: min(getattr(usual, name), limit) for name, limit in limits.items()})
@@ -81,7 +81,7 @@ def budget_for(request: pytest.FixtureRequest, usual: Budget) -> Budget:
 
 @pytest.fixture(scope="session")
 def ts_session(pytestconfig: pytest.Config) -> Session:
-    """The session: everything below stands on it. Nothing is started by asking for it."""
+    """The session, which all other fixtures use. Requesting this fixture starts nothing."""
     if SESSION_KEY not in pytestconfig.stash:
         pytest.fail(
             "wanted: ts_session among the arguments of a test, or of a fixture that it names\n"
@@ -94,7 +94,7 @@ def ts_session(pytestconfig: pytest.Config) -> Session:
 
 @pytest.fixture(scope="session")
 def ts_server(ts_session: Session) -> Server:
-    """A TorchServe of our own, started."""
+    """A running TorchServe that the suite has started."""
     return or_fail(ts_session.deployments.start)
 
 
@@ -121,13 +121,13 @@ def ts_handle_run(request: pytest.FixtureRequest, ts_session: Session) -> Iterat
 
 @pytest.fixture
 def ts_pace_run(request: pytest.FixtureRequest, ts_session: Session) -> Iterator[Run]:
-    """One model × device under a constant rate, timed."""
+    """A load of constant rate on one model × device, timed."""
     yield from _measured(request, ts_session)
 
 
 @pytest.fixture
 def ts_load_run(request: pytest.FixtureRequest, ts_session: Session) -> Iterator[Run]:
-    """One model × device × batching under one load."""
+    """A load on one model × device × batching, timed."""
     yield from _measured(request, ts_session)
 
 
@@ -139,14 +139,14 @@ def ts_capacity_run(request: pytest.FixtureRequest, ts_session: Session) -> Iter
 
 @pytest.fixture
 def ts_device(request: pytest.FixtureRequest, ts_session: Session) -> Device:
-    """`cpu`, then `gpu`."""
+    """The device: `cpu`, then `gpu`."""
     device: Device = request.param
     need_device(device, require_gpu=ts_session.config.require_gpu)
     return device
 
 
 @pytest.fixture(scope="session")
-def ts_catalogue(pytestconfig: pytest.Config, ts_session: Session) -> dict[str, Model]:  # noqa: ARG001 - it is one of ours
+def ts_catalogue(pytestconfig: pytest.Config, ts_session: Session) -> dict[str, Model]:  # noqa: ARG001 - `is_ours` goes by it
     """The models of this repository, by name."""
     return {model.name: model for model in pytestconfig.stash[MODELS_KEY]}
 
@@ -175,7 +175,7 @@ def ts_deploy(ts_session: Session) -> Iterator[Deploy]:
 
 @pytest.fixture
 def ts_store(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Callable[[Run, Phase], None]:
-    """`ts_store(run, phase)` makes the phase's samples this test's pytest-benchmark entry."""
+    """`ts_store(run, phase)` stores the phase's samples as this test's pytest-benchmark entry."""
 
     def store_(run: Run, phase: Phase) -> None:
         from pytest_torchserve.plugin import benchmark  # noqa: PLC0415 - see the module's top
@@ -188,11 +188,11 @@ def ts_store(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Cal
 
 @pytest.fixture
 def ts_inputs(ts_session: Session) -> Callable[[Model], ModelInputs]:
-    """`ts_inputs(model)`: its weights, samples and golden answers."""
+    """`ts_inputs(model)` returns the model's weights, samples and golden answers."""
     return ts_session.artifacts.inputs
 
 
 @pytest.fixture
 def ts_ask() -> Callable[[Endpoint, Sequence[Sample]], list[Response]]:
-    """`ts_ask(endpoint, samples)` sends them all at once and returns the responses in their order."""
+    """`ts_ask(endpoint, samples)` sends all samples at once and returns the responses in the order of the samples."""
     return lambda endpoint, samples: endpoint.ask(samples)

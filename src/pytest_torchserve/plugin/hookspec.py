@@ -1,4 +1,4 @@
-"""The hook by which a repository says what it serves."""
+"""The hook by which a repository names its models."""
 
 from __future__ import annotations
 
@@ -14,4 +14,4 @@ if TYPE_CHECKING:
 
 @pytest.hookspec
 def pytest_torchserve_models(config: pytest.Config) -> Sequence[Model]:  # type: ignore[empty-body]
-    """The models to serve, in the order of the tables. Implement it in conftest.py."""
+    """Return the models to serve, in the order of the tables. Implement this hook in conftest.py."""

@@ -1,4 +1,4 @@
-"""Which cells the tests of the suite measure: model × device × batch size, as conftest.py and the options say."""
+"""The cells that the tests of the suite measure: model × device × batch size, as conftest.py and the options say."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
 
     from pytest_torchserve.config import Config
     from pytest_torchserve.loadgen.schedule import TimedSchedule
-    from pytest_torchserve.measure import Kind
+    from pytest_torchserve.measure import CellKind
 
 PACE = Batching(batch_size=16, max_batch_delay_ms=3000)
 """The classic setting: every 0.1 s a request, batches of 16, 3 s of delay."""
 
 PACE_LOAD = ConstantRate(PACE_PER_S, 0.0).name
-"""What its load is called."""
+"""The name of the pace load."""
 
 _MARKERS = (
     "cpu: runs on the CPU",
     "gpu: runs on a GPU; skipped with its reason where there is none",
     "capacity: searches for the highest rate that meets --ts-slo-ms; takes minutes",
 )
-"""Registered where a test of ours is: elsewhere they are other people's words."""
+"""Markers, registered only for tests of the suite: elsewhere the names may be other projects' markers."""
 
 _REGISTERED_KEY: pytest.StashKey[bool] = pytest.StashKey()
 
 
 def models(config: pytest.Config) -> tuple[Model, ...]:
-    """Return what conftest.py says is served."""
+    """Return the models that conftest.py names."""
     if MODELS_KEY not in config.stash:
         answers: list[Sequence[Model]] = config.hook.pytest_torchserve_models(config=config)
         config.stash[MODELS_KEY] = tuple(model for answer in answers for model in answer)
@@ -47,12 +47,12 @@ def models(config: pytest.Config) -> tuple[Model, ...]:
 
 
 def refuse_twins(config: pytest.Config) -> None:
-    """Refuse two models of one name: both would be shown the figures of one.
+    """Refuse two models of one name: both would show the figures of one.
 
-    A name stands for one model in ids, in the store and on the server; letters' case is no difference.
+    A name stands for one model in ids, in the store and on the server; upper and lower case are not distinguished.
 
     Raises:
-        pytest.UsageError: there are two; the message names them.
+        pytest.UsageError: two models share a name; the message names them.
     """
     by_name: dict[str, Model] = {}
     for model in models(config):
@@ -66,8 +66,8 @@ def refuse_twins(config: pytest.Config) -> None:
             )
 
 
-def cells(kind: Kind, fixture: str, config: pytest.Config, definition: pytest.Item) -> Iterator[Cell]:
-    """The cells of a kind that a test is to measure."""
+def cells(kind: CellKind, fixture: str, config: pytest.Config, definition: pytest.Item) -> Iterator[Cell]:
+    """Yield the cells of a kind that a test is to measure."""
     told = options.of(config)
     if told.attach is not None:
         yield from _attached(kind, fixture, config)
@@ -78,7 +78,7 @@ def cells(kind: Kind, fixture: str, config: pytest.Config, definition: pytest.It
         if (not named) if marker else model.extra:
             continue
         if fixture == "ts_pace_run" and model.network is None:
-            continue  # noop has no constant rate of its own
+            continue  # noop has no pace cell
         for device in DEVICES:
             for batching in _batchings(fixture, told, definition):
                 for schedule in _schedules(fixture, told):
@@ -86,7 +86,7 @@ def cells(kind: Kind, fixture: str, config: pytest.Config, definition: pytest.It
 
 
 def _batchings(fixture: str, told: Config, definition: pytest.Item) -> tuple[Batching, ...]:
-    """The batch settings of a kind of cell."""
+    """Return the batchings of a kind of cell."""
     if fixture == "ts_init_run":
         return (Batching(batch_size=1),)
     if fixture == "ts_handle_run":
@@ -96,16 +96,16 @@ def _batchings(fixture: str, told: Config, definition: pytest.Item) -> tuple[Bat
 
 
 def _schedules(fixture: str, told: Config) -> tuple[TimedSchedule | None, ...]:
-    """The traffic of a kind of cell; a cell of another kind has none."""
+    """Return the schedules of a kind of cell; None stands for a cell without traffic."""
     if fixture == "ts_pace_run":
         return (ConstantRate(PACE_PER_S, told.pace_seconds),)
     return told.schedules if fixture == "ts_load_run" else (None,)
 
 
-def _attached(kind: Kind, fixture: str, config: pytest.Config) -> Iterator[Cell]:
-    """Someone else's server: only traffic, and only the one model there."""
+def _attached(kind: CellKind, fixture: str, config: pytest.Config) -> Iterator[Cell]:
+    """Yield the cells of an external server: only traffic, and only the one model there."""
     told = options.of(config)
-    assert told.attach is not None  # noqa: S101 - the caller has asked
+    assert told.attach is not None  # noqa: S101 - the caller has checked
     name = told.attach.model
     unknown = Model(name=name, handler="", reference=Path(), dataset="")
     model = next((model for model in models(config) if model.name == name), unknown)
@@ -132,7 +132,7 @@ def generate(metafunc: pytest.Metafunc) -> None:
 
 
 def _register_markers(config: pytest.Config) -> None:
-    """Make our markers known, but for those that the project has itself."""
+    """Register the suite's markers, except those that the project has registered itself."""
     if config.stash.setdefault(_REGISTERED_KEY, False):
         return
     config.stash[_REGISTERED_KEY] = True
@@ -143,14 +143,17 @@ def _register_markers(config: pytest.Config) -> None:
 
 
 def _marks(cell: Cell) -> list[pytest.MarkDecorator]:
-    """Its device; but a search for capacity takes minutes, and is part of neither device's usual run."""
+    """Return the marker of the cell's device; for a capacity cell, `capacity` instead.
+
+    A capacity search takes minutes, and is part of neither device's usual run.
+    """
     if cell.kind == "capacity":
         return [pytest.mark.capacity]
     return [getattr(pytest.mark, cell.deployment.device)] if cell.deployment.device in DEVICES else []
 
 
 def _nothing_to_measure(config: pytest.Config) -> Any:
-    """A test without a cell is skipped, and says why."""
+    """Return the parameter of a test without a cell: the test is skipped, and says why."""
     sizes = ",".join(map(str, options.of(config).batch_sizes))
     reason = f"none of this test's models and batch sizes is served (--ts-batch-sizes={sizes})"
     return pytest.param(None, id="none", marks=[pytest.mark.skip(reason=reason), pytest.mark.cpu, pytest.mark.gpu])

@@ -1,10 +1,10 @@
-"""Cells of a saved run that this session was asked for and does not have: a comparison without them is not whole."""
+"""Cells of a saved run that this session should have and does not: a comparison without them is incomplete."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from _pytest.mark.expression import Expression  # pytest's own reading of -k and -m; it offers no public one
+from _pytest.mark.expression import Expression  # pytest's own parser of -k and -m; there is no public one
 
 from pytest_torchserve.deployment import Batching
 from pytest_torchserve.plugin import benchmark, options
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def lines(session: pytest.Session, ended: dict[str, bool]) -> list[str]:
-    """Say, in words, which entries of the saved runs compared with are missing, and which were not reached.
+    """Return in words which entries of the compared saved runs are missing, and how many were not reached.
 
-    Call it after `benchmark.set_aside_invalid`: an INVALID entry was no measurement, and is not missed.
+    Call this function after `benchmark.set_aside_invalid`: an INVALID entry was no measurement, and is not missing.
 
     Args:
-        ended: the node ids of the tests that came to their end, and whether each has failed: those are red already.
+        ended: the node ids of the tests that ended, and whether each has failed: failed tests are reported already.
     """
     if options.stores_nothing(session.config):
         return []
@@ -50,7 +50,7 @@ def _asked_for(session: pytest.Session, nodeid: str, extra: Mapping[str, Any]) -
 
 
 def _wanted(config: pytest.Config, extra: Mapping[str, Any]) -> bool:
-    """Return whether the options want such a cell."""
+    """Return whether the options select such a cell."""
     told = options.of(config)
     if (extra["device"] == "unknown") is not (told.attach is not None):
         return False
@@ -67,16 +67,16 @@ def _wanted(config: pytest.Config, extra: Mapping[str, Any]) -> bool:
 
 
 def _narrowed(config: pytest.Config) -> bool:
-    """Return whether only tests of an earlier session are asked for: what is gone cannot be among them."""
+    """Return whether only tests of an earlier session are selected: a test that is gone cannot be among them."""
     return any(config.getoption(name, default=False) for name in ("lf", "stepwise"))
 
 
 def _within(config: pytest.Config, file: str, rest: str) -> bool:
-    """Return whether the test lies in what was named on the command line."""
+    """Return whether the test lies in a path or node id named on the command line."""
     place = (config.rootpath / file).resolve()
     for argument in config.args:
         path, _, within = str(argument).partition("::")
-        # A function is named with all of its cells, a class with all of its tests.
+        # The name of a function selects all of its cells, that of a class all of its tests.
         inside = not within or rest == within or rest.startswith((f"{within}[", f"{within}::"))
         if inside and place.is_relative_to((config.invocation_params.dir / path).resolve()):
             return True
@@ -84,7 +84,7 @@ def _within(config: pytest.Config, file: str, rest: str) -> bool:
 
 
 def _ignored(session: pytest.Session, file: str) -> bool:
-    """Return whether the file, or a folder that it lies in, is one that pytest was told to pass over."""
+    """Return whether pytest is configured to ignore the file or a folder that contains it."""
     config = session.config
     place = config.rootpath / file
     inside = [path for path in (place, *place.parents) if path.is_relative_to(config.rootpath)]
@@ -96,12 +96,12 @@ def _ignored(session: pytest.Session, file: str) -> bool:
 
 
 def _selected(config: pytest.Config, nodeid: str, extra: Mapping[str, Any]) -> bool:
-    """Return whether -k and -m would have chosen it; of its markers those are known that its saved entry tells of."""
+    """Return whether -k and -m would have selected the test; only the markers that its entry implies are known."""
     words = nodeid.lower()
     marks = {"capacity"} if extra["kind"] == "capacity" else {extra["device"]}
     keyword, mark = config.getoption("keyword", ""), config.getoption("markexpr", "")
     try:
         chosen = not keyword or Expression.compile(keyword).evaluate(lambda name, /, **_: name.lower() in words)
         return chosen and (not mark or Expression.compile(mark).evaluate(lambda name, /, **_: name in marks))
-    except SyntaxError:  # pytest has said so, and has not come this far
+    except SyntaxError:  # pytest reports the error itself, before this point
         return True

@@ -1,4 +1,4 @@
-"""Every option in one row: its name, help, type and defaults. What `pytest --help` shows."""
+"""Every option in one row: its name, help, type and defaults, as `pytest --help` shows them."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option.
+    """An option.
 
     Attributes:
-        name: as typed.
-        help: what it is; its default is added.
-        flag: whether it takes no value.
-        repeatable: whether it may be given several times.
-        metavar: what stands for its value in the help.
-        type: what makes a value of its text.
-        choices: the only values that it may have.
-        default: its value where it is not given.
-        quick: the same under --ts-quick; None for the usual one.
-        check: the same under --benchmark-disable, which is to see in a moment that everything works; None for `quick`.
-        positive: whether its value must be above 0.
+        name: the option as typed.
+        help: the text of the help; the default is added.
+        flag: whether the option takes no value.
+        repeatable: whether the option may be given several times.
+        metavar: the placeholder of the value in the help.
+        type: the function that makes a value of the text.
+        choices: the only allowed values.
+        default: the value where the option is not given.
+        quick: the default under --ts-quick; None for `default`.
+        check: the default under --benchmark-disable, which checks quickly that everything works; None for `quick`.
+        positive: whether the value must be above 0.
     """
 
     name: str
@@ -43,16 +43,16 @@ class Option:
 
     @property
     def key(self) -> str:
-        """Its name in pytest's configuration."""
+        """The option's name in pytest's configuration."""
         return self.name.removeprefix("--").replace("-", "_")
 
     @property
     def not_given(self) -> Any:
-        """What pytest's configuration holds where it is not given: None where that depends on other options."""
+        """The value in pytest's configuration where none is given: None where the default depends on other options."""
         return False if self.flag else None if self.quick is not None else self.default
 
     def add(self, group: Any) -> None:
-        """Add it to a group of pytest's parser."""
+        """Add the option to a group of pytest's parser."""
         if self.flag:
             group.addoption(self.name, action="store_true", help=self.help)
             return
@@ -70,7 +70,7 @@ class Option:
         group.addoption(self.name, **keywords)
 
     def value(self, config: pytest.Config, *, checks_only: bool) -> Any:
-        """Return its value in this session."""
+        """Return the option's value in this session."""
         given = config.getoption(self.key)
         if given is not None:
             return given

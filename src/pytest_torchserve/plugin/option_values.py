@@ -1,4 +1,4 @@
-"""Options' words as values; a word that cannot be used is one clear message."""
+"""The values of the options' texts; a text that cannot be used is an `OptionError` with a clear message."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve.compare import baseline
 from pytest_torchserve.compare.verdict import Rules
-from pytest_torchserve.config import Attach, Engine
+from pytest_torchserve.config import Attach, LocustConfig
 from pytest_torchserve.deployment import Batching
 from pytest_torchserve.errors import OptionError
 from pytest_torchserve.loadgen.address import Address
@@ -35,7 +35,7 @@ def schedules(text: str, duration_s: float, seed: int) -> tuple[TimedSchedule, .
     """Read `closed:4,constant:10,poisson:50,ramp:5-50`: users, or requests a second.
 
     Raises:
-        OptionError: it cannot be read.
+        OptionError: the text cannot be read.
     """
     schedules: list[TimedSchedule] = []
     for part in text.split(","):
@@ -53,7 +53,7 @@ def schedules(text: str, duration_s: float, seed: int) -> tuple[TimedSchedule, .
 
 
 def _schedule(kind: str, number: str, duration_s: float, seed: int) -> TimedSchedule:
-    """One load; ValueError for another kind, and for a number that cannot be."""
+    """Read one schedule; ValueError for an unknown kind or an impossible number."""
     if kind == "ramp":
         start, _, end = number.partition("-")
         return Ramp(_above_zero(start), _above_zero(end), duration_s)
@@ -75,8 +75,8 @@ def _above_zero(text: str) -> float:
     return number
 
 
-def engine(config: pytest.Config) -> Engine | None:
-    """What sends traffic instead of this process; None for this process itself."""
+def engine(config: pytest.Config) -> LocustConfig | None:
+    """Return Locust's configuration; None where this process itself sends the traffic."""
     master = config.getoption("ts_load_master")
     if config.getoption("ts_load_engine") != "locust":
         if master:
@@ -90,11 +90,11 @@ def engine(config: pytest.Config) -> Engine | None:
         raise OptionError(
             wanted="--ts-load-master=HOST:PORT", found=repr(master), do="give the address to listen on, as 0.0.0.0:5557"
         )
-    return Engine(config.getoption("ts_load_workers"), master)
+    return LocustConfig(config.getoption("ts_load_workers"), master)
 
 
 def attach(config: pytest.Config) -> Attach | None:
-    """Someone else's server; None for one of our own."""
+    """Return the external server to measure; None where the suite starts a server itself."""
     url, model = config.getoption("ts_url"), config.getoption("ts_url_model")
     management, samples = config.getoption("ts_management_url"), config.getoption("ts_samples")
     if not url:
@@ -123,7 +123,7 @@ def attach(config: pytest.Config) -> Attach | None:
 
 
 def batchings(text: str) -> tuple[Batching, ...]:
-    """`16/100,1/0` as batch size and max_batch_delay_ms."""
+    """Read `16/100,1/0` as pairs of batch size and max_batch_delay_ms."""
     pairs = [re.fullmatch(r"(\d+)/(\d+)", part.strip()) for part in text.split(",")]
     found = [Batching(int(pair[1]), int(pair[2])) for pair in pairs if pair and int(pair[1])]
     if len(found) < len(pairs):
@@ -136,7 +136,7 @@ def batchings(text: str) -> tuple[Batching, ...]:
 
 
 def fraction(option: str, text: str) -> float:
-    """`5%` or `0.05`: a share above 0 and below 1."""
+    """Read `5%` or `0.05`: a share above 0 and below 1."""
     try:
         number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
@@ -149,7 +149,7 @@ def fraction(option: str, text: str) -> float:
 
 
 def compared(config: pytest.Config, server: ServerSettings) -> tuple[str | None, ServerSettings]:
-    """Return what is named as the baseline, and its server's settings: the candidate's, but for those of its own."""
+    """Return the baseline's name and its server's settings: the candidate's, except those given for the baseline."""
     wanted = config.getoption("ts_baseline")
     needing = ("max_regression", "strict", "baseline_config", "baseline_worker_env")
     given = [name for name in needing if config.getoption(f"ts_{name}")]
@@ -168,7 +168,7 @@ def compared(config: pytest.Config, server: ServerSettings) -> tuple[str | None,
             do="leave one out: what someone else runs is left as it is, and cannot be given a second side",
         )
     own_config, own_env = config.getoption("ts_baseline_config"), config.getoption("ts_baseline_worker_env")
-    server = replace(server, inference_port=0, management_port=0)  # the candidate's have those that were asked for
+    server = replace(server, inference_port=0, management_port=0)  # explicit ports are the candidate's
     if own_config:
         settings.read_properties(Path(own_config))
         server = replace(server, config=Path(own_config).resolve())
@@ -179,7 +179,7 @@ def resolved(config: pytest.Config, wanted: str) -> Baseline:
     """Find the baseline: extract a revision, look into a folder, ask another Python.
 
     Raises:
-        OptionError: there is no such baseline, or it has no server of its own that settings could be for.
+        OptionError: there is no such baseline, or settings are given for a baseline without a server of its own.
     """
     found = baseline.parse(wanted, config.rootpath)
     own = config.getoption("ts_baseline_config") or config.getoption("ts_baseline_worker_env")
@@ -193,7 +193,7 @@ def resolved(config: pytest.Config, wanted: str) -> Baseline:
 
 
 def rules(config: pytest.Config) -> Rules:
-    """What makes a verdict."""
+    """Return the rules of the verdicts."""
     given = config.getoption("ts_max_regression")
     min_effect = fraction("--ts-min-effect", config.getoption("ts_min_effect"))
     return Rules(
@@ -204,7 +204,7 @@ def rules(config: pytest.Config) -> Rules:
 
 
 def ports(ports: list[int]) -> None:
-    """Two different ports, or 0 for any."""
+    """Check that the ports are valid and differ; 0 stands for any free port."""
     explicit = [port for port in ports if port]
     if not all(0 < port < PORTS for port in explicit) or len(set(explicit)) != len(explicit):
         raise OptionError(
@@ -215,7 +215,7 @@ def ports(ports: list[int]) -> None:
 
 
 def processes(number: int) -> int:
-    """Return how many processes a compared cell samples: enough for an interval."""
+    """Check that a compared cell samples enough processes for an interval, and return their number."""
     if number < FEWEST_SAMPLES:
         raise OptionError(
             wanted=f"--ts-baseline-processes from {FEWEST_SAMPLES}: fewer have no interval",
@@ -226,13 +226,13 @@ def processes(number: int) -> int:
 
 
 def positive(option: str, number: float) -> None:
-    """A number above 0, or a message."""
+    """Check that an option's number is above 0."""
     if not number > 0:
         raise OptionError(wanted=f"{option} above 0", found=f"{number:g}", do="give a larger number")
 
 
 def batch_sizes(text: str) -> tuple[int, ...]:
-    """`1,4,16` as numbers."""
+    """Read `1,4,16` as numbers."""
     try:
         sizes = tuple(int(part) for part in text.split(","))
     except ValueError:

@@ -34,14 +34,14 @@ def of(config: pytest.Config) -> Config:
 
 
 def complete(config: pytest.Config, *, measures: bool, compares: bool) -> Config:
-    """Return the options with what is looked for only when something will be measured.
+    """Return the options, completed by values that are needed only when something will be measured.
 
     Args:
         measures: whether samples are needed.
-        compares: whether any cell can be held against the baseline; else it is not resolved.
+        compares: whether any cell can be compared with the baseline; else the baseline is not resolved.
 
     Raises:
-        OptionError, InputError: TS_DATA names no folder; the baseline is none.
+        OptionError, InputError: TS_DATA names no folder; the baseline cannot be used.
     """
     told = replace(of(config), conditions=conditions.now())
     if measures:
@@ -53,7 +53,7 @@ def complete(config: pytest.Config, *, measures: bool, compares: bool) -> Config
 
 
 def _check_folder(data: Path | str | None) -> None:
-    """Refuse a folder of samples that is not there."""
+    """Refuse a folder of samples that does not exist."""
     if data and not Path(data).is_dir():
         raise OptionError(
             wanted=f"a folder of samples at {data} (--ts-data or TS_DATA)",
@@ -80,21 +80,21 @@ def stores_nothing(config: pytest.Config) -> bool:
 
 
 def read(config: pytest.Config) -> Config:
-    """The options as one value.
+    """Read the options as one `Config`.
 
     Raises:
         OptionError: an option's value cannot be used.
     """
     value = {option.key: option.value(config, checks_only=checks_only(config)) for option in option_table.TABLE}
-    for option in option_table.TABLE:  # in its order: of two bad ones always the same is named
+    for option in option_table.TABLE:  # in the table's order: of two bad values always the same is named
         if option.positive:
             option_values.positive(option.name, value[option.key])
     option_values.ports([value["ts_inference_port"], value["ts_management_port"]])
     data = value["ts_data"] or os.environ.get("TS_DATA")
-    _check_folder(value["ts_data"])  # that of the environment only where it is used
+    _check_folder(value["ts_data"])  # TS_DATA is checked only where it is used
     properties = value["ts_config"]
     if properties:
-        settings.read_properties(Path(properties))  # an unreadable file is a usage error, now
+        settings.read_properties(Path(properties))  # an unreadable file is a usage error at once
     server = settings.ServerSettings(
         config=Path(properties).resolve() if properties else None,
         jvm_args=value["ts_jvm_args"],

@@ -1,4 +1,4 @@
-"""Which tests of a session are left, and in which order they run."""
+"""The selection and the order of a session's tests."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def cell_of(item: pytest.Item) -> Cell | None:
 def arrange(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Bring tests of one deployment together, so that its workers are loaded once; else keep the order.
 
-    With --ts-url only what someone else's server can be asked is left of our tests; and a search for capacity, which
-    takes minutes and overloads what it asks, only where `-m` names it.
+    With --ts-url, only those tests of the suite are kept that can run against an external server. A capacity test,
+    which takes minutes and overloads the server, is kept only where `-m` names `capacity`.
     """
     attached, searching = options.of(config).attach is not None, "capacity" in (config.option.markexpr or "")
     left: list[pytest.Item] = []
@@ -41,6 +41,6 @@ def arrange(config: pytest.Config, items: list[pytest.Item]) -> None:
     places: dict[pytest.Item, tuple[int, int]] = {}
     for index, item in enumerate(items):
         cell = cell_of(item)
-        # An init cell comes first: it ends the deployment's workers, and leaves its last one to the others.
+        # An init cell comes first: it ends the deployment's workers, and leaves its last worker to the others.
         places[item] = (first.setdefault(cell.deployment.name, index), cell.kind != "init") if cell else (index, 0)
     items.sort(key=places.__getitem__)

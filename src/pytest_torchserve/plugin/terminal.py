@@ -1,6 +1,6 @@
-"""The end of a session that has tests of ours: verdicts, what history says, the report, and the last words.
+"""The end of a session that has tests of the suite: verdicts, comparison with saved runs, report and summary.
 
-Registered as a plugin only then; elsewhere none of these hooks exists.
+Registered as a plugin only in such a session; elsewhere none of these hooks exists.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 COMPARED_LINES_KEY: pytest.StashKey[list[str]] = pytest.StashKey()
 FAILED_KEY: pytest.StashKey[set[str]] = pytest.StashKey()
 ENDED_KEY: pytest.StashKey[dict[str, bool]] = pytest.StashKey()
-"""The tests that have come to their end: whether each has failed."""
+"""The tests that have ended, and whether each has failed."""
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Any:
-    """A failing test stores nothing, and shows the server's last words."""
+    """Keep a failing test's entry from being stored, and show the end of the server's log."""
     report = yield
     failed = item.config.stash.setdefault(FAILED_KEY, set())
     if report.failed:
         failed.add(item.nodeid)
-    if report.when == "teardown":  # the last of its reports: one that was interrupted has none
+    if report.when == "teardown":  # a test's last report, which an interrupted test lacks
         item.config.stash.setdefault(ENDED_KEY, {})[item.nodeid] = item.nodeid in failed
     if not report.passed:
         benchmark.forget(item)
@@ -47,7 +47,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
 
 @pytest.hookimpl(tryfirst=True, wrapper=True)  # before pytest-benchmark's wrapper, which saves and compares
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
-    """Stop everything, judge, let pytest-benchmark save, and write the report."""
+    """Stop everything, compute the verdicts, let pytest-benchmark save, and write the report."""
     config = session.config
     ours = config.stash[SESSION_KEY]
     lines = benchmark.set_aside_invalid(config, ours.runs.values())
@@ -64,17 +64,20 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
     if ours.runs and ours.config.report is not None:
         told = _report(ours, config)
         reporter: Any = config.pluginmanager.getplugin("terminalreporter")
-        if reporter is not None:  # its summary has been written already
+        if reporter is not None:  # the summary has been written already
             reporter.write_line(told)
     return result
 
 
 def _report(session: Session, config: pytest.Config) -> str:
-    """The report is the last thing, when all is saved: what goes wrong with it is said, and spoils nothing."""
+    """Write the report, and return a line that names the page or the error.
+
+    All results are saved before: an error in the report does not affect them.
+    """
     from pytest_torchserve.report import reader  # noqa: PLC0415 - only for those who want a report
     from pytest_torchserve.report.html.page import write as write_page  # noqa: PLC0415 - for its matplotlib
 
-    assert session.config.report is not None  # noqa: S101 - the caller has asked
+    assert session.config.report is not None  # noqa: S101 - the caller has checked
     if session.journal.path is None:
         return "no report: --benchmark-disable measures nothing"
     try:
@@ -83,27 +86,30 @@ def _report(session: Session, config: pytest.Config) -> str:
         page = write_page(document, session.config.report)
     except SuiteError as error:
         return f"no report: {error}"
-    except Exception as error:  # noqa: BLE001 - all is measured and saved: a picture must not make it an internal error
+    except Exception as error:  # noqa: BLE001 - all is measured and saved: a chart must not make it an internal error
         return f"no report: {type(error).__name__}: {error}"
     return f"report: {page}"
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_group_stats(config: pytest.Config, benchmarks: list[dict[str, Any]]) -> list[Any] | None:
-    """Our tables say more in less room: pytest-benchmark's own comes with --benchmark-compare or -verbose."""
+    """Hide pytest-benchmark's own table, unless --benchmark-compare or --benchmark-verbose is given.
+
+    The suite's tables say more in less room.
+    """
     return [] if benchmark.only_ours(config, benchmarks) else None
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
-    """Add what makes two runs comparable to a saved file that holds an entry of ours."""
+    """Add the fields that make two runs comparable to a saved file that holds an entry of the suite."""
     if benchmark.stored_any(config):
         machine_info.update(options.of(config).machine_info())
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-benchmark's may end in a PerformanceRegression
+@pytest.hookimpl(tryfirst=True)  # pytest-benchmark's summary may end in a PerformanceRegression
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Write the tables, the verdicts, the notices, and where the wall-clock went."""
+    """Write the tables, the verdicts, the notices, and the accounting of the wall-clock time."""
     session = config.stash[SESSION_KEY]
     lines = [*config.stash.setdefault(COMPARED_LINES_KEY, [])]
     if session.deployments.server is not None or session.runs or benchmark.stored_any(config):
@@ -119,7 +125,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _checked(session: Session) -> list[str]:
-    """Say what --benchmark-disable leaves to say: no figure, for none is worth one."""
+    """Return the lines under --benchmark-disable: no figures, since the runs are too short to measure."""
     runs = session.runs.values()
     bad = [run for run in runs if run.wrong or run.errors]
     told = f"--benchmark-disable: {len(runs) - len(bad)} of {len(runs)} cells answered rightly; nothing is stored"
@@ -127,7 +133,7 @@ def _checked(session: Session) -> list[str]:
 
 
 def _measured(config: pytest.Config, session: Session, width: int | None) -> list[str]:
-    """Return the lines of tables and verdicts, of all that was measured or stored."""
+    """Return the lines of tables and verdicts, for all runs that were measured or stored."""
     runs = list(session.runs.values())
     shown = set(map(id, runs))
     runs += [run for run in config.stash.get(benchmark.STORED_KEY, []) if id(run) not in shown]

@@ -1,1 +1,1 @@
-"""Saved runs: read (`saved`, `history`), and shown in a terminal (`terminal`) and as a page (`html`)."""
+"""Saved runs: read (`reader`, `history`), and shown in a terminal (`terminal`) and as a page (`html`)."""

@@ -31,15 +31,15 @@ FIELDS = (
     "load_engine",
     "baseline",
 )
-"""What must be equal. `baseline`: where two versions shared a process, their times are each other's only."""
+"""The fields that must be equal. `baseline`: times of two versions in one process compare only with each other."""
 
 KEYS = {*FIELDS, "torch_model_archiver", "pytest_torchserve", "gpu_absent_because", "min_effect"}
-"""All that `Config.machine_info` adds to a saved file."""
+"""All fields that `Config.machine_info` adds to a saved file."""
 INPUTS = ("weights", "samples")
-"""What must be equal of two entries: a real image is larger than a made one, and decodes more slowly."""
+"""The inputs that must be equal of two entries: a real image is larger than a synthetic one, and decodes slower."""
 
 _SHOWN = {"baseline": bool}
-"""Of these fields only so much decides."""
+"""The fields of which only a part must be equal, and the function that returns that part."""
 
 _UNSET = "unset"
 _NOT_RECORDED = "not recorded"
@@ -47,12 +47,12 @@ _NOT_RECORDED = "not recorded"
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """One file of pytest-benchmark's.
+    """A file that pytest-benchmark saved.
 
     Attributes:
-        name: the file's.
-        at: when, as the file says.
-        machine_info: what it was made on.
+        name: the file's name.
+        at: the time of the run, as the file says.
+        machine_info: the environment of the run.
         medians: test → median in seconds; INVALID entries are left out.
     """
 
@@ -63,7 +63,7 @@ class Saved:
 
 
 def differing(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Return in what two environments differ: name, my value, their value; each variable by its name."""
+    """Return the differences of two environments: name, my value, their value; each variable by its name."""
     found: list[tuple[str, str, str]] = []
     for name in FIELDS:
         shown = _SHOWN.get(name)
@@ -91,7 +91,7 @@ def _words(value: Any) -> str:
 
 
 def differences(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """Return in words in what two environments differ, with both values."""
+    """Return in words the differences of two environments, with both values."""
     return [f"{name}: {one} here, {other} there" for name, one, other in differing(mine, theirs)]
 
 
@@ -105,14 +105,14 @@ def unlike(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
 def set_aside_unlike(
     compared: Mapping[Any, dict[str, Mapping[str, Any]]], mine: Mapping[str, Mapping[str, Any]]
 ) -> list[str]:
-    """Take saved entries that were measured with other inputs out of what is compared.
+    """Remove saved entries that were measured with other inputs from the comparison.
 
     Args:
         compared: by file, the saved entries by name.
         mine: by name, the extra_info of this session's entries.
 
     Returns:
-        What is not compared, in words.
+        The removed entries, in words.
     """
     lines = []
     for entries in compared.values():
@@ -125,22 +125,22 @@ def set_aside_unlike(
 
 
 def is_entry(extra: Mapping[str, Any]) -> bool:
-    """Return whether this extra_info is of an entry of ours; another project may well have a `phase` of its own."""
+    """Return whether this extra_info is of an entry of the suite; another project may have a `phase` of its own."""
     return {"cell", "kind", "phase", "validity"} <= extra.keys()
 
 
 def is_ours(machine_info: Mapping[str, Any]) -> bool:
-    """Whether a file was saved by a session of this suite."""
+    """Return whether a file was saved by a session of this suite."""
     return "torchserve" in machine_info and "cpu_model" in machine_info
 
 
 def load(paths: Iterable[Path], like: Mapping[str, Any], runs: Iterable[Mapping[str, Any]] = ()) -> list[Saved]:
-    """Return those of the files that were made in an environment like this one, oldest first.
+    """Return the saved runs that were made in an environment like this one, oldest first.
 
     Args:
-        paths: files; one that is none of pytest-benchmark's is passed over.
+        paths: files; a file that pytest-benchmark did not save is ignored.
         like: the environment.
-        runs: what was measured now; of the same cells entries that were measured with other inputs are left out.
+        runs: this session's runs; saved entries of the same cells with other inputs are left out.
     """
     now = {(run["kind"], run["cell"]): run for run in runs}
     found = []
@@ -156,7 +156,7 @@ def load(paths: Iterable[Path], like: Mapping[str, Any], runs: Iterable[Mapping[
                 and not unlike(now.get((extra.get("kind"), extra.get("cell")), extra), extra)
             }
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # not a file of pytest-benchmark's, or one cut short
+            continue  # not a file of pytest-benchmark's, or a truncated one
         if is_ours(machine_info) and not differences(like, machine_info) and medians:
             found.append(Saved(path.name, content.get("datetime", ""), machine_info, medians))
     return sorted(found, key=lambda saved: saved.at)

@@ -1,4 +1,4 @@
-"""What a report is made of: the runs of a journal or of pytest-benchmark's files, as one kind of record."""
+"""The input of a report: the runs of a journal or of pytest-benchmark's files, as one kind of record."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Record = dict[str, Any]
-"""One run, as `Run.as_dict` gives it."""
+"""A run, as `Run.as_dict` returns it."""
 
 
 @dataclass(slots=True)
 class Document:
-    """Everything that a report tells.
+    """The content of a report.
 
     Attributes:
-        sources: the files it was read from.
-        environment: what the runs were made on, by field.
-        others: fields in which a file differed from the first one, in words.
-        runs: one record for each kind and cell; of several the last.
-        verdicts: what was concluded, one for each cell and phase.
-        uncompared: cells that were to be compared and were not: why, by cell.
-        min_effect: what counted as a change.
+        sources: the names of the files that the document was read from.
+        environment: the environment of the runs, by field.
+        others: fields in which a file's environment differs from the first file's, in words.
+        runs: one record for each kind and cell; of several records, the last.
+        verdicts: one verdict for each cell and phase.
+        uncompared: by cell, why a cell that was to be compared was not.
+        min_effect: the share below which changes were ignored.
         history: earlier saved runs of the same environment, oldest first.
     """
 
@@ -43,20 +43,20 @@ class Document:
     history: list[Saved] = field(default_factory=list)
 
     def of_kind(self, kind: str) -> list[Record]:
-        """The runs of one kind."""
+        """Return the runs of one kind."""
         return [run for run in self.runs if run["kind"] == kind]
 
     @property
     def baseline(self) -> str:
-        """What the verdicts are against; '' where there are none."""
+        """The baseline of the verdicts; '' where there are no verdicts."""
         return next((run["paired"]["baseline"] for run in self.runs if run.get("paired")), "")
 
 
 def read(paths: Iterable[Path]) -> Document:
-    """Journals (`.jsonl`) and saved runs of pytest-benchmark (`.json`), later ones over earlier ones.
+    """Read journals (`.jsonl`) and saved runs of pytest-benchmark (`.json`); later files override earlier ones.
 
     Raises:
-        InputError: a file is neither, or holds no run of ours.
+        InputError: a file is neither, or no file holds a run of the suite.
     """
     document = Document()
     runs: dict[tuple[str, str], Record] = {}
@@ -86,14 +86,14 @@ def read(paths: Iterable[Path]) -> Document:
 
 
 def _differing(first: Mapping[str, Any], other: Mapping[str, Any], path: Path) -> list[str]:
-    """A page of runs from two machines must say so."""
+    """Return the differences from the first file: a page of runs from two machines must say so."""
     if not first:
         return []
     return [f"{path.name}: {name} was {theirs}, not {mine}" for name, mine, theirs in differing(first, other)]
 
 
 def _journal(path: Path, document: Document) -> tuple[Record, list[Record], list[Record]]:
-    """The last session of a journal."""
+    """Read the last session of a journal."""
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     starts = [index for index, line in enumerate(lines) if line["line"] == "session"]
     lines = lines[starts[-1] :] if starts else lines
@@ -106,14 +106,14 @@ def _journal(path: Path, document: Document) -> tuple[Record, list[Record], list
 
 
 def _benchmarks(path: Path, document: Document) -> tuple[Record, list[Record], list[Record]]:
-    """A file of pytest-benchmark's: its entries are phases, and become runs again."""
+    """Read a file of pytest-benchmark's, and join its entries, which are phases, into runs again."""
     content = json.loads(path.read_text(encoding="utf-8"))
     runs: dict[tuple[str, str], Record] = {}
     verdicts = []
     for entry in content["benchmarks"]:
         extra = entry["extra_info"]
         if "phase" not in extra or "cell" not in extra:
-            continue  # somebody else's benchmark
+            continue  # another project's benchmark
         run = runs.setdefault((extra["kind"], extra["cell"]), {**extra, "seconds": {}})
         run["seconds"][extra["phase"]] = _by_process(entry["stats"], extra)
         if extra.get("paired"):
@@ -125,7 +125,7 @@ def _benchmarks(path: Path, document: Document) -> tuple[Record, list[Record], l
 
 
 def _by_process(stats: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, list[float]]:
-    """Raw samples, told apart by process; only the median where they were not saved."""
+    """Return the raw samples by process; only the median where the samples were not saved."""
     data: Sequence[float] = stats.get("data") or [stats["median"]]
     counts: Mapping[str, int] = extra.get("process_samples") or {}
     if sum(counts.values()) != len(data):
@@ -138,11 +138,11 @@ def _by_process(stats: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str,
 
 
 def pooled(run: Record, phase: str) -> list[float]:
-    """All samples of a phase."""
+    """Return all samples of a phase."""
     return [value for values in run["seconds"].get(phase, {}).values() for value in values]
 
 
 def median_ms(run: Record, phase: str) -> float | None:
-    """The median of a phase in milliseconds; None where it has no samples."""
+    """Return the median of a phase in milliseconds; None where the phase has no samples."""
     values = pooled(run, phase)
     return statistics.median(values) * 1e3 if values else None

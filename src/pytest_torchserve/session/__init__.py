@@ -1,1 +1,1 @@
-"""One session of measuring."""
+"""A measuring session: its artifacts, deployments, targets and comparisons."""

@@ -1,4 +1,4 @@
-"""What a model needs before it can be served: weights, samples, golden answers, an archive."""
+"""Artifacts that a model needs before it can be served: weights, samples, golden answers, an archive."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 class ArtifactBuilder:
-    """Each made or found once a session.
+    """Builder of inputs and archives, each made or found once a session.
 
     Args:
-        config: where weights and samples come from, and the model store.
-        accounting: where the time spent waiting for them is booked.
-        notice: told in words what is not the real thing.
+        config: the sources of weights and samples, and the model store.
+        accounting: books the time spent waiting for inputs and archives.
+        notice: called with a message where weights are seeded or samples are synthetic.
     """
 
     def __init__(self, config: Config, accounting: TimeAccounting, notice: Callable[[str], None]) -> None:
@@ -38,13 +38,13 @@ class ArtifactBuilder:
         self._memo = Memo()
 
     def start(self, models: Iterable[Model]) -> None:
-        """Begin to make golden answers; returns at once."""
+        """Start to make golden answers, and return at once."""
         self._preparations.start(models)
 
     def prepare_all(self, deployments: Iterable[Deployment], models: Iterable[Model]) -> None:
-        """Make all of it, archives while golden answers still are.
+        """Make all archives and inputs; the archives while golden answers are still being made.
 
-        What is wrong with one model is remembered for its own cells, and does not stop the others.
+        An error of one model is remembered for the model's own cells, and does not stop the other models.
         """
         for deployment in deployments:
             with contextlib.suppress(SuiteError):
@@ -54,7 +54,7 @@ class ArtifactBuilder:
                 self.inputs(model)
 
     def archive(self, deployment: Deployment) -> archive.Archive:
-        """The deployment's archive."""
+        """Return the deployment's archive."""
         model, device = deployment.model, deployment.device
         artifacts = self.artifacts(model)
         key, store = ("archive", model.name, device), self._config.store
@@ -62,12 +62,12 @@ class ArtifactBuilder:
             return self._memo(key, lambda: archive.build(artifacts, device, store))
 
     def artifacts(self, model: Model) -> ModelArtifacts:
-        """The model with its weights."""
+        """Return the model with its weights and labels."""
         with self._accounting.span(Activity.GOLDEN):
             return self._memo(("artifacts", model.name), lambda: self._preparations.artifacts(model))
 
     def inputs(self, model: Model) -> ModelInputs:
-        """The model's weights, samples and golden answers."""
+        """Return the model's weights, samples and golden answers."""
 
         def make() -> ModelInputs:
             inputs = self._preparations.result(model)
@@ -78,7 +78,7 @@ class ArtifactBuilder:
             return self._memo(("inputs", model.name), make)
 
     def _look_at(self, inputs: ModelInputs) -> None:
-        """Say visibly, once each, what is not the real thing."""
+        """Add a notice, once for each model, for seeded weights and for synthetic samples."""
         model, kind = inputs.artifacts.model, inputs.artifacts.weights_kind
         if kind == "seeded" and self._config.weights == "auto":
             missing = "the catalogue names none"
@@ -91,5 +91,5 @@ class ArtifactBuilder:
             self._notice(f"synthetic {model.dataset} images: {hint}")
 
     def cancel(self) -> None:
-        """Stop whatever is still being made."""
+        """Stop all preparations that still run."""
         self._preparations.cancel()

@@ -1,4 +1,4 @@
-"""A session's cells against its baseline: what is compared, what is not and why, and the verdicts at the end."""
+"""Comparisons of a session's cells with the baseline: runs, cells not compared and why, verdicts at the end."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class Comparisons:
-    """Holds init and handle cells against the session's baseline.
+    """Comparisons of init and handle cells with the session's baseline.
 
     Attributes:
-        uncompared: cells that were to be compared and were not: why, by cell.
-        results: one for each phase of each compared cell, once `compute_verdicts` has run.
+        uncompared: the reason by cell, for cells that were to be compared and were not.
+        results: one comparison for each phase of each compared cell, once `compute_verdicts` has run.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class Comparisons:
         self._deployments = deployments
         self._runner: ComparisonRunner | None = None
 
-    def concern(self, cell: Cell) -> bool:
-        """Return whether the cell is to be held against a baseline."""
+    def compares(self, cell: Cell) -> bool:
+        """Return whether the cell is to be compared with a baseline."""
         return self._shared.config.baseline is not None and cell.kind in ("init", "handle")
 
     def run(self, cell: Cell, context: Context) -> Run | None:
-        """Return the run of a cell held against the baseline; None where the baseline has none for this cell."""
+        """Return the run of a cell compared with the baseline; None where the baseline does not have this cell."""
         candidate = self._shared.artifacts.archive(cell.deployment)
         if self._runner is None:
             self._runner = self._make_runner()
@@ -56,7 +56,7 @@ class Comparisons:
 
     def _make_runner(self) -> ComparisonRunner:
         config = self._shared.config
-        assert config.baseline is not None  # noqa: S101 - the caller has asked
+        assert config.baseline is not None  # noqa: S101 - the caller has checked
         setup = ComparisonSetup(
             baseline=config.baseline,
             weights=config.weights,
@@ -69,7 +69,7 @@ class Comparisons:
         return ComparisonRunner(setup, self._deployments.start(), self._shared.accounting)
 
     def compute_verdicts(self, runs: Collection[Run]) -> None:
-        """Decide on everything that was held against the baseline; only now is known how much that is."""
+        """Compute the verdicts on all compared runs; the number of comparisons is known only at the end."""
         self.results = verdict.compare(runs, self._shared.config.rules)
         if self._shared.config.baseline is not None and runs:
             self._shared.journal.write("rules", asdict(self._shared.config.rules))
@@ -78,12 +78,12 @@ class Comparisons:
 
     @property
     def fails(self) -> bool:
-        """Whether a verdict fails the session."""
+        """True when a verdict fails the session, or a cell that was not compared does."""
         rules = self._shared.config.rules
         return bool(verdict.failing(self.results, rules) or (rules.strict and self.uncompared))
 
     def close(self, *, failed: bool) -> None:
-        """Stop what was started for the baseline; a failed session leaves its logs."""
+        """Stop the servers of the comparisons; a failed session leaves its logs."""
         if self._runner is not None:
             try:
                 self._runner.close(failed=failed)

@@ -1,4 +1,4 @@
-"""What a session has deployed: the server, and each deployment for as long as a test needs it."""
+"""Deployments of a session: the server, and each deployment for as long as a test needs it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class Deployments:
-    """The session's own TorchServe, and what is registered there.
+    """The session's own TorchServe, and the deployments registered there.
 
     Args:
-        expected: what the collected tests will ask for.
+        expected: the needs of the collected tests.
 
     Attributes:
-        server: None until it is needed.
+        server: the server; None until a test needs it.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Deployments:
         """Return the server, started at the first call; golden answers are made meanwhile.
 
         Raises:
-            SuiteError: what went wrong, and the same again at every further call: one cause, not a hundred.
+            SuiteError: the start failed; the same error again at every further call: one cause, not a hundred.
         """
         return self._memo("server", self._start)
 
@@ -67,12 +67,12 @@ class Deployments:
         self.server = server
         self._shared.notices.extend(self._advice(server))
         self._shared.journal.write("session", self._shared.config.machine_info())
-        # Not one cell is measured before all of it is made: that would compete for the processor.
+        # All archives and inputs are made before the first cell: their making would compete for the processor.
         self._shared.artifacts.prepare_all(self._expected.archived.values(), self._expected.models.values())
         return server
 
     def _advice(self, server: Server) -> list[str]:
-        """Return what the user should know of this server and of the conditions it was started under."""
+        """Return notices for the user about this server and the conditions at its start."""
         models = sum(model.network is not None for model in self._expected.models.values())
         found = [environment.worker_advice(len(environment.gpus()[0]), models)]
         if server.overridden:
@@ -83,7 +83,7 @@ class Deployments:
         return found
 
     def endpoint(self, deployment: Deployment, *, workers: int | None = None) -> Endpoint:
-        """Return the deployment, registered, with exactly this many workers (as many as it has, for None)."""
+        """Return the deployment's endpoint, registered, with exactly this many workers (None: any number)."""
         server = self.start()
         endpoint = self._endpoints.get(deployment.name)
         if endpoint is None:
@@ -95,7 +95,7 @@ class Deployments:
         return endpoint
 
     def release(self, deployment: Deployment) -> None:
-        """Count one test less that needs the deployment; the last one ends its workers."""
+        """Count one test less that needs the deployment; after the last test its workers end."""
         self._expected.deployments[deployment.name] -= 1
         if self._expected.deployments[deployment.name] <= 0:
             self.drop(deployment)

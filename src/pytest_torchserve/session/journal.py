@@ -1,4 +1,4 @@
-"""Each finished run is a line on disk at once: nothing measured is lost to a crash."""
+"""Journal of the finished runs: each run is a line on disk at once, so that no measurement is lost to a crash."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 class Journal:
-    """A file of JSON lines, or none. The first line of a session says what it ran on."""
+    """A file of JSON lines, or none. The first line of a session describes machine, software and settings."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
 
     def write(self, kind: str, content: dict[str, Any]) -> None:
-        """Append one line; it is on disk when this returns."""
+        """Append one line, which is on disk when `write` returns."""
         if self.path is None:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)

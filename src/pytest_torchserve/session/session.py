@@ -1,4 +1,4 @@
-"""One session: what is deployed, every cell measured once, and what is to be told at the end."""
+"""A session: the deployments, every cell measured once, and the notices for the end."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """Starts things when they are first needed, and ends them when no test needs them any more.
+    """A session, which starts servers and deployments at first need, and ends them when no test needs them any more.
 
     Attributes:
-        runs: every run so far, by what was asked for.
-        notices: what the user should know at the end.
-        artifacts: the archives, and what the models are asked.
-        deployments: the server, and what is registered there.
-        comparisons: what is held against a baseline.
+        runs: every run so far, by cell and budget.
+        notices: notices for the user at the end.
+        artifacts: the builder of inputs and archives.
+        deployments: the server, and the deployments registered there.
+        comparisons: the comparisons with a baseline.
     """
 
     def __init__(self, config: Config, expected: Expected, progress: Progress, accounting: TimeAccounting) -> None:
@@ -47,7 +47,7 @@ class Session:
         self._monitor: Monitor | None = None
 
     def run(self, cell: Cell, budget: Budget) -> Run:
-        """Return the cell's run, measured at the first call and remembered, as a failure is too."""
+        """Return the cell's run, measured at the first call; runs and failures are remembered."""
         key = (cell, budget)
         if key not in self.runs:
             self.runs[key] = self._memo(key, lambda: self._measure(cell, budget))
@@ -63,17 +63,17 @@ class Session:
             self._progress.finish()
         self.journal.write("run", run.as_dict())
         if run.left_unanswered:
-            self.deployments.drop(cell.deployment)  # what it still has queued would run into the next cell
+            self.deployments.drop(cell.deployment)  # requests still queued would run into the next cell
         return run
 
     def _compare(self, cell: Cell, budget: Budget) -> Run | None:
-        """Measure a cell that is held against a baseline; None for one that is not."""
-        if not self.comparisons.concern(cell):
+        """Return the run of a cell that is compared with a baseline; None for any other cell."""
+        if not self.comparisons.compares(cell):
             return None
         return self.comparisons.run(cell, self._context(self.artifacts.inputs(cell.deployment.model), budget))
 
     def _measure_alone(self, cell: Cell, budget: Budget) -> Run:
-        """Measure a cell that is not held against a baseline."""
+        """Measure a cell without a comparison."""
         if cell.kind in ("load", "capacity"):
             target, inputs = self._targets.target(cell.deployment)
             measure_traffic = measure.measure_load if cell.kind == "load" else measure.measure_capacity
@@ -88,15 +88,15 @@ class Session:
         return Context(inputs, budget, self._progress.update, self.monitor())
 
     def monitor(self) -> Monitor:
-        """Return what looks at the machine, started at the first call."""
+        """Return the monitor of the machine, started at the first call."""
         if self._monitor is None:
             self._monitor = Monitor()
         return self._monitor
 
     def close(self, *, failed: bool) -> None:
-        """Stop the server and whatever is still being prepared; a failed session leaves its logs.
+        """Stop the servers, the traffic engine and all preparations; a failed session leaves its logs.
 
-        Each is stopped whatever becomes of the others.
+        Each part is stopped even when stopping another part fails.
         """
         with contextlib.ExitStack() as stack:
             stack.callback(self.artifacts.cancel)

@@ -1,4 +1,4 @@
-"""What the parts of a session share."""
+"""Objects that the parts of a session share."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What the parts of a session share.
+    """Objects that the parts of a session share.
 
     Attributes:
-        config: what the options say.
-        artifacts: the archives, and what the models are asked.
-        journal: where each finished run is written.
-        accounting: where the time is booked.
-        notices: what the user should know at the end.
+        config: the values of the options.
+        artifacts: the builder of inputs and archives.
+        journal: the journal of the finished runs.
+        accounting: the accounting of the session's time.
+        notices: notices for the user at the end.
     """
 
     config: Config
@@ -33,7 +33,7 @@ class Shared:
 
     @classmethod
     def of(cls, config: Config, accounting: TimeAccounting) -> Self:
-        """Return what a session with these options shares."""
+        """Return the shared objects of a session with these options."""
         notices: list[str] = []
         return cls(
             config, ArtifactBuilder(config, accounting, notices.append), Journal(config.journal), accounting, notices

@@ -1,4 +1,4 @@
-"""What is put under traffic, and what sends it."""
+"""Targets of traffic, and the engine that sends it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class Targets:
-    """Our own deployments under traffic, or one that someone else runs.
+    """Targets of traffic: our own deployments, or the deployment on an external server.
 
     Args:
-        say: puts a line where the user sees it at once.
+        say: writes a line where the user sees it at once.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Targets:
         self._described = False
 
     def target(self, deployment: Deployment) -> tuple[Target, ModelInputs]:
-        """Return what is put under traffic, and what it is asked."""
+        """Return the target of traffic, and its inputs."""
         attach = self._shared.config.attach
         if attach is not None:
             return self._attached(attach, deployment)
@@ -51,7 +51,7 @@ class Targets:
         return endpoint, self._shared.artifacts.inputs(deployment.model)
 
     def _attached(self, attach: Attach, deployment: Deployment) -> tuple[Target, ModelInputs]:
-        """Return someone else's deployment, and what it is asked."""
+        """Return the deployment on the external server, and its inputs."""
         if not self._described:
             self._described = True
             self._shared.journal.write("session", self._shared.config.machine_info())
@@ -74,7 +74,7 @@ class Targets:
         ), inputs
 
     def _engine(self) -> Engine:
-        """Return what sends traffic: this process, or Locust, started at the first call."""
+        """Return the engine that sends traffic: the built-in client, or Locust, started at the first call."""
         wanted = self._shared.config.engine
         if wanted is None:
             return client.send
@@ -85,10 +85,10 @@ class Targets:
             if wanted.master:
                 self._say(f"start {wanted.workers} workers elsewhere: {self._locust_engine.command}")
         self._memo("locust", self._locust_engine.start)
-        self._locust_engine.start()  # anew where it was lost; where it runs that does nothing
+        self._locust_engine.start()  # restarts a lost engine; does nothing while it runs
         return self._locust_engine
 
     def close(self) -> None:
-        """End what sends."""
+        """Stop the Locust engine, where one was started."""
         if self._locust_engine is not None:
             self._locust_engine.close()

@@ -1,1 +1,1 @@
-"""What the machine did meanwhile."""
+"""Telemetry of the machine during a session."""

@@ -1,4 +1,4 @@
-"""What the machine did meanwhile: CPU and memory of frontend, workers and sender, others' CPU, the GPU."""
+"""The monitor of the machine: CPU and memory of frontend, workers and sender, CPU of other processes, the GPU."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Telemetry:
     """Aggregates over one window.
 
     Attributes:
-        window_s: how long it was.
-        processors: how many the machine has.
-        cores: by role (`frontend`, `worker`, `sender`), CPU seconds a second, mean over the window.
+        window_s: the length of the window.
+        processors: the number of processors of the machine.
+        cores: by role (`frontend`, `worker`, `sender`), CPU seconds per second, mean over the window.
         rss_bytes: by role, the largest sum of resident memory.
         other_processes_cpu: share of the machine's CPU that processes outside the session used.
-        stolen_cpu: share that the hypervisor gave to others.
-        gpus: for each GPU means and peaks of what NVML told.
-        other_processes_on_gpu: pids outside the session that NVML named on a GPU on which it named ours too.
+        stolen_cpu: share of the machine's CPU that the hypervisor gave to other guests.
+        gpus: for each GPU, means and peaks of NVML's figures.
+        other_processes_on_gpu: pids outside the session on a GPU where NVML lists pids of the session too.
     """
 
     window_s: float
@@ -51,7 +51,7 @@ class Telemetry:
 
 
 def aggregate(snapshots: Sequence[Snapshot]) -> Telemetry | None:
-    """Aggregate a row of snapshots; None for fewer than two, or no time between them."""
+    """Aggregate a sequence of snapshots; None for fewer than two snapshots, or no time between them."""
     if len(snapshots) < 2 or snapshots[-1]["at_ns"] <= snapshots[0]["at_ns"]:  # noqa: PLR2004 - a difference needs two
         return None
     window_s = (snapshots[-1]["at_ns"] - snapshots[0]["at_ns"]) / 1e9
@@ -59,7 +59,7 @@ def aggregate(snapshots: Sequence[Snapshot]) -> Telemetry | None:
     for before, after in itertools.pairwise(snapshots):
         for pid, (role, cpu_s, _) in after["processes"].items():
             known = before["processes"].get(pid)
-            # One that is new has used all its time since; of one that ended the last second is lost.
+            # A new process has used all its CPU time since `before`; of a process that ended the last second is lost.
             used_s[role] = used_s.get(role, 0.0) + cpu_s - (known[1] if known else 0.0)
     first, last = snapshots[0]["machine"], snapshots[-1]["machine"]
     whole_s = window_s * last["processors"]
@@ -99,7 +99,10 @@ def _gpu(snapshots: Sequence[Snapshot]) -> dict[str, float]:
 
 
 def _other_processes(snapshots: Sequence[Snapshot]) -> tuple[int, ...]:
-    """In a container NVML names pids of another namespace: only where ours are among them do the others count."""
+    """Return the pids outside the session on GPUs that the session uses.
+
+    In a container NVML may list pids of another namespace: other pids count only beside pids of the session.
+    """
     other_processes: set[int] = set()
     for snapshot in snapshots:
         ours = set(map(int, snapshot["processes"]))
@@ -111,10 +114,10 @@ def _other_processes(snapshots: Sequence[Snapshot]) -> tuple[int, ...]:
 
 
 class Monitor:
-    """The sampler, as long as a session needs it."""
+    """The sampler process of a session."""
 
     def __init__(self) -> None:
-        # Opened twice, since one open file has one position; it has no name any more once both have it.
+        # The file is opened twice, since an open file has one position; its name is removed once both are open.
         with tempfile.NamedTemporaryFile("a") as written:
             self._file = Path(written.name).open(encoding="utf-8")  # noqa: SIM115 - closed in `close`
             self._process = subprocess.Popen(
@@ -145,7 +148,7 @@ class Monitor:
         return int(self._snapshots[-1]["at_ns"]) if self._snapshots else 0
 
     def between(self, start_ns: int) -> Telemetry | None:
-        """Return what happened between the snapshot at `start_ns` and now; None where the sampler does not answer."""
+        """Return the telemetry from the snapshot at `start_ns` until now; None if the sampler does not answer."""
         self.snapshot()
         return aggregate([snapshot for snapshot in self._snapshots if snapshot["at_ns"] >= start_ns])
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def resident_bytes(pids: Sequence[int]) -> int | None:
-    """Return the resident memory of the largest of these processes; None where none can be asked."""
+    """Return the resident memory of the largest of these processes; None if none can be read."""
     import psutil  # noqa: PLC0415 - not needed to collect tests
 
     sizes = []

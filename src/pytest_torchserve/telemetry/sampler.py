@@ -1,8 +1,8 @@
-"""A small process that looks at the machine once a second: `python -m pytest_torchserve.telemetry.sampler PID`.
+"""The sampler, which takes a snapshot every second: `python -m pytest_torchserve.telemetry.sampler PID`.
 
-It stands outside both the server and the sender, whose timers its work would delay. `PID` is the session; all
-below it is ours. Each snapshot is one line of JSON on standard output. A byte on standard input asks for a snapshot at
-once; its end ends the process.
+The sampler runs outside both the server and the client (role `sender`), whose timers its work would delay. `PID` is the
+session's process; its descendants belong to the session. Each snapshot is one line of JSON on standard output. A byte
+on standard input requests a snapshot at once; the end of standard input ends the sampler.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _roles: dict[psutil.Process, str] = {}
 
 
 def role(process: psutil.Process, session_pid: int) -> str:
-    """`frontend`, `worker`, or `sender` for the session itself and whatever else it started."""
+    """Return `frontend`, `worker`, or `sender` for the session itself and its other descendants."""
     if process in _roles:  # psutil's processes are equal by pid and start time
         return _roles[process]
     command, found = process.cmdline(), "sender"
@@ -35,14 +35,14 @@ def role(process: psutil.Process, session_pid: int) -> str:
         found = "worker"
     elif process.name() == "java" or "ts.model_server" in command:
         found = "frontend"
-    # Between fork and exec it still has its parent's name: one so young is asked again.
+    # Between fork and exec a process still has its parent's name: a young process is looked at again.
     if process.pid == session_pid or time.time() - process.create_time() > _YOUNG_S:
         _roles[process] = found
     return found
 
 
 def processes(session_pid: int) -> dict[str, Any]:
-    """Of the session and everything below it: role, CPU seconds so far, resident bytes; by pid."""
+    """Return role, CPU seconds so far and resident bytes of the session and its descendants, by pid."""
     found: dict[str, Any] = {}
     with contextlib.suppress(psutil.NoSuchProcess):
         session = psutil.Process(session_pid)
@@ -55,7 +55,7 @@ def processes(session_pid: int) -> dict[str, Any]:
 
 
 def machine() -> dict[str, float]:
-    """CPU seconds so far that any process used, and that the hypervisor took; all processors together."""
+    """Return the CPU seconds so far that processes used and that the hypervisor took, over all processors."""
     times = psutil.cpu_times()
     return {
         "used_s": times.user + times.nice + times.system,
@@ -65,7 +65,7 @@ def machine() -> dict[str, float]:
 
 
 def open_gpus() -> list[Any]:
-    """NVML's handles; none where there is no NVML, no driver or no GPU."""
+    """Return NVML's handles; none where there is no NVML, no driver or no GPU."""
     try:
         import pynvml  # noqa: PLC0415 - not everywhere
 
@@ -76,8 +76,8 @@ def open_gpus() -> list[Any]:
 
 
 def gpu(handle: Any) -> dict[str, float]:
-    """What NVML says of one GPU; what it does not know is left out."""
-    import pynvml  # noqa: PLC0415 - there is a handle, so it is there
+    """Return NVML's figures for one GPU; figures that NVML does not know are left out."""
+    import pynvml  # noqa: PLC0415 - there is a handle, so pynvml is there
 
     asks: dict[str, Callable[[], Any]] = {
         "utilisation": lambda: pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100,
@@ -94,7 +94,7 @@ def gpu(handle: Any) -> dict[str, float]:
 
 
 def main(session_pid: int) -> None:
-    """Look, wait for a second or to be asked, and again."""
+    """Write a snapshot every second and at each request, until standard input ends."""
     gpus = open_gpus()
     while True:
         snapshot = {

@@ -1,1 +1,1 @@
-"""All that knows TorchServe."""
+"""The code that starts, configures and calls TorchServe."""

@@ -33,8 +33,8 @@ class Archive:
 
     Attributes:
         path: the file.
-        key: the hash of everything that went into it. The file's own hash would not do: its manifest
-            holds the time of its making.
+        key: the hash of everything that went into the archive. The file's own hash would not do: the manifest
+            holds the time of the build.
     """
 
     path: Path
@@ -42,10 +42,10 @@ class Archive:
 
 
 def build(artifacts: ModelArtifacts, device: Device, store: Path, *, of_today: bool = True) -> Archive:
-    """The archive, made unless the store holds it already.
+    """Return the archive; make it unless the store holds it already.
 
     Args:
-        of_today: whether it is what is served now, and not an earlier version to compare with.
+        of_today: whether the archive is of the version served now, and not of an earlier one to compare with.
 
     Raises:
         ArchiveError: torch-model-archiver refused the files.
@@ -59,18 +59,18 @@ def build(artifacts: ModelArtifacts, device: Device, store: Path, *, of_today: b
     with FileLock(store / f".{model.name}-{device}.lock"):
         if not path.is_file():
             for abandoned in store.glob(f"{_MAKING}{model.name}-{device}-*"):
-                shutil.rmtree(abandoned)  # by someone who was killed: we hold the lock
+                shutil.rmtree(abandoned)  # by a process that was killed: this one holds the lock
             with tempfile.TemporaryDirectory(dir=store, prefix=f"{_MAKING}{model.name}-{device}-") as folder:
                 made = _make(artifacts, config, Path(folder))
                 made.replace(path)
-        # The store keeps what older sources made, too: which one is today's is written down beside them.
+        # The store keeps archives of older sources, too: a file beside them names today's.
         if of_today:
             current(store, model.name, device).write_text(path.name, encoding="utf-8")
     return Archive(path=path, key=key)
 
 
 def current(store: Path, name: str, device: str) -> Path:
-    """The file that names a model's archive which was last asked for; it is copied along with a store."""
+    """Return the file that names a model's latest archive; the file is copied along with a store."""
     return store / f"{name}-{device}.current"
 
 
@@ -78,7 +78,7 @@ def check(path: Path) -> None:
     """Read the whole archive, once for each state of the file.
 
     Raises:
-        ArchiveError: it is no .mar, or a part of it does not have its checksum.
+        ArchiveError: the file is no .mar, or a part of it does not match its checksum.
     """
     try:
         state = path.stat()
@@ -88,7 +88,7 @@ def check(path: Path) -> None:
 
 
 @cache
-def _check(path: Path, mtime_ns: int, size: int) -> None:  # noqa: ARG001 - they tell states of the file apart
+def _check(path: Path, mtime_ns: int, size: int) -> None:  # noqa: ARG001 - the cache's key: they identify a state of the file
     try:
         with zipfile.ZipFile(path) as file:
             spoilt = file.testzip()
@@ -108,7 +108,7 @@ def _corrupt(path: Path, found: str) -> ArchiveError:
 
 
 def _config(artifacts: ModelArtifacts, device: Device) -> str:
-    """model-config.yaml. JSON is YAML; the device can be chosen nowhere else."""
+    """Return the text of model-config.yaml, as JSON, which is YAML. The device can be chosen nowhere else."""
     model = artifacts.model
     handler = model.handler.name if isinstance(model.handler, Path) else model.handler
     settings = {**model.config, "deviceType": device, "probe": {"handler": handler}}
@@ -116,8 +116,8 @@ def _config(artifacts: ModelArtifacts, device: Device) -> str:
 
 
 def _make(artifacts: ModelArtifacts, config: str, folder: Path) -> Path:
-    """Run torch-model-archiver on copies that bear the names which the archive wants."""
-    # In this process, so that nothing is left running when it is killed; imported late, for it is slow.
+    """Run torch-model-archiver on copies that have the names which the archive needs."""
+    # In this process, so that nothing is left running when it is killed; imported late: the import is slow.
     from model_archiver.model_archiver_config import ModelArchiverConfig  # noqa: PLC0415
     from model_archiver.model_archiver_error import ModelArchiverError  # noqa: PLC0415
     from model_archiver.model_packaging import generate_model_archive  # noqa: PLC0415
@@ -131,7 +131,7 @@ def _make(artifacts: ModelArtifacts, config: str, folder: Path) -> Path:
         extra.append(model.handler)
     weights = None
     if artifacts.weights is not None:
-        # A link, not a copy: the archiver copies it once more itself.
+        # A link, not a copy: the archiver itself copies the weights once more.
         weights = folder / "weights.pt"
         weights.symlink_to(artifacts.weights)
     settings = ModelArchiverConfig(
@@ -148,7 +148,7 @@ def _make(artifacts: ModelArtifacts, config: str, folder: Path) -> Path:
         archive_format="default",
         force=True,
     )
-    # The archiver works in, and first deletes, `gettempdir()/MODEL`: that must be ours alone.
+    # The archiver works in, and first deletes, `gettempdir()/MODEL`: that folder must be this process's alone.
     tempfile.tempdir, before = str(folder / "tmp"), tempfile.tempdir
     (folder / "tmp").mkdir()
     try:

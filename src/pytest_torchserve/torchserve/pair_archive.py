@@ -25,12 +25,12 @@ _MANIFEST = "MAR-INF/MANIFEST.json"
 
 
 def build(name: str, device: Device, arms: Mapping[str, Path], store: Path, seed: int) -> archive.Archive:
-    """One archive of these arms (`baseline`, `candidate`), made unless the store holds it already.
+    """Return an archive of both arms (`baseline`, `candidate`); make it unless the store holds it already.
 
-    The arms may hold files and modules of the same names; an arm may be a stranger's archive without the probe.
+    The arms may hold files and modules of the same names; an arm may be an archive from elsewhere, without the probe.
 
     Raises:
-        ArchiveError: an arm is no archive that can be read.
+        ArchiveError: an arm is not a readable archive.
     """
     for path in arms.values():
         archive.check(path)
@@ -40,7 +40,7 @@ def build(name: str, device: Device, arms: Mapping[str, Path], store: Path, seed
         if not path.is_file():
             prefix = f".making-pair-{name}-{device}-"
             for abandoned in store.glob(f"{prefix}*"):
-                shutil.rmtree(abandoned)  # by someone who was killed: we hold the lock
+                shutil.rmtree(abandoned)  # by a process that was killed: this one holds the lock
             with tempfile.TemporaryDirectory(dir=store, prefix=prefix) as folder:
                 made = Path(folder) / path.name
                 _write(made, device, arms, seed)
@@ -49,13 +49,13 @@ def build(name: str, device: Device, arms: Mapping[str, Path], store: Path, seed
 
 
 def is_probed(path: Path) -> bool:
-    """Whether an archive holds the probe, and so reports on itself."""
+    """Return whether an archive holds the probe, and so reports on itself."""
     with zipfile.ZipFile(path) as file:
         return archive.PROBE.name in file.namelist()
 
 
 def _write(path: Path, device: Device, arms: Mapping[str, Path], seed: int) -> None:
-    """Stored, not compressed: weights shrink little, and are written twice."""
+    """Write the archive, stored and not compressed: weights shrink little, and are written twice."""
     told: dict[str, Any] = {}
     manifest: dict[str, Any] = {}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as made:
@@ -70,7 +70,7 @@ def _write(path: Path, device: Device, arms: Mapping[str, Path], seed: int) -> N
         for of_an_arm in ("serializedFile", "modelFile", "requirementsFile"):
             model.pop(of_an_arm, None)
         made.writestr(_MANIFEST, json.dumps({**manifest, "model": model}, indent=2))
-        # What the frontend reads from it (time-outs and the like) is the candidate's, whose arms' own lie beside it.
+        # The frontend reads the candidate's config (time-outs and the like); each arm's own stands in `arms`.
         config = {**told["candidate"]["config"], "deviceType": device, "probe": {"seed": seed, "arms": told}}
         made.writestr("model-config.yaml", json.dumps(config, indent=2, sort_keys=True))
         for program in (archive.PROBE, PAIR):
@@ -78,7 +78,7 @@ def _write(path: Path, device: Device, arms: Mapping[str, Path], seed: int) -> N
 
 
 def _arm(file: zipfile.ZipFile, manifest: dict[str, Any], path: Path) -> dict[str, Any]:
-    """What the entry point is told of one arm: JSON, so that a worker need not parse YAML."""
+    """Return one arm's settings for the entry point: JSON, so that a worker need not parse YAML."""
     import yaml  # noqa: PLC0415 - not needed to collect tests
 
     try:

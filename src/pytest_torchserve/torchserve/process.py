@@ -26,27 +26,27 @@ _STOP_S = 15.0
 
 
 class SupervisedProcess:
-    """One command under a supervisor: `start`, `exit_code`, `stop`.
+    """A command under a supervisor: `start`, `exit_code`, `stop`.
 
-    Its folder (temporary files, sockets, logs, keys, PID files: everything) is deleted when it stops,
+    The command's folder (temporary files, sockets, logs, keys, PID files: everything) is deleted by `stop`,
     unless `keep` was called.
     """
 
     def __init__(self) -> None:
-        # The supervisor makes the folder: one of our own making would stay if we were killed before there is one.
+        # The supervisor makes the folder: if this process made it and were killed at once, the folder would stay.
         self._supervisor: subprocess.Popen[bytes] | None = subprocess.Popen(
             [sys.executable, "-I", "-S", str(_SUPERVISOR), tempfile.gettempdir(), PREFIX],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
-        # A short path, since those of the workers' sockets lie in it and may have 107 bytes.
+        # The path must be short: the workers' sockets lie in the folder, and their paths may have 107 bytes.
         self.folder = Path(self._told())
         self.pid = 0
 
     def _told(self) -> str:
-        """The supervisor's next line."""
-        assert self._supervisor is not None  # noqa: S101 - its use ends with `stop`
+        """Return the supervisor's next line."""
+        assert self._supervisor is not None  # noqa: S101 - not used after `stop`
         assert self._supervisor.stdout is not None  # noqa: S101 - says to the type checker what PIPE means
         line = os.fsdecode(self._supervisor.stdout.readline()).rstrip("\n")
         if not line:
@@ -64,17 +64,17 @@ class SupervisedProcess:
 
         Args:
             command: the program and its arguments.
-            env: its environment. It is nowhere written down: it holds the user's secrets.
-            kept: by file name, what a folder that stays holds instead of what the command had there; None for nothing.
+            env: the command's environment. It is never written to disk: it holds the user's secrets.
+            kept: file name → the text that replaces the file in a folder that stays; None removes the file.
 
         Raises:
-            ServerError: it cannot be started.
+            ServerError: the command cannot be started.
         """
         __tracebackhide__ = True  # pytest's long tracebacks show arguments
         spec = {"command": list(command), "env": dict(env), "kept": dict(kept or {})}
         assert self._supervisor is not None  # noqa: S101 - as above
         assert self._supervisor.stdin is not None  # noqa: S101 - as above
-        with contextlib.suppress(BrokenPipeError):  # it has ended, and `_told` says how
+        with contextlib.suppress(BrokenPipeError):  # the supervisor has ended, and `_told` reports it
             self._supervisor.stdin.write(json.dumps(spec).encode() + b"\n")
             self._supervisor.stdin.flush()
         self.pid = int(self._told())
@@ -85,7 +85,7 @@ class SupervisedProcess:
         return self._supervisor.pid if self._supervisor else 0
 
     def exit_code(self) -> int | None:
-        """The command's exit code, or None while it runs."""
+        """Return the command's exit code, or None while it runs."""
         with contextlib.suppress(OSError, ValueError):
             return int((self.folder / "exit").read_text(encoding="utf-8"))
         return None
@@ -95,7 +95,7 @@ class SupervisedProcess:
         (self.folder / "keep").touch()
 
     def stop(self) -> None:
-        """Close the pipe and wait until the supervisor has ended the group."""
+        """Close the pipe and wait until the supervisor has ended the process group."""
         if self._supervisor is None:
             return
         assert self._supervisor.stdin is not None  # noqa: S101 - as above
@@ -108,7 +108,7 @@ class SupervisedProcess:
 
 
 def remove_stale_folders(base: Path | None = None) -> list[Path]:
-    """Delete folders whose supervisor is gone (it was killed too), and kept ones older than a week."""
+    """Delete folders whose supervisor is gone (it was killed too), and kept folders older than a week; return them."""
     removed = []
     for folder in (base or Path(tempfile.gettempdir())).glob(PREFIX + "*"):
         if not folder.is_dir() or folder.stat().st_uid != os.getuid():
@@ -123,7 +123,7 @@ def remove_stale_folders(base: Path | None = None) -> list[Path]:
 
 
 def _abandoned(folder: Path, age_s: float) -> bool:
-    """Whether nobody holds the folder's lock. One just made may not have its lock yet."""
+    """Return whether no process holds the folder's lock. A folder that was just made may not have a lock yet."""
     try:
         with (folder / "lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

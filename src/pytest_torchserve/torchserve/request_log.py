@@ -1,4 +1,4 @@
-"""What TorchServe's frontend says about each request, from its own log, joined by request id.
+"""The times that TorchServe's frontend logs for each request, joined by request id.
 
 A worker's thread in the frontend writes, in this order and one batch after the other (BatchAggregator, Model
 and RestJob of TorchServe 0.12; the level of each is set in `settings`):
@@ -8,7 +8,7 @@ and RestJob of TorchServe 0.12; the level of each is set in `settings`):
     ts_inference_latency_microseconds…:VALUE   and how long ago the request had arrived,
     ts_queue_latency_microseconds…:VALUE       and how long it took from its arrival to its batch's departure
 
-log4j2 stamps each line with `System.nanoTime()`, which is `CLOCK_MONOTONIC` on Linux: the sender's clock.
+log4j2 stamps each line with `System.nanoTime()`, which is `CLOCK_MONOTONIC` on Linux: the client's clock.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _VALUE = re.compile(r"Microseconds:([0-9.E+-]+)")
 
 
 def parse(text: str) -> dict[str, FrontendTimes]:
-    """The times by request id. A request whose lines are not all there (yet) has none."""
+    """Return the times by request id. A request whose lines are not all in the text (yet) is left out."""
     found: dict[str, FrontendTimes] = {}
     taken_ns: dict[str, int] = {}
     answering: dict[str, tuple[str, int]] = {}
@@ -57,7 +57,7 @@ def parse(text: str) -> dict[str, FrontendTimes]:
 
 
 def read(path: Path, start: int = 0) -> dict[str, FrontendTimes]:
-    """The times from byte `start` of a log on; none where there is no such file."""
+    """Return the times from byte `start` of a log on; none where there is no such file."""
     try:
         with path.open("rb") as file:
             file.seek(start)

@@ -1,4 +1,4 @@
-"""One TorchServe of our own: started on loopback in its own folder, stopped with everything it started."""
+"""A TorchServe that the suite starts on loopback in its own folder, and stops with everything it started."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _FRONTEND_TIMES_S = 2.0
 
 
 class Server:
-    """An owned TorchServe: `start`, then `address` and `management`; `stop` in the end.
+    """An owned TorchServe: `start`, then `address` and `management`; `stop` at the end.
 
     Args:
-        python: the interpreter whose TorchServe it is; our own for None.
+        python: the interpreter whose TorchServe is started; None for this process's own.
 
     Attributes:
-        java: the Java it runs on.
-        store: its model store.
-        overridden: keys of the user's config.properties that had to give way.
+        java: the Java that the server runs on.
+        store: the server's model store.
+        overridden: the user's properties and worker variables that the suite's own replaced.
     """
 
     def __init__(self, java: Java, store: Path, wanted: settings.ServerSettings, *, python: Path | None = None) -> None:
@@ -54,23 +54,23 @@ class Server:
 
     @property
     def folder(self) -> Path:
-        """Its temporary directory: logs, keys, sockets, unpacked models."""
+        """The server's temporary directory: logs, keys, sockets, unpacked models."""
         return self._process.folder
 
     @property
     def pid(self) -> int:
-        """The process that started it; its process group is all of it."""
+        """The process id of the launcher, whose process group is the whole server."""
         return self._process.pid
 
     def start(self) -> None:
-        """Start it and wait until it is healthy.
+        """Start the server and wait until it is healthy.
 
-        A port found free may be taken by someone else before TorchServe binds it; then other ports are
-        tried, but never for one that was asked for by number.
+        Another process may take a free port before TorchServe binds it; then other ports are tried, but never
+        instead of an explicit port.
 
         Raises:
             PortTakenError: an explicit port is in use.
-            ServerError: it ended, or was not healthy in time; the message holds its log.
+            ServerError: the server ended, or was not healthy in time; the message holds the end of its log.
         """
         process.remove_stale_folders()
         self.store.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ class Server:
         merged, self.overridden = settings.properties(self._wanted, ports, self.store)
         config = folder / "config.properties"
         config.write_text(settings.as_properties(merged), encoding="utf-8")
-        # The supervisor's to do, which outlives us: of a folder that stays, what only the server had to know goes.
+        # The supervisor, which outlives this process, removes the server's secrets from a folder that stays.
         kept = {config.name: settings.as_properties(mask.values(merged)), KEY_FILE: None}
         log_config = folder / "log4j2.xml"
         log_config.write_text(settings.log_config(logs), encoding="utf-8")
@@ -132,7 +132,10 @@ class Server:
         self._process.start(command, self._environment(logs), kept)
 
     def _environment(self, logs: Path) -> dict[str, str]:
-        """The server's environment: ours wins over the user's where isolation needs it, and that is said."""
+        """Return the server's environment.
+
+        The suite's variables replace the user's where isolation needs it; `overridden` names them.
+        """
         env = {name: value for name, value in os.environ.items() if name != "TS_CONFIG_FILE"}
         wanted = dict(self._wanted.worker_env)
         if "PYTHONPATH" in wanted and env.get("PYTHONPATH"):
@@ -151,7 +154,7 @@ class Server:
         return self._process.exit_code() is not None or self._healthy(ports)
 
     def _healthy(self, ports: dict[str, int]) -> bool:
-        """Whether inference and management both answer their owner. `/ping` too wants the token."""
+        """Return whether inference and management both answer with the server's tokens. `/ping` needs one, too."""
         import requests  # noqa: PLC0415 - 0.1 s, not to be paid when tests are only collected
 
         try:
@@ -174,33 +177,33 @@ class Server:
         return True
 
     def _keys(self) -> dict[str, str]:
-        """The tokens that the server wrote into its working directory."""
+        """Return the tokens that the server wrote into its working directory."""
         written = json.loads((self.folder / KEY_FILE).read_text(encoding="utf-8"))
         return {name: entry["key"] for name, entry in written.items()}
 
     def alive(self) -> bool:
-        """Whether its process still runs."""
+        """Return whether the server's process still runs."""
         return self._process.exit_code() is None
 
     def keep(self) -> None:
-        """Leave its folder behind when it stops."""
+        """Leave the folder behind when the server stops."""
         self._process.keep()
 
     def stop(self) -> None:
-        """End it and everything it started."""
+        """End the server and everything it started."""
         self.management.close()
         self._process.stop()
 
     def request_log_size(self) -> int:
-        """How many bytes the frontend has written about requests."""
+        """Return the size of the frontend's request log in bytes."""
         return _size(self.folder / "logs" / request_log.FILE)
 
     def frontend_times(self, start: int, wanted: AbstractSet[str]) -> dict[str, FrontendTimes]:
-        """Return what the frontend wrote about requests, from byte `start` of its log on, by request id.
+        """Return the frontend's times by request id, from byte `start` of the request log on.
 
         Args:
-            wanted: the ids that are waited for, though not for long: of an answer the last line is written after it
-                left.
+            wanted: the ids to wait for, though not for long: the last line about a request is written after the
+                response has left.
         """
         path, found = self.folder / "logs" / request_log.FILE, dict[str, FrontendTimes]()
 
@@ -212,15 +215,15 @@ class Server:
         return found
 
     def model_log(self, start: int = 0) -> str:
-        """What the workers printed, from byte `start` on."""
+        """Return the workers' output, from byte `start` on."""
         return _read(self.folder / "logs" / "model_log.log", start)
 
     def model_log_size(self) -> int:
-        """How many bytes the workers have printed."""
+        """Return the size of the workers' output in bytes."""
         return _size(self.folder / "logs" / "model_log.log")
 
     def log_tail(self) -> str:
-        """The last lines of everything it printed: the launcher's and JVM's, the frontend's, the workers'."""
+        """Return the last lines of each log: the launcher's and JVM's, the frontend's, the workers'."""
         names = ("console.log", "logs/ts_log.log", "logs/model_log.log")
         parts = [(name, mask.echoes(_read(self.folder / name)).splitlines()[-_TAIL_LINES:]) for name in names]
         return "\n".join(f"--- {name}\n" + "\n".join(lines) for name, lines in parts if lines)

@@ -1,4 +1,4 @@
-"""The server's settings: ours, the user's, and which of ours must win."""
+"""The server's settings: the suite's, the user's, and those of the suite's that take precedence."""
 
 from __future__ import annotations
 
@@ -51,23 +51,23 @@ _LOG_CONFIG = """<?xml version="1.0" encoding="UTF-8"?>
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """What the user may say about the server.
+    """The server settings that the user can give.
 
     Attributes:
-        config: a TorchServe config.properties whose lines are merged with ours.
+        config: a TorchServe config.properties whose lines are merged with the suite's.
         jvm_args: arguments for the frontend's JVM.
-        worker_env: environment variables for the workers. They are the whole server's: the JVM has them too.
+        worker_env: environment variables for the workers. The whole server has them, the JVM included.
         inference_port, management_port: explicit ports; 0 lets the operating system choose.
     """
 
     config: Path | None = None
     jvm_args: str = ""
-    worker_env: Mapping[str, str] = field(default_factory=dict, repr=False)  # a traceback may show us
+    worker_env: Mapping[str, str] = field(default_factory=dict, repr=False)  # a traceback may show this object
     inference_port: int = 0
     management_port: int = 0
 
     def record(self) -> dict[str, object]:
-        """Return what stands in `machine_info` and decides whether two runs are alike; secrets are masked."""
+        """Return the settings for `machine_info`, which decide whether two runs are alike; secrets are masked."""
         return {
             "config": mask.values(read_properties(self.config)) if self.config else {},
             "jvm_args": mask.inside(self.jvm_args),
@@ -95,7 +95,7 @@ def read_properties(path: Path) -> dict[str, str]:
 
 
 def parse_worker_env(pairs: list[str]) -> dict[str, str]:
-    """`["NAME=VALUE", …]` as a mapping."""
+    """Return `["NAME=VALUE", …]` as a mapping."""
     found = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -110,7 +110,7 @@ def parse_worker_env(pairs: list[str]) -> dict[str, str]:
 
 
 def _holder(port: int) -> str:
-    """Who listens on a port, in words; for the error message."""
+    """Return the process that listens on a port, in words for the error message."""
     import psutil  # noqa: PLC0415 - for a message only
 
     with contextlib.suppress(psutil.Error):
@@ -121,7 +121,7 @@ def _holder(port: int) -> str:
 
 
 def choose_ports(wanted: Mapping[str, int]) -> dict[str, int]:
-    """A free port for each of the server's listeners; those of `wanted` that are not 0 as they are.
+    """Choose a free port for each of the server's listeners; keep the ports of `wanted` that are not 0.
 
     All sockets are held open until the last is bound, so that no port is given out twice.
 
@@ -149,10 +149,10 @@ def choose_ports(wanted: Mapping[str, int]) -> dict[str, int]:
 def properties(
     settings: ServerSettings, ports: Mapping[str, int], model_store: Path
 ) -> tuple[dict[str, str], list[str]]:
-    """The server's config.properties, and which of the user's keys were overridden.
+    """Return the server's config.properties, and the user's keys that were overridden.
 
-    Ours win where isolation needs it: addresses, the store, no old snapshot, no models of its own, no
-    system-metrics process that imports torch in the middle of a measurement.
+    The suite's settings take precedence where isolation needs it: addresses, the store, no old snapshot, no
+    models at the start, no system-metrics process that imports torch in the middle of a measurement.
     """
     ours = {name: Address(HOST, ports[name]).url for name in _PORTS}
     ours |= {name: str(ports[name]) for name in _GRPC_PORTS}
@@ -186,5 +186,5 @@ def as_properties(merged: Mapping[str, str]) -> str:
 
 
 def log_config(logs: Path) -> str:
-    """A lean log4j2 configuration that writes files under `logs` and nothing to the console."""
+    """Return a lean log4j2 configuration that writes files under `logs` and nothing to the console."""
     return _LOG_CONFIG.format(logs=logs, file=request_log.FILE, wanted=request_log.WANTED, pattern=request_log.PATTERN)

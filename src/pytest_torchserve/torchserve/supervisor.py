@@ -1,14 +1,14 @@
-"""Makes a folder, starts one command in it, and ends all that descends from it when its owner is gone.
+"""Make a folder, start one command in it, and end all descendants of the command when the owner is gone.
 
 Run as a program: `python supervisor.py BASE PREFIX`, with a pipe as standard input whose other end only the owner
-holds. It prints the folder's path. The owner then writes one line, a JSON object: `command`, `env`, and `kept`. The
-supervisor starts the command and prints its process id. The line never touches the disk: it holds the user's whole
-environment, and the folder may be kept, and uploaded. The end of the pipe, for whatever reason (stop, crash, SIGKILL of
-the owner, in the middle of the line as well), ends all processes and removes the folder: from its first moment on that
-is nobody else's to do. A folder in which the owner has made a file `keep` stays; each file that `kept` names is first
-replaced by the text given there, or removed where that is null: the server has had the secrets that it needed. What a
-JVM prints of its variables is taken out of `console.log`.
-Standard library only: it must outlive everything else.
+holds. The supervisor prints the folder's path. The owner then writes one line, a JSON object: `command`, `env`, and
+`kept`. The supervisor starts the command and prints its process id. The line never touches the disk: it holds the
+user's whole environment, and the folder may be kept, and uploaded. The end of the pipe, for whatever reason (stop,
+crash, SIGKILL of the owner, in the middle of the line as well), ends all processes and removes the folder: from the
+folder's first moment on, its removal is the supervisor's task alone. A folder in which the owner has made a file `keep`
+stays; each file that `kept` names is first replaced by the text given there, or removed where the text is null: the
+server no longer needs the secrets in that file. The values of variables that a JVM prints are masked in `console.log`.
+Standard library only: the supervisor must outlive everything else.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ _GRACE_S = 1.0
 _POLL_S = 0.5
 _CHUNK_BYTES = 1 << 16
 _PR_SET_CHILD_SUBREAPER = 36
-_IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)  # they are meant for the owner, whose end is ours
+_IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)  # meant for the owner; the supervisor ends after the owner
 
 
 def adopt_orphans() -> None:
@@ -41,7 +41,7 @@ def adopt_orphans() -> None:
 
 
 def reap() -> "dict[int, int]":
-    """Collect ended children: process id → exit code."""
+    """Collect ended children; return process id → exit code."""
     ended = {}
     with contextlib.suppress(ChildProcessError):
         while True:
@@ -53,13 +53,13 @@ def reap() -> "dict[int, int]":
 
 
 def children() -> "list[int]":
-    """Our living children."""
+    """Return the process ids of this process's living children."""
     listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii")
     return [int(pid) for pid in listed.split()]
 
 
 def end_all(group: int) -> None:
-    """SIGTERM to the group, a grace, then SIGKILL to whatever descends from us, until nothing does."""
+    """Send SIGTERM to the group and, after a grace period, SIGKILL to all descendants until none is left."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGTERM)
     grace_ends = time.monotonic() + _GRACE_S
@@ -69,14 +69,17 @@ def end_all(group: int) -> None:
         if not left:
             return
         if time.monotonic() > grace_ends:
-            for pid in left:  # its own children become ours, and are next
+            for pid in left:  # its children become this process's, and are next
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         time.sleep(0.02)
 
 
 def _default_signals() -> None:
-    """Between fork and exec: what we ignore must not be inherited. No thread runs here that could deadlock."""
+    """Restore the default handlers between fork and exec: ignored signals would be inherited.
+
+    No thread runs here that could deadlock.
+    """
     for number in _IGNORED:
         signal.signal(number, signal.SIG_DFL)
 
@@ -92,26 +95,29 @@ def start(folder: Path, spec: "dict[str, Any]") -> "subprocess.Popen[bytes]":
             stdout=console,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_default_signals,  # noqa: PLW1509 - one thread only, see there
+            preexec_fn=_default_signals,  # noqa: PLW1509 - one thread only, see `_default_signals`
         )
 
 
 def tell(line: bytes) -> None:
-    """A line for the owner. Where it is gone already our input has ended as well, and that is what we go by."""
+    """Write a line to the owner.
+
+    An owner that is gone already needs no handling here: standard input has ended as well, which `hear` notices.
+    """
     with contextlib.suppress(BrokenPipeError):
         os.write(sys.stdout.fileno(), line + b"\n")
 
 
 def hear(owner: int) -> "bytes | None":
-    """Return what the owner has written; None where it wrote nothing for a while, b"" once it is gone."""
-    if os.getppid() != owner:  # where a child of the owner's still holds the other end, the pipe does not tell
+    """Return the bytes that the owner has written; None where there were none for a while, b"" once it is gone."""
+    if os.getppid() != owner:  # the pipe stays open while a child of the owner's holds its other end
         return b""
     readable, _, _ = select.select([sys.stdin], [], [], _POLL_S)
     return os.read(sys.stdin.fileno(), _CHUNK_BYTES) if readable else None
 
 
 def hear_spec(owner: int) -> "dict[str, Any] | None":
-    """Return the spec, which is longer than one read; None where the owner was gone before its last byte came."""
+    """Return the spec, which may take several reads; None where the owner was gone before the last byte came."""
     line = bytearray()
     while not line.endswith(b"\n"):
         heard = hear(owner)
@@ -123,7 +129,7 @@ def hear_spec(owner: int) -> "dict[str, Any] | None":
 
 
 def run(folder: Path, spec: "dict[str, Any]", owner: int) -> None:
-    """Start the command, and end it when its owner is gone."""
+    """Start the command, and end it when the owner is gone."""
     child = start(folder, spec)
     tell(b"%d" % child.pid)
     while hear(owner) != b"":
@@ -134,19 +140,19 @@ def run(folder: Path, spec: "dict[str, Any]", owner: int) -> None:
 
 
 def leave(folder: Path, kept: "dict[str, str | None]") -> None:
-    """Take out of a folder that stays what is secret in it and of no use without the server."""
+    """Remove the secrets, which are of no use without the server, from a folder that stays."""
     console = folder / "console.log"
     with contextlib.suppress(OSError):
         console.write_bytes(_ECHO.sub(rb"\1 ***", console.read_bytes()))
     for name, text in kept.items():
-        (folder / name).unlink(missing_ok=True)  # first: a full disk must not save the secret
+        (folder / name).unlink(missing_ok=True)  # first, so that the secret goes even if the disk is full
         if text is not None:
             with contextlib.suppress(OSError):
                 (folder / name).write_text(text, encoding="utf-8")
 
 
 def main(base: str, prefix: str) -> None:
-    """Make a folder, and run the command that the owner tells; neither outlives the owner."""
+    """Make a folder, and run the owner's command in it; neither outlives the owner."""
     owner = os.getppid()
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
@@ -154,7 +160,7 @@ def main(base: str, prefix: str) -> None:
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
     spec = None
     try:
-        # Held as long as this process lives: who can take it knows that the folder is abandoned.
+        # This process holds the lock as long as it lives: a process that can take it knows the folder is abandoned.
         with (folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             tell(os.fsencode(folder))

@@ -1,4 +1,4 @@
-"""What a worker said before it died."""
+"""The traceback that a worker printed before it ended."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 
 
 def worker_traceback(log: str) -> str:
-    """The last whole traceback in the workers' log, without the log's own prefixes; '' where there is none.
+    """Return the last whole traceback in the workers' log, without the log's own prefixes; '' where there is none.
 
     A line reads `2026-01-01T00:00:00,000 W-9000-name_1.0-stdout   File "x.py", line 1`; lines of several workers
-    may be interleaved, so each worker's are looked at by themselves.
+    may be interleaved, so the lines of each worker are collected by themselves.
     """
     by_worker: dict[str, list[str]] = {}
     last = ""

@@ -1,4 +1,4 @@
-"""The workers of one registration: how many, ready or not, started and ended."""
+"""The workers of one registration: their number, status, start and end."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Workers:
     """The workers of one registration.
 
     Args:
-        name: of the registration.
-        accounting: where the time is booked.
+        name: the name of the registration.
+        accounting: the accounting that the time is booked in.
     """
 
     def __init__(self, server: Server, name: str, accounting: TimeAccounting) -> None:
@@ -39,16 +39,16 @@ class Workers:
         return [Worker(pid=int(worker["pid"]), status=worker["status"]) for worker in described["workers"]]
 
     def scale(self, workers: int) -> int:
-        """Bring it to exactly this many workers; returns when they are ready and those that left are gone.
+        """Scale to exactly this many workers; return when all are ready and the workers scaled away are gone.
 
-        TorchServe answers a hair before it calls the last worker READY (`WorkerThread.setState` tells its
-        listeners first), so the description is awaited as well.
+        TorchServe answers a moment before it calls the last worker READY (`WorkerThread.setState` informs its
+        listeners first), so the model's description is awaited as well.
 
         Returns:
-            When TorchServe answered, in monotonic nanoseconds.
+            The time of TorchServe's answer, in monotonic nanoseconds.
 
         Raises:
-            WorkerError: a worker did not become ready; the message holds its own traceback.
+            WorkerError: a worker did not become ready; the message holds the worker's traceback.
             ServerError: the server is gone.
         """
         before = self._server.model_log_size()
@@ -82,9 +82,10 @@ class Workers:
         return answered_ns
 
     def _traceback_since(self, start: int) -> str:
-        """The worker's traceback. The server may answer before the last lines have reached the log.
+        """Return the last traceback in the workers' log from byte `start` on.
 
-        So the log must hold one and have stopped growing; a chain of exceptions has several.
+        The server may answer before the last lines have reached the log. So the log must hold a traceback and
+        have stopped growing: a chain of exceptions has several tracebacks.
         """
         sizes = [-1]
 
@@ -96,7 +97,7 @@ class Workers:
         return worker_traceback(self._server.model_log(start))
 
     def _await_end(self, pids: set[int]) -> None:
-        """Wait until these processes are gone: a dying one would be measured along."""
+        """Wait until these processes are gone: a process that is still ending would be measured, too."""
         import psutil  # noqa: PLC0415 - not needed to collect tests
 
         with self._accounting.span(Activity.WORKER_LOADS):
@@ -109,6 +110,6 @@ class Workers:
             )
 
     def _ready(self) -> int:
-        """How many workers are ready; -1 while there are others."""
+        """Return how many workers are ready; -1 while any worker is not."""
         statuses = [worker.status for worker in self.list()]
         return len(statuses) if set(statuses) <= {"READY"} else -1

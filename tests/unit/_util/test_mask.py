@@ -1,4 +1,4 @@
-"""Secrets in settings: masked by name, and what only sounds alike stays readable."""
+"""Secrets in settings: values are masked by the setting's name, and names that only sound alike stay readable."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ PASSENGERS PYTHONHASHSEED number_of_netty_threads vmargs models TOKENIZER DETOKE
 
 @pytest.mark.parametrize("name", SECRET.split())
 def test_secret_names(name):
-    """What is named so is masked, however the name is written."""
+    """The value of a setting with a secret's name is masked, however the name is written."""
     assert mask.value(name, "hunter2") == mask.MASK
 
 
 @pytest.mark.parametrize("name", OPEN.split())
 def test_names_that_only_sound_alike(name):
-    """A setting that decides speed must stay readable."""
+    """A setting that affects speed stays readable, although its name resembles a secret's."""
     assert mask.value(name, "hunter2") == "hunter2"
 
 
 @pytest.mark.parametrize("text", ["true", "False", "off", ""])
 def test_a_switch_is_no_secret(text):
-    """Whether there is authorisation may be known."""
+    """The value of a switch is shown: it only says whether there is authorisation."""
     assert mask.value("USE_AUTH", text) == text
 
 
@@ -57,7 +57,7 @@ def test_a_switch_is_no_secret(text):
     ],
 )
 def test_secrets_inside_a_value(text, shown):
-    """Of a value whose name says nothing only the secret in it is masked."""
+    """Only the secret inside a value is masked where the setting's name marks no secret."""
     assert mask.value("ANYTHING", text) == shown
 
 
@@ -73,5 +73,5 @@ def test_secrets_inside_a_value(text, shown):
     ],
 )
 def test_a_pair_of_the_wrong_form(text, shown):
-    """It is shown without its value where its name is recognisable."""
+    """A malformed NAME=VALUE is shown without its value where its name is recognisable as a secret's."""
     assert mask.pair(text) == shown

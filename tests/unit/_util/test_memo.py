@@ -1,4 +1,4 @@
-"""What is made once, and fails once."""
+"""`Memo`: each value is made once, and each failure happens once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pytest_torchserve.errors import InputError
 
 
 def test_made_once_for_each_key():
-    """The second call gets what the first one made; another key is another thing."""
+    """The second call with a key returns the value of the first call; another key has another value."""
     memo, made = Memo(), []
 
     def make():
@@ -22,7 +22,7 @@ def test_made_once_for_each_key():
 
 
 def test_a_failure_is_remembered():
-    """Raised again, not tried again; and it is that key's alone."""
+    """A failure is raised again without another attempt, and for its own key only."""
     memo, tries = Memo(), []
 
     def fail():
@@ -37,7 +37,7 @@ def test_a_failure_is_remembered():
 
 
 def test_what_is_no_error_of_ours_is_not_remembered():
-    """A fault of our own code is no reason why it could not be made."""
+    """Only a `SuiteError` is remembered: a bug in the suite does not mean that the value cannot be made."""
     memo = Memo()
 
     def broken():

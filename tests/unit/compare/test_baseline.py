@@ -1,4 +1,4 @@
-"""What --ts-baseline may name, and what is said of anything else."""
+"""The values that --ts-baseline accepts, and the errors for all others."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MODELS = [
 
 @pytest.fixture
 def repository(tmp_path):
-    """Two commits: `first` serves one-model, `second` another, and the working tree a third."""
+    """A git repository: the commits `first` and `second` and the working tree each serve a model of another name."""
 
     def git(*arguments):
         identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
@@ -53,7 +53,7 @@ def repository(tmp_path):
 
 
 def test_a_revision_serves_what_it_served(repository):
-    """Its own catalogue, its own files; the working tree is neither read nor touched."""
+    """A revision is served with its own catalogue and files; the working tree is neither read nor changed."""
     told = baseline.parse("first", repository)
     assert told.kind == "revision"
     assert told.words.startswith("first (")
@@ -68,13 +68,13 @@ def test_a_revision_serves_what_it_served(repository):
 
 
 def test_a_folder_within_a_repository_is_enough(repository):
-    """A suite that lies in a subfolder: only that is checked out."""
+    """Of a suite in a subfolder of a repository only that subfolder is checked out."""
     told = baseline.parse("first", repository / "models")
     assert (told.path / "catalogue.py").is_file()
 
 
 def test_a_revision_that_cannot_be_read_says_why(repository):
-    """The catalogue's own error."""
+    """A revision with a broken catalogue is refused with the catalogue's own error."""
     (repository / "conftest.py").write_text("import no_such_module")
     subprocess.run(
         ["git", "-C", repository, "-c", "user.name=x", "-c", "user.email=x@example.org", "commit", "-qam", "x"],  # noqa: S607
@@ -85,7 +85,10 @@ def test_a_revision_that_cannot_be_read_says_why(repository):
 
 
 def test_archives(tmp_path):
-    """The one that the store last used, a stranger's by its name alone, never a pair; of several unnamed ones none."""
+    """The archive that the store last used is taken, else the only one that matches by name.
+
+    A pair archive never matches. Several archives without a record of the last used one are refused.
+    """
     with pytest.raises(OptionError, match=r"no \.mar file"):
         baseline.parse(str(tmp_path), tmp_path)
     for name in ("a-cpu-1", "a-cpu-2", "a-cpu-pair-3", "a-gpu-4", "b"):
@@ -103,7 +106,7 @@ def test_archives(tmp_path):
 
 
 def test_a_catalogue_that_prints(repository):
-    """What it says is no part of what it serves."""
+    """The output of a catalogue is ignored."""
     (repository / "conftest.py").write_text("print('hello')\n" + CONFTEST)
     subprocess.run(
         ["git", "-C", repository, "-c", "user.name=x", "-c", "user.email=x@example.org", "commit", "-qam", "x"],  # noqa: S607
@@ -113,7 +116,7 @@ def test_a_catalogue_that_prints(repository):
 
 
 def test_another_environment(tmp_path):
-    """A Python with TorchServe; one without is refused by its own words, a missing one by the system's."""
+    """A Python with TorchServe is accepted; the error for other Pythons quotes the interpreter or the system."""
     told = baseline.parse(f"python:{sys.executable}", tmp_path)
     assert (told.kind, str(told.path)) == ("python", sys.executable)
     with pytest.raises(OptionError, match="No such file"):
@@ -127,7 +130,7 @@ def test_another_environment(tmp_path):
 
 
 def test_anything_else_is_refused(repository, tmp_path_factory):
-    """With all three that it could have been; outside a repository git's own words."""
+    """The error names all three kinds of baseline; outside a repository it quotes git."""
     with pytest.raises(OptionError, match="'nonsense': no such folder, and git knows no revision"):
         baseline.parse("nonsense", repository)
     with pytest.raises(OptionError, match="not a git repository"):

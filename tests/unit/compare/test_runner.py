@@ -1,4 +1,4 @@
-"""Two arms, measured: pairs are whole, answers agree, budgets hold; the clock is a fake and the server is played."""
+"""Measurements of two arms, with a fake clock and a simulated server: whole pairs, equal answers, kept budgets."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ ARMS = ("baseline", "candidate")
 
 @dataclass
 class Worker:
-    """A process of an endpoint."""
+    """A worker process of an endpoint."""
 
     pid: int
 
 
 @dataclass
 class Played:
-    """An endpoint of one arm or of both, without a server: a second for each start, 10 ms for each batch."""
+    """A simulated endpoint of one arm or of both: each start takes 1 s, each batch 10 ms."""
 
     make_response: object
     clock: FakeClock
@@ -61,11 +61,11 @@ class Played:
     name: str = "played"
 
     def workers(self):
-        """One, or none."""
+        """Return the one worker, or none while there is none."""
         return [Worker(100 + self.starts)] if self.alive else []
 
     def scale(self, workers):
-        """A second a start."""
+        """Start or end the worker; a start takes 1 s."""
         self.alive = bool(workers)
         if workers:
             self.clock.ns += 10**9
@@ -74,7 +74,7 @@ class Played:
         return self.clock.ns
 
     def send(self, load, samples, more, clock):
-        """Batch after batch, as the pair's entry point would answer; arms in turn."""
+        """Answer batch after batch as the entry point of a pair archive does, with the arms in turn."""
         at = 0
         while True:
             indices = [(at + index) % len(samples) for index in range(load.batch_size)]
@@ -83,14 +83,14 @@ class Played:
                 return
 
     def answer(self, indices, samples):
-        """What the frontend makes of one batch of requests: one batch, or two that take two turns."""
+        """Answer one batch of requests: as one batch, or as two that take two turns where the frontend splits it."""
         if self.split_at != self.batches + 1:
             return self.turn(indices, samples)
         half = len(indices) // 2
         return self.turn(indices[:half], samples) + self.turn(indices[half:], samples)
 
     def turn(self, indices, samples):
-        """One batch, by the arm whose turn it is."""
+        """Answer one batch by the arm whose turn it is."""
         arm = self.only or ("baseline", "candidate")[self.batches % 2]
         self.batches += 1
         self.asked.append((arm, tuple(samples[index].name for index in indices)))
@@ -132,7 +132,7 @@ class Played:
 
 @pytest.fixture
 def world(monkeypatch, make_response, make_sample, cat):
-    """`world(seconds)` gives (params, make endpoint): five cats, batches of two, and one fake clock."""
+    """`world(seconds)` returns (params, make endpoint): five samples of a cat, batches of two, and one fake clock."""
     clock = FakeClock()
     for module in ("compare.same_process", "compare.separate_processes", "compare.restarts", "measure.start"):
         monkeypatch.setattr(f"pytest_torchserve.{module}.MonotonicClock", lambda: clock)
@@ -150,7 +150,7 @@ def world(monkeypatch, make_response, make_sample, cat):
 
 
 def test_both_arms_get_the_same_samples(make_sample):
-    """Every batch comes twice; the last one is filled up from the start."""
+    """Every batch comes twice; the last one is filled up with the first samples."""
     names = [sample.name for sample in twice([make_sample(str(n)) for n in range(5)], 2)]
     assert names == ["0", "1"] * 2 + ["2", "3"] * 2 + ["4", "0"] * 2
 
@@ -174,7 +174,7 @@ def test_pairs_of_eight_processes(world):
 
 @pytest.mark.parametrize(("seconds", "asked", "processes"), [(10.0, 8, 4), (5.0, 8, 3), (30.0, 3, 3), (30.0, 12, 12)])
 def test_as_many_processes_as_the_budget_can_start(world, seconds, asked, processes):
-    """Starts of a second may take 40% of the budget; but two processes have no interval."""
+    """Starts of 1 s may take 40% of the budget; but there are at least three processes, as two have no interval."""
     params, played = world(seconds)
     params = replace(
         params, context=replace(params.context, budget=replace(params.context.budget, baseline_processes=asked))
@@ -185,7 +185,10 @@ def test_as_many_processes_as_the_budget_can_start(world, seconds, asked, proces
 
 
 def test_what_the_probe_costs_comes_with_its_first_answers(world):
-    """For each phase the median over the processes, of which one was disturbed; an old probe tells nothing."""
+    """The probe's cost of a phase is the median over the processes, of which one was disturbed.
+
+    An old probe reports no cost.
+    """
     params, played = world(10.0)
     endpoint = played(costs_ms=lambda start: (2.0, 9.0) if start == 2 else (0.002, 0.009 + start / 1e6))
     costly = measure_same_process(endpoint, params).paired.probe_cost_s
@@ -195,20 +198,23 @@ def test_what_the_probe_costs_comes_with_its_first_answers(world):
 
 
 def test_a_split_batch_ends_its_process(world):
-    """It takes both turns of a pair: the arms would get different samples from there on. The next process goes on."""
+    """A split batch ends the batches of its process, and the next process goes on.
+
+    A split batch takes both turns of a pair: the arms would get different samples from there on.
+    """
     params, played = world(30.0)
     endpoint = played(split_at=21)
     run = measure_same_process(endpoint, params)
     pairs = run.paired.pairs[Phase.HANDLE]
     assert [len(of_process) for of_process in pairs.values()] == [7] * 8
     assert run.batch_sizes == {2: 160, 1: 16}
-    assert run.wrong == ()  # each half was checked as the arm that it was
+    assert run.wrong == ()  # each half was checked as an answer of its own arm
     asked = [names for _, names in endpoint.asked[:20]]
     assert asked[::2] == asked[1::2]
 
 
 def test_a_batch_that_failed_is_nobodys(world):
-    """It carries no headers: neither arm is blamed, the run is INVALID and names both."""
+    """A failed batch has no probe headers: it counts for neither arm, and the run is INVALID and names both arms."""
     params, played = world(5.0)
     run = measure_same_process(played(fails_at=21), params)
     assert run.wrong[0].startswith("one of the two arms: cat")
@@ -218,7 +224,7 @@ def test_a_batch_that_failed_is_nobodys(world):
 
 @pytest.mark.parametrize("split", [False, True])
 def test_a_share_is_of_the_requests_to_both_arms(world, split):
-    """Failed requests, which belong to neither arm, and those that were sent to either: one whole for all of them."""
+    """Failed requests are counted among the requests to both arms, whether or not their arm is known."""
     params, played = world(5.0)
     if split:
         endpoints = {arm: played(only=arm, fails_at=5 if arm == "baseline" else 0) for arm in ARMS}
@@ -232,7 +238,7 @@ def test_a_share_is_of_the_requests_to_both_arms(world, split):
 
 
 def test_a_wrong_baseline_is_counted_too(world):
-    """Its answers come from another device: as many as they are, of all that were sent."""
+    """Wrong answers of the baseline, here from another device, are counted among all requests that were sent."""
     params, played = world(5.0)
     model = replace(params.deployment.model, network=Path("network.py"))
     params = replace(params, deployment=replace(params.deployment, model=model))
@@ -243,14 +249,17 @@ def test_a_wrong_baseline_is_counted_too(world):
 
 
 def test_a_worker_that_dies_is_not_passed_over(world):
-    """TorchServe starts another, which counts its pairs anew."""
+    """A worker that dies is an error: TorchServe starts another worker, which counts its pairs anew."""
     params, played = world(5.0)
     with pytest.raises(MeasurementError, match="a worker died and was replaced"):
         measure_same_process(played(dies_at=30), params)
 
 
 def test_a_budget_is_stretched_for_an_interval(world):
-    """Slow batches: twenty pairs are waited for, up to twice the budget; then one of each process must do."""
+    """With slow batches a cell may take twice its budget to have twenty pairs.
+
+    After that one pair of each process is enough.
+    """
     params, played = world(10.0)
     endpoint = played(factor=40.0)
     assert len(measure_same_process(endpoint, params).pooled(Phase.HANDLE)) == 20
@@ -262,14 +271,14 @@ def test_a_budget_is_stretched_for_an_interval(world):
 
 
 def test_rounds_are_stretched_likewise(world):
-    """Five of them, or twice the budget."""
+    """The budget is stretched likewise for rounds: up to twice, to have five of them."""
     params, played = world(4.0)
     endpoints = {"baseline": played(only="baseline"), "candidate": played(only="candidate")}
     assert 2 < len(measure_restarts(endpoints, params).paired.pairs[Phase.TOTAL]) <= 5
 
 
 def test_slow_batches_warm_up_less(world):
-    """A second is enough: of pairs that take minutes none is given away."""
+    """Only one pair of each process is warm-up where pairs take minutes: 1 s of warm-up is enough."""
     params, played = world(200.0)
     endpoint = played(factor=4000.0)
     run = measure_same_process(endpoint, params)
@@ -277,9 +286,9 @@ def test_slow_batches_warm_up_less(world):
 
 
 def test_a_batch_with_a_guest_is_not_timed(world):
-    """Somebody else's request in it: three in a batch of two."""
+    """A batch with another client's request in it is not timed: it has three requests instead of two."""
     params, played = world(5.0)
-    endpoint = played(guest_at=21)  # in each of its processes
+    endpoint = played(guest_at=21)  # in each of the endpoint's processes
     run = measure_same_process(endpoint, params)
     alone = measure_same_process(played(), params)
     assert len(run.pooled(Phase.HANDLE)) == len(alone.pooled(Phase.HANDLE)) - endpoint.starts
@@ -287,7 +296,10 @@ def test_a_batch_with_a_guest_is_not_timed(world):
 
 
 def test_answers_that_differ_fail_and_end_it(world):
-    """The candidate's is the golden one; the baseline's is another: that is said, and time is not wasted on it."""
+    """A baseline whose answers differ from the candidate's, which are golden, is reported.
+
+    The measurement ends, so that it takes no more time.
+    """
     params, played = world(30.0)
     endpoint = played(answers={"baseline": {"cat": 0.7}})
     run = measure_same_process(endpoint, params)
@@ -296,7 +308,7 @@ def test_answers_that_differ_fail_and_end_it(world):
 
 
 def test_a_wrong_candidate_fails(world):
-    """Both arms agree and are wrong: the golden answer says so of the candidate."""
+    """A wrong answer that both arms give is found by comparison with the golden answer."""
     params, played = world(5.0)
     wrong = {"dog": 0.9}
     run = measure_same_process(played(answers={"baseline": wrong, "candidate": wrong}), params)
@@ -305,14 +317,14 @@ def test_a_wrong_candidate_fails(world):
 
 
 def test_arms_that_cannot_share_a_process(world):
-    """It is not measured at all: the caller has another way."""
+    """Arms that cannot share a process are not measured: the caller measures them in separate processes instead."""
     params, played = world(5.0)
     with pytest.raises(ProcessWideError, match=r"torch\.num_threads"):
         measure_same_process(played(differs="torch.num_threads"), params)
 
 
 def test_apart_a_round_is_two_fresh_processes(world):
-    """Each round starts both, interleaves their batches, and counts as one process."""
+    """Each round starts a process for each arm, interleaves their batches, and counts as one process."""
     params, played = world(30.0)
     endpoints = {
         "baseline": played(only="baseline", cold=3),
@@ -329,7 +341,7 @@ def test_apart_a_round_is_two_fresh_processes(world):
 
 
 def test_apart_differing_answers_end_it(world):
-    """As in one process."""
+    """Different answers end a measurement in separate processes as they do in one process."""
     params, played = world(30.0)
     endpoints = {
         "baseline": played(only="baseline", answers={"baseline": {"cat": 0.7}}),
@@ -341,7 +353,7 @@ def test_apart_differing_answers_end_it(world):
 
 
 def test_restarts_are_the_samples_of_a_start(world):
-    """A start an arm in each round, in both orders; every phase of a worker's start."""
+    """In each round each arm starts once, in an order drawn anew; every phase of a worker's start is compared."""
     params, played = world(30.0)
     endpoints = {"baseline": played(only="baseline"), "candidate": played(only="candidate")}
     run = measure_restarts(endpoints, params)
@@ -357,7 +369,7 @@ def test_restarts_are_the_samples_of_a_start(world):
     [(40, 30, (0.04, 0.03)), (None, 30, (0.0, 0.03)), (40, None, (0.04, 0.0)), (None, None, None)],
 )
 def test_a_warm_up_is_compared_with_a_warm_up(world, baseline_ms, candidate_ms, pair):
-    """An arm without one takes no time for it; the candidate's own figures have none where it has none."""
+    """An arm without a warm-up takes 0 s for it; a candidate without one has no figures of a warm-up."""
     params, played = world(30.0)
     endpoints = {
         "baseline": played(only="baseline", warm_up_ms=baseline_ms),
@@ -376,8 +388,8 @@ def test_a_warm_up_is_compared_with_a_warm_up(world, baseline_ms, candidate_ms, 
     [
         ({"cat": 0.9}, {"cat": 0.9005}, True),
         ({"cat": 0.9}, {"cat": 0.902}, False),
-        ({"cat": 0.4}, {"dog": 0.4}, True),  # as good as tied, and one of them had to be named
-        ({"cat": 0.9}, {"dog": 0.9}, False),  # they cannot both be
+        ({"cat": 0.4}, {"dog": 0.4}, True),  # a tie within the tolerance: each arm names one of the two labels
+        ({"cat": 0.9}, {"dog": 0.9}, False),  # two labels cannot both have 0.9
         ({"cat": 0.9, "dog": 0.05}, {"cat": 0.9, "cow": 0.0504}, True),
         ({"cat": 0.9, "dog": 0.05}, {"cat": 0.9, "cow": 0.08}, False),
         ({"cat": 0.9}, {"cat": float("nan")}, False),
@@ -387,13 +399,13 @@ def test_a_warm_up_is_compared_with_a_warm_up(world, baseline_ms, candidate_ms, 
     ],
 )
 def test_when_two_answers_are_the_same(baseline, candidate, same):
-    """Labels and values within the tolerance; anything else byte for byte."""
+    """Labels and values must agree within the tolerance, all other answers byte for byte."""
     why = why_different(json.dumps(baseline).encode(), json.dumps(candidate).encode(), 1e-3)
     assert (why is None) is same
 
 
 def test_of_two_different_labels_the_first_answered_is_named():
-    """Always the same one, whatever Python's hash seed."""
+    """The first label that differs is named, always the same one, whatever Python's hash seed."""
     code = "from pytest_torchserve.compare.answers import why_different as why; print(why(%r, %r, 1e-3))"
     labels = ("emu", "cat", "dog", "ant")
     answers = [json.dumps(dict.fromkeys(labels, value)).encode() for value in (0.1, 0.2)]
@@ -405,7 +417,7 @@ def test_of_two_different_labels_the_first_answered_is_named():
 
 
 def test_each_sample_is_compared_once():
-    """The first answer of each arm from each process; the list of differences ends at fifty."""
+    """The first answer of each arm from each process is compared; the list of differences ends at fifty."""
     agreement = Agreement(1e-3)
     for n in range(60):
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""What pairs of times say: the rule, the interval, the cost of the probe, and what fails a session."""
+"""Verdicts on pairs of times: the rule, the confidence interval, the cost of the probe, and what fails a session."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RULES = Rules()
 
 
 def noisy_pairs(ratio, n, seed=1, noise=0.03, drift=0.2, base_s=0.07):
-    """Pairs of a machine that drifts by 20% while each single batch scatters by 3%."""
+    """Return pairs of a machine that drifts by 20% while each single batch scatters by 3%."""
     rng = random.Random(seed)
     pairs = []
     for index in range(n):
@@ -34,13 +34,13 @@ def noisy_pairs(ratio, n, seed=1, noise=0.03, drift=0.2, base_s=0.07):
 
 
 def shared(pairs, processes=8):
-    """One tuple of pairs, cut into as many for each process."""
+    """Return the pairs by process: one tuple, cut into equal parts."""
     edges = [round(index * len(pairs) / processes) for index in range(processes + 1)]
     return {pid: pairs[a:b] for pid, (a, b) in enumerate(itertools.pairwise(edges)) if b > a}
 
 
 def a_run(kind="handle", *, by_process=False, invalid=(), batch_size=16, probe_cost_s=None, **phases):
-    """A run whose phases have these pairs: by process, or one tuple that eight processes share."""
+    """Return a run whose phases have these pairs: by process, or as one tuple that is shared by eight processes."""
     model = Model(name="resnet56", handler="x", reference=None, dataset="cifar10")
     pairs = {Phase(name): value if isinstance(value, dict) else shared(value) for name, value in phases.items()}
     return Run(
@@ -57,8 +57,8 @@ def a_run(kind="handle", *, by_process=False, invalid=(), batch_size=16, probe_c
     [
         (1.05, 1.04, 1.06, "regressed"),
         (1.02, 1.001, 1.04, "regressed"),
-        (1.019, 1.010, 1.028, "inconclusive"),  # beyond doubt slower, and too little to matter or not: nobody knows
-        (1.015, 1.012, 1.018, "unchanged"),  # beyond doubt slower, and beyond doubt too little to matter
+        (1.019, 1.010, 1.028, "inconclusive"),  # significantly slower; whether beyond the minimum effect is open
+        (1.015, 1.012, 1.018, "unchanged"),  # significantly slower, by less than the minimum effect
         (1.05, 0.99, 1.11, "inconclusive"),
         (0.95, 0.94, 0.96, "improved"),
         (1.0, 0.995, 1.005, "unchanged"),
@@ -67,12 +67,15 @@ def a_run(kind="handle", *, by_process=False, invalid=(), batch_size=16, probe_c
     ],
 )
 def test_the_rule(ratio, low, high, verdict):
-    """Large enough and beyond doubt, small enough and beyond doubt, or nothing."""
+    """A verdict needs a significant change beyond the minimum effect, or an interval within the minimum effect.
+
+    All other changes are inconclusive.
+    """
     assert judge(Interval(ratio, low, high, 0.01, 30), 0.02) == verdict
 
 
 def test_students_interval():
-    """Against a textbook's own figures: nine values, t = 2.306; two are too few."""
+    """Student's interval of nine values agrees with a textbook's figures, with t = 2.306; two values are too few."""
     values = [1 + z for z in (-1.5, -1.0, -0.5, 0.0, 0.0, 0.0, 0.5, 1.0, 1.5)]
     found = student(values, 0.95)
     error = math.sqrt(sum((value - 1) ** 2 for value in values) / 8 / 9)
@@ -85,7 +88,10 @@ def test_students_interval():
 
 
 def biased_pairs(rng, bias, pairs=200, processes=8, noise=0.01):
-    """Both arms the same code; in each process one of them lies better in memory, and all of its pairs show it."""
+    """Return pairs of two arms with the same code, with a bias of each process.
+
+    In each process one of the arms has a better place in memory, and all pairs of the process show that.
+    """
     drawn = {}
     for pid in range(processes):
         shift = rng.gauss(0, bias)
@@ -94,19 +100,19 @@ def biased_pairs(rng, bias, pairs=200, processes=8, noise=0.01):
 
 
 def test_what_a_process_is_biased_by_is_in_the_interval():
-    """A bias of 2% from process to process: 95% of the intervals hold the truth, which the pairs alone would miss."""
+    """With a bias of 2% between processes 95% of the intervals hold the true ratio; pairs alone would miss it."""
     rng = random.Random(4)
     cells = [Paired("x", {Phase.HANDLE: biased_pairs(rng, 0.02)}) for _ in range(300)]
     found = [interval(cell, Phase.HANDLE, 0.95) for cell in cells]
     hits = sum(one.low <= 1.0 <= one.high for one in found)
     assert 0.92 <= hits / 300 <= 0.98
-    # Had the pairs been independent, the interval were narrower by √pairs: it must be as wide as the bias makes it.
+    # Of independent pairs the interval would be narrower by √pairs: it must be as wide as the bias makes it.
     widths = [math.log(one.high / one.low) for one in found]
     assert sum(widths) / 300 == pytest.approx(2 * 2.365 * 0.02 / math.sqrt(8), rel=0.1)
 
 
 def test_processes_that_differ_no_more_than_their_pairs_lend_them_their_number():
-    """Where forty comparisons must hold together, 160 pairs of four unbiased processes say more than four medians."""
+    """For forty comparisons at once, 160 pairs of four unbiased processes give narrower intervals than four medians."""
     rng, confidence = random.Random(6), 1 - 0.05 / 40
     cells = [Paired("x", {Phase.HANDLE: biased_pairs(rng, 0.0, 40, 4, noise=0.1)}) for _ in range(300)]
     found = [interval(cell, Phase.HANDLE, confidence) for cell in cells]
@@ -121,7 +127,7 @@ def test_processes_that_differ_no_more_than_their_pairs_lend_them_their_number()
 
 
 def test_a_bias_of_a_few_processes_is_not_pooled_away():
-    """Four processes that differ by 3% where their pairs explain 0.3%: each is one sample, whatever their pairs say."""
+    """Four processes that differ by 3%, where their pairs explain 0.3%, count as one sample each."""
     rng = random.Random(7)
     cells = [Paired("x", {Phase.HANDLE: biased_pairs(rng, 0.03, 40, 4, noise=0.015)}) for _ in range(300)]
     hits = sum(one.low <= 1.0 <= one.high for one in (interval(cell, Phase.HANDLE, 0.95) for cell in cells))
@@ -129,7 +135,10 @@ def test_a_bias_of_a_few_processes_is_not_pooled_away():
 
 
 def test_the_variance_that_pairs_give_a_median():
-    """Of normal pairs π/2 of their variance, over their number; a batch that took ten times as long widens nothing."""
+    """The variance of a median of normal pairs is π/2 of the pairs' variance, divided by their number.
+
+    A batch that took ten times as long adds nothing.
+    """
     rng = random.Random(8)
     pairs = [[rng.gauss(0.0, 0.02) for _ in range(50)] for _ in range(200)]
     variance, freedom = pair_variance(pairs)
@@ -144,7 +153,7 @@ def test_the_variance_that_pairs_give_a_median():
 
 @pytest.mark.parametrize("by_process", [True, False])
 def test_processes_count_as_one_sample_each(by_process):
-    """However many batches two processes ran, or one process with both arms: they are one sample."""
+    """A round of two processes, or a process with both arms, is one sample, however many batches it ran."""
     pairs = {r: ((1.0, 1.0 + r / 10),) * 500 for r in range(6)}
     found = interval(Paired("x", {Phase.HANDLE: pairs}, by_process=by_process), Phase.HANDLE, 0.95)
     assert found.processes == 6
@@ -152,7 +161,10 @@ def test_processes_count_as_one_sample_each(by_process):
 
 
 def test_what_the_probe_costs_is_no_regression():
-    """0.4 ms more of 4 ms, ever so sure: no verdict where the probe itself takes 0.5 ms; where it takes 0.1 ms, one."""
+    """A significant change of 0.4 ms in 4 ms is unchanged where the probe itself takes 0.5 ms.
+
+    Where the probe takes 0.1 ms, the phase has regressed.
+    """
     pairs = noisy_pairs(1.1, 600, noise=0.005, base_s=4e-3)
     (one,) = compare([a_run(handle=pairs, probe_cost_s={Phase.HANDLE: 0.5e-3})], RULES)
     assert one.probe_cost == pytest.approx(0.119, rel=0.01)
@@ -165,7 +177,10 @@ def test_what_the_probe_costs_is_no_regression():
 
 
 def test_a_floor_is_named_where_it_applies():
-    """Also of a phase that is unchanged: a smaller change would have been ignored. And it is the limit that fails."""
+    """The cost of the probe is named for each phase where it is above the minimum effect.
+
+    Smaller changes of such a phase are ignored, and the limit for failing is the cost of the probe.
+    """
     probe_cost_s = {Phase.INFERENCE: 0.2e-6, Phase.HANDLE: 0.1e-6}
     slow = tuple((1e-6, 1.5e-6 + n * 1e-10) for n in range(80))
     same = tuple((20e-6 + n * 1e-9, 20e-6 + n * 1e-9) for n in range(80))
@@ -179,7 +194,7 @@ def test_a_floor_is_named_where_it_applies():
 
 
 def test_a_large_change_of_a_tiny_phase_is_found_all_the_same():
-    """A microsecond that the probe takes half of has become two milliseconds."""
+    """A phase that grows from 1 µs, half of which is the probe's cost, to 2 ms has regressed."""
     pairs = tuple((1e-6, 2e-3 + n * 1e-6) for n in range(80))
     (one,) = compare([a_run(handle=pairs, probe_cost_s={Phase.HANDLE: 0.5e-6})], RULES)
     assert (one.verdict, one.probe_cost) == ("regressed", pytest.approx(0.5))
@@ -187,7 +202,7 @@ def test_a_large_change_of_a_tiny_phase_is_found_all_the_same():
 
 
 def test_a_planted_change_is_found_and_named():
-    """5% slower in inference: that phase and handle have regressed, preprocess is unchanged, and it fails."""
+    """With inference 5% slower, inference and handle have regressed and fail the session; preprocess is unchanged."""
     run = a_run(
         preprocess=noisy_pairs(1.0, 600, 1, base_s=0.003),
         inference=noisy_pairs(1.05, 600, 2, base_s=0.064),
@@ -207,7 +222,7 @@ def test_a_planted_change_is_found_and_named():
 
 
 def test_the_same_code_is_not_blamed():
-    """A hundred cells of the same code: at most one false alarm, and hardly any is left open."""
+    """A hundred cells of the same code have at most one false alarm, and at most five are not unchanged."""
     runs = [a_run(batch_size=seed, handle=noisy_pairs(1.0, 1000, seed)) for seed in range(100)]
     verdicts = [one.verdict for one in compare(runs, RULES)]
     assert verdicts.count(Verdict.REGRESSED) <= 1
@@ -215,7 +230,7 @@ def test_the_same_code_is_not_blamed():
 
 
 def test_more_comparisons_need_more():
-    """The intervals of a hundred comparisons are wider than one's alone: together they hold with 95%."""
+    """The intervals of a hundred comparisons are wider than that of a single one: all together hold with 95%."""
     alone = compare([a_run(handle=noisy_pairs(1.0, 300))], RULES)[0].interval
     among = compare([a_run(batch_size=n, handle=noisy_pairs(1.0, 300)) for n in range(100)], RULES)[0].interval
     assert among.ratio == alone.ratio
@@ -223,7 +238,10 @@ def test_more_comparisons_need_more():
 
 
 def test_shown_phases_neither_judge_nor_widen():
-    """`postprocess` of 0.1% of handle and `latency`: tenfold slower, told, and the session passes."""
+    """`latency` and a `postprocess` of 0.1% of handle are reported, are not gating, and widen no interval.
+
+    Both are ten times slower, and the session passes.
+    """
     handle = noisy_pairs(1.0, 300)
     run = a_run(handle=handle, postprocess=noisy_pairs(10, 300, base_s=7e-5), latency=noisy_pairs(10, 300))
     found = {one.phase: one for one in compare([run], RULES)}
@@ -233,7 +251,7 @@ def test_shown_phases_neither_judge_nor_widen():
 
 
 def test_a_part_that_was_nothing_and_is_much_judges():
-    """A microsecond that became two milliseconds: it was 1% of handle, and it is all of it now."""
+    """A phase that grows from 1 µs to 2 ms is gating: from 1% of the baseline's handle to most of the candidate's."""
     was, now = noisy_pairs(1.0, 300, 1, base_s=1e-6), noisy_pairs(1.0, 300, 2, base_s=2e-3)
     inference = tuple((old, new) for (old, _), (_, new) in zip(was, now, strict=True))
     handle = tuple((old + 99e-6, new + 99e-6) for old, new in inference)
@@ -242,7 +260,7 @@ def test_a_part_that_was_nothing_and_is_much_judges():
 
 
 def test_init_is_judged_by_its_total_and_what_is_large_in_it():
-    """Restarts are the samples; the first request is shown."""
+    """The total and the large phases of a start are gating; restarts are samples; the first request is only shown."""
     rounds = {r: ((4.0, 4.4 + r / 10),) for r in range(8)}
     small = dict.fromkeys(range(8), ((0.01, 0.02),))
     run = a_run("init", by_process=True, total=rounds, load_model=rounds, to_device=small, first_inference=rounds)
@@ -252,7 +270,7 @@ def test_init_is_judged_by_its_total_and_what_is_large_in_it():
 
 
 def test_a_warm_up_is_a_part_of_the_start():
-    """It judges where it is large, as the other parts do."""
+    """The warm-up is gating where it is a large part of the start, as the other parts are."""
     rounds = {r: ((4.0, 4.4 + r / 10),) for r in range(8)}
     warm_up = {r: ((0.5, 0.9 + r / 10),) for r in range(8)}
     for share, gating in ((1, True), (0.01, False)):
@@ -263,7 +281,7 @@ def test_a_warm_up_is_a_part_of_the_start():
 
 
 def test_an_invalid_run_is_inconclusive():
-    """Whatever its figures say; strict sessions fail for it."""
+    """An INVALID run is inconclusive whatever its figures are; it fails a strict session."""
     (one,) = compare([a_run(handle=noisy_pairs(1.5, 300), invalid=("3 of 9 requests failed",))], RULES)
     assert one.verdict == "inconclusive"
     assert "3 of 9 requests failed" in one.line()
@@ -272,12 +290,15 @@ def test_an_invalid_run_is_inconclusive():
 
 
 def test_a_phase_that_takes_no_time_has_no_ratio():
-    """A model without a device to move to: nothing is concluded, nothing breaks."""
+    """A phase of 0 s, as of a model without a device to move to, has no comparison and breaks nothing."""
     assert compare([a_run("init", to_device=((0.0, 0.0),) * 9)], RULES) == []
 
 
 def test_a_phase_that_only_one_arm_has_is_not_passed_over():
-    """There is no ratio; it is told, judges where it is large, and a strict session fails."""
+    """A phase that only one arm has is reported without a ratio and is inconclusive.
+
+    Where the phase is large it is gating, so that a strict session fails.
+    """
     new = {r: ((0.0, 0.5 + r / 100),) for r in range(8)}
     total = {r: ((4.0, 4.5 + r / 100),) for r in range(8)}
     found = {one.phase: one for one in compare([a_run("init", by_process=True, total=total, to_device=new)], RULES)}
@@ -287,14 +308,14 @@ def test_a_phase_that_only_one_arm_has_is_not_passed_over():
 
 
 def test_single_times_of_zero_do_not_hide_the_others():
-    """One of three hundred: its pair has no ratio, the phase has."""
+    """A pair with a time of 0 has no ratio; its phase has one from the other three hundred pairs."""
     pairs = ((0.0, 1.0), *noisy_pairs(1.0, 300))
     (one,) = compare([a_run(handle=pairs)], RULES)
     assert one.verdict == "unchanged"
 
 
 def test_too_few_processes_are_told_with_how_many_it_takes():
-    """And that many do have an interval."""
+    """With too few processes the reason names how many are needed; with that many there is an interval."""
     (one,) = compare([a_run(handle=shared(noisy_pairs(1.0, 600), FEWEST_SAMPLES - 1))], RULES)
     assert one.why == "2 processes, 3 are needed: --ts-baseline-seconds"
     (one,) = compare([a_run(handle=shared(noisy_pairs(1.0, 600), FEWEST_SAMPLES))], RULES)
@@ -302,7 +323,7 @@ def test_too_few_processes_are_told_with_how_many_it_takes():
 
 
 def test_what_was_visible_is_what_would_have_been_called():
-    """Never less than the minimum effect; and a change of that size is called four times in five."""
+    """The detectable change is at least the minimum effect; a change of that size is found four times in five."""
     precise = compare([a_run(handle=noisy_pairs(1.0, 3000, noise=0.001))], RULES)[0].interval
     assert 0.02 < precise.detectable < 0.02 + BIAS / math.sqrt(8)
     usual = compare([a_run(handle=noisy_pairs(1.0, 300))], RULES)[0].interval.detectable

@@ -18,7 +18,7 @@ PREFIX = hashlib.sha256(CONTENT).hexdigest()[:8]
 
 @pytest.fixture(autouse=True)
 def own_cache(monkeypatch, tmp_path):
-    """A cache of the test's own, and no torch hub."""
+    """An empty cache folder of the test's own, without torch hub's."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("TORCH_HOME", raising=False)
     return tmp_path / "cache"
@@ -26,7 +26,7 @@ def own_cache(monkeypatch, tmp_path):
 
 @pytest.fixture
 def published():
-    """`published(content)` serves the content on loopback; returns the catalogue's entry for it."""
+    """`published(content)` serves the content on loopback and returns the catalogue's entry for it."""
     servers = []
 
     def publish(content, name=f"net-{PREFIX}.pth"):
@@ -38,7 +38,7 @@ def published():
                 self.wfile.write(content or b"")
 
             def log_message(self, *args):
-                """Nothing."""
+                """Log nothing."""
 
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -52,7 +52,7 @@ def published():
 
 
 def test_the_data_folder_comes_first(tmp_path, own_cache):
-    """DATA/weights before torch hub's cache."""
+    """Weights in DATA/weights are preferred to those in torch hub's cache."""
     entry = Weights(file=f"net-{PREFIX}.pth", source="http://127.0.0.1:9/never")
     hub = own_cache / "torch" / "hub" / "checkpoints"
     for folder in (tmp_path / "data" / "weights", hub):
@@ -63,19 +63,19 @@ def test_the_data_folder_comes_first(tmp_path, own_cache):
 
 
 def test_auto_does_not_wait(published):
-    """What is not on disk is seeded, though it could be downloaded."""
+    """With `auto`, weights that are not on disk are seeded, even if they could be downloaded."""
     assert weights.find(published(CONTENT), "auto", None) is None
 
 
 def test_seeded_takes_nothing(tmp_path):
-    """Not even what lies there."""
+    """With `seeded`, published weights are not taken, even if they are on disk."""
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / f"net-{PREFIX}.pth").write_bytes(CONTENT)
     assert weights.find(Weights(file=f"net-{PREFIX}.pth", source=""), "seeded", tmp_path) is None
 
 
 def test_pretrained_downloads_once(published, own_cache):
-    """Checked, kept in our cache, and found there by every mode afterwards."""
+    """A download is checked, kept in the suite's cache, and found there afterwards, also with `auto`."""
     entry = published(CONTENT)
     path = weights.find(entry, "pretrained", None)
     assert path.read_bytes() == CONTENT
@@ -84,7 +84,7 @@ def test_pretrained_downloads_once(published, own_cache):
 
 
 def test_a_wrong_hash_is_refused(published, tmp_path):
-    """Downloaded or found: a file that is not what its name promises is never used."""
+    """A file whose hash is not the one in its name is never used, whether it was downloaded or found."""
     with pytest.raises(InputError, match=rf"(?s)begins with {PREFIX}.*has [0-9a-f]{{64}}"):
         weights.find(published(b"something else"), "pretrained", None)
     (tmp_path / "weights").mkdir()
@@ -94,19 +94,19 @@ def test_a_wrong_hash_is_refused(published, tmp_path):
 
 
 def test_a_failed_download_says_where_to_put_the_file(published):
-    """One message: what was wanted, why it failed, what to do."""
+    """The error names what was wanted, why the download failed, and what to do."""
     with pytest.raises(InputError, match=r"(?s)the download failed: 404.*put the file into DIR/weights"):
         weights.find(published(None), "pretrained", None)
 
 
 def test_pretrained_without_any_is_refused():
-    """A model whose catalogue entry names none cannot be had pretrained."""
+    """With `pretrained`, a model whose catalogue entry names no weights is refused."""
     with pytest.raises(InputError, match="the catalogue names none"):
         weights.find(None, "pretrained", None)
 
 
 def make_folder(base, classes):
-    """Class-named folders of small images."""
+    """Create class-named folders of small images; return the folder that holds them."""
     for name, count in classes.items():
         (base / name).mkdir(parents=True)
         for index in range(count):
@@ -115,7 +115,7 @@ def make_folder(base, classes):
 
 
 def test_classes_take_turns(tmp_path):
-    """The first n files hold as many classes as n allows; other files are left alone."""
+    """The first n files hold as many classes as n allows; files that are no images are ignored."""
     make_folder(tmp_path / "cifar10", {"cat": 3, "dog": 1, "emu": 2})
     (tmp_path / "cifar10" / "cat" / "notes.txt").write_text("no image")
     found = samples.find("cifar10", tmp_path)
@@ -125,7 +125,7 @@ def test_classes_take_turns(tmp_path):
 
 @pytest.mark.parametrize("make", [lambda path: None, lambda path: (path / "cifar10" / "cat").mkdir(parents=True)])
 def test_an_unusable_data_folder(tmp_path, make):
-    """None, or one without images: one message that says how to arrange it."""
+    """A data folder that is missing or without images is refused with an error that says how to arrange the files."""
     make(tmp_path)
     wanted = tmp_path if (tmp_path / "cifar10").exists() else tmp_path / "nowhere"
     with pytest.raises(InputError, match=r"wanted: (image files|a folder of samples)"):
@@ -133,7 +133,10 @@ def test_an_unusable_data_folder(tmp_path, make):
 
 
 def test_synthetic_images(tmp_path):
-    """A folder without this data set, or none: 32×32 PNGs and photograph-sized JPEGs, no two alike, always the same."""
+    """Without the data set, 32×32 PNGs and photograph-sized JPEGs are made.
+
+    All images differ, and are the same each time.
+    """
     small, large = samples.find("cifar10", tmp_path), samples.find("imagenet", None)
     assert (small.source, large.source) == ("synthetic", "synthetic")
     assert len({path.read_bytes() for path in small.paths}) == 64
@@ -156,7 +159,7 @@ class CIFAR10:
 
 
 def test_torchvisions_cifar10(tmp_path, monkeypatch):
-    """Where torchvision has the data set on disk, its test images are sent as PNG files."""
+    """The test images of a CIFAR10 that torchvision has on disk are sent as PNG files."""
     (tmp_path / "fake" / "torchvision").mkdir(parents=True)
     (tmp_path / "fake" / "torchvision" / "__init__.py").write_text("")
     (tmp_path / "fake" / "torchvision" / "datasets.py").write_text(TORCHVISION)
@@ -171,7 +174,7 @@ def test_torchvisions_cifar10(tmp_path, monkeypatch):
 
 
 def test_keys_tell_parts_apart(tmp_path):
-    """Two lists of parts that read alike when glued together have different names; so have files by content."""
+    """Lists of parts that are equal when joined have different keys, and so do files with different contents."""
     assert cache.key(["ab", "c"]) != cache.key(["a", "bc"])
     file = tmp_path / "x"
     file.write_text("1")

@@ -1,4 +1,4 @@
-"""Requests over real sockets, against a small server that does as it is told: well or badly."""
+"""Requests over real sockets to a small server that behaves well or badly, as each test says."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def send(server, count, *, batch=1, timeout_s=5.0, samples=SAMPLES, key="secret"
 
 
 def test_a_good_server(server):
-    """Every sample in turn, its own answer, kept alive on as many connections as are in flight."""
+    """Each sample in turn gets its own answer, on as many keep-alive connections as there are requests in flight."""
     good = server(echo)
     responses = send(good, 10, batch=4)
     batches = [responses[at : at + 4] for at in range(0, 40, 4)]
@@ -54,7 +54,7 @@ def test_a_good_server(server):
 
 
 def test_what_is_sent(server):
-    """A POST of the raw bytes with the token; a form content type would lose the image."""
+    """A request is a POST of the raw bytes with the token; with a form content type the image would be lost."""
     good = server(echo)
     send(good, 1)
     line, headers, body, _ = good.requests[0]
@@ -65,14 +65,14 @@ def test_what_is_sent(server):
 
 
 def test_no_key_no_header(server):
-    """A server without token authorisation is sent none."""
+    """A request to a server without token authorisation has no Authorization header."""
     good = server(echo)
     send(good, 1, key="")
     assert "authorization" not in good.requests[0].headers
 
 
 def test_closed_connections_are_reopened(server):
-    """A server that closes after each answer is asked again on a new connection."""
+    """After an answer that closes its connection, the next request goes over a new connection."""
     closing = server(lambda request: http("{}", extra="Connection: close\r\n") + CLOSE)
     responses = send(closing, 3)
     assert [r.error for r in responses] == [None] * 3
@@ -101,7 +101,7 @@ BAD = {
 )
 @pytest.mark.parametrize("bad", BAD)
 def test_a_bad_server_is_data(server, bad, load):
-    """Whatever it does: each request is a response of the one kind, none is lost, nothing raises or hangs."""
+    """Whatever the server does, each request has one response of the expected kind; nothing raises or hangs."""
     answer, kind = BAD[bad]
     broken, responses = server(answer), []
 
@@ -120,7 +120,7 @@ def test_a_bad_server_is_data(server, bad, load):
 
 
 def test_it_recovers(server):
-    """A server that is bad for a while is asked again on new connections, and then answers."""
+    """After failures of the server the client opens new connections, and gets answers once the server gives them."""
     turns = itertools.count()
     moody = server(lambda request: b"" if next(turns) < 5 else echo(request))
     responses = send(moody, 10)
@@ -128,7 +128,7 @@ def test_it_recovers(server):
 
 
 def unreachable(host, port, *, tls=False):
-    """What becomes of five requests to nobody."""
+    """Return the kinds of failure of five requests to an address without a usable server."""
     responses = []
     with HttpClient(Address(host, port, tls=tls), "/", SAMPLES, timeout_s=2.0) as client:
         client.run(ConstantRate(50, 0.1), lambda fresh: responses.extend(fresh) or True, MonotonicClock())
@@ -138,19 +138,19 @@ def unreachable(host, port, *, tls=False):
 
 
 def test_no_server():
-    """A refused connection is a response too."""
+    """A refused connection is recorded as a response."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     assert unreachable("127.0.0.1", port) == {Failure.REFUSED}
 
 
 def test_no_such_name():
-    """A name that does not resolve says so."""
+    """A host name that does not resolve is recorded as a failure of that kind."""
     assert unreachable("no-such-host.invalid", 80) == {Failure.UNRESOLVED}
 
 
 def test_plain_where_tls_was_wanted():
-    """A handshake with a server that answers in plain text fails as such."""
+    """A TLS handshake with a server that answers in plain text is recorded as a failure of that kind."""
 
     def answer(listener):
         for _ in range(5):
@@ -182,7 +182,7 @@ def test_tls(server, tmp_path, monkeypatch):
 
 
 def test_what_is_in_flight_at_the_end_is_accounted_for(server):
-    """An end before the answers: every request that left is shown once, as unanswered."""
+    """When a load ends before its answers, every request that left has one response, which is unanswered."""
     silent, responses = server(lambda request: HANG), []
     load = ConstantRate(1000, 0.05)
 
@@ -197,7 +197,7 @@ def test_what_is_in_flight_at_the_end_is_accounted_for(server):
 
 @pytest.mark.parametrize("load", [ClosedLoop(3, 0.1), ConstantRate(30, 0.1)], ids=lambda load: load.name)
 def test_a_silent_server_does_not_keep_a_load_from_ending(server, load):
-    """Nobody answers, and time-outs are far: `on_responses` is asked all the same, and its no is the end."""
+    """`on_responses` is called without answers, long before a time-out, and the load ends when it returns False."""
     silent, responses, asked = server(lambda request: HANG), [], []
 
     def more(fresh):
@@ -211,7 +211,7 @@ def test_a_silent_server_does_not_keep_a_load_from_ending(server, load):
 
 
 def test_an_open_loop_over_sockets(server):
-    """Every request has its schedule, none left before it; the edges of each stand in their order."""
+    """Every request is scheduled, none leaves before its time, and the timestamps of each request are in order."""
     responses = []
     good = server(echo)
     with HttpClient(Address("127.0.0.1", good.port, ""), "/", SAMPLES) as client:
@@ -222,7 +222,7 @@ def test_an_open_loop_over_sockets(server):
 
 
 def test_an_answer_that_nobody_asked_for(server):
-    """Two answers to one request: the second is nobody's, its connection is dropped, every asker is served."""
+    """A second answer to one request is dropped with its connection, and every request gets its own answer."""
     double = server(lambda request: echo(request) * 2)
     responses = send(double, 5, batch=3)
     assert [r.kind for r in responses] == [None] * 15
@@ -233,7 +233,7 @@ def test_an_answer_that_nobody_asked_for(server):
     "interim", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * 2]
 )
 def test_an_interim_answer(server, interim):
-    """`100 Continue` before the answer is not the answer; the head that is kept is the answer's own."""
+    """An interim answer, such as `100 Continue`, is skipped; the head that is kept is that of the final answer."""
     patient = server(lambda request: interim + echo(request))
     responses = send(patient, 4, batch=2)
     assert [r.status for r in responses] == [200] * 8
@@ -244,7 +244,7 @@ def test_an_interim_answer(server, interim):
 
 
 def test_a_body_that_the_kernel_does_not_take_at_once(server):
-    """Far more than a socket's buffer: written in pieces, and whole when it arrives."""
+    """A body far larger than a socket's buffer is written in pieces, and arrives whole."""
     good = server(echo)
     large = Sample(name="large", body=bytes(range(256)) * 100_000, answer={})
     (response,) = send(good, 1, samples=[large], timeout_s=60)
@@ -252,7 +252,7 @@ def test_a_body_that_the_kernel_does_not_take_at_once(server):
 
 
 def best_policy():
-    """Return the scheduling policy that a punctual sender gets on this machine: real-time where that is allowed."""
+    """Return the scheduling policy of a punctual client on this machine: real-time where that is allowed."""
     policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
     try:
         os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
@@ -263,7 +263,10 @@ def best_policy():
 
 
 def test_the_sender_is_left_alone(server):
-    """No collection of garbage while requests are in flight, an open loop before others; then all is as it was."""
+    """During a load no garbage is collected, and an open loop has a real-time policy where that is allowed.
+
+    After the load everything is as before.
+    """
 
     def look():
         return gc.isenabled(), os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK
@@ -280,7 +283,7 @@ def test_the_sender_is_left_alone(server):
 
 
 def test_headers_are_kept_as_they_came(server):
-    """Names in lower case, values whole."""
+    """Header names are in lower case, and header values are whole."""
     extra = "X-Long: " + "a" * 3000 + "\r\nServer-Timing: a;dur=1\r\n"
     (response,) = send(server(lambda request: http("{}", extra=extra)), 1)
     assert response.headers["x-long"] == "a" * 3000
@@ -290,7 +293,7 @@ def test_headers_are_kept_as_they_came(server):
 
 @pytest.mark.parametrize("size", [1, 7, 40])
 def test_an_answer_in_pieces_is_one_answer(size):
-    """Wherever the network cuts it: head and body are whole, twice on one connection."""
+    """Head and body are whole wherever the network cuts an answer, twice on one connection."""
     transport = SimpleNamespace(write=lambda data: None, is_closing=lambda: False, get_write_buffer_size=lambda: 0)
     connection, responses, answer = Connection(lambda _: None), [], http("hello")
     connection.connection_made(transport)

@@ -1,4 +1,4 @@
-"""The real clock."""
+"""`MonotonicClock`, the real clock."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pytest_torchserve.loadgen.process_tuning import loop_factory
 
 
 def test_it_never_wakes_early():
-    """A hundred waits of 0.3 ms: each ends at or after its time, and in their order."""
+    """A hundred waits of 0.3 ms each end at or after their time, and in order."""
     clock, woken = MonotonicClock(), []
 
     async def wait():
@@ -26,7 +26,7 @@ def test_it_never_wakes_early():
 
 
 def test_one_that_is_late_lets_others_work():
-    """What is due already does not wait, but others get their turn: answers must be read while requests leave."""
+    """A wait for a past time lets other tasks run: answers must be read while requests leave."""
     clock, turns = MonotonicClock(), itertools.count()
 
     async def others():

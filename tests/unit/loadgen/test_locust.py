@@ -1,4 +1,4 @@
-"""Loads sent by Locust workers, against a small server that does as it is told."""
+"""Loads sent by Locust workers to a small server that behaves as each test says."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ from pytest_torchserve.measure.traffic import judged
 
 @pytest.fixture(scope="module")
 def two():
-    """Two workers, for all tests that leave them alive."""
+    """A Locust engine with two workers, for all tests that leave its workers alive."""
     with LocustEngine(2) as locust_engine:
         yield locust_engine
 
 
 @pytest.fixture
 def locust_engine(two):
-    """They, with a short time-out that a test may shorten."""
+    """The engine with two workers, and a time-out of 10 s that a test may shorten."""
     two.timeout_s = 10.0
     return two
 
 
 def drive(engine, address, load, enough=lambda responses: False, samples=SAMPLES):
-    """Send a load; all responses, in the order of their schedule."""
+    """Send a load; return all responses, in the order of their schedule."""
     responses = []
 
     def more(fresh):
@@ -62,27 +62,27 @@ def drive(engine, address, load, enough=lambda responses: False, samples=SAMPLES
 
 
 def gaps_ns(responses):
-    """Between one departure and the next."""
+    """Return the times between one departure and the next."""
     return [after.scheduled_ns - before.scheduled_ns for before, after in itertools.pairwise(responses)]
 
 
 def pids(locust_engine):
-    """Its processes."""
+    """Return the ids of the engine's processes."""
     return [child.process.pid for child in locust_engine._processes._children]
 
 
 def gone(processes):
-    """None of them runs, nor waits to be reaped by us."""
+    """Return whether none of the processes runs, or waits to be reaped by this process."""
     return wait_until(lambda: not any(psutil.pid_exists(pid) for pid in processes), timeout_s=20)
 
 
 def kinds(responses):
-    """How many of which kind."""
+    """Return the number of responses by kind of failure."""
     return Counter(response.failure for response in responses)
 
 
 def test_constant_rate(locust_engine, server):
-    """Two workers make exactly the load's schedule, each sample in its turn, every answer its own request's."""
+    """Two workers send exactly the load's schedule, each sample in its turn; every request gets its own answer."""
     load = ConstantRate(200, 0.5)
     responses = drive(locust_engine, server(echo).address, load)
     assert gaps_ns(responses) == [after - before for before, after in itertools.pairwise(load.departures_ns())]
@@ -94,7 +94,7 @@ def test_constant_rate(locust_engine, server):
 
 
 def test_no_departure_waits_for_an_answer(locust_engine, server):
-    """With nobody answering, an open loop sends on, a connection for each."""
+    """An open loop sends on while no request is answered, with a connection for each request."""
     all_here = threading.Barrier(40)
 
     def together(request):
@@ -110,7 +110,7 @@ def test_no_departure_waits_for_an_answer(locust_engine, server):
 
 
 def test_poisson_is_seeded(locust_engine, server):
-    """The same seed makes the same schedule, that of the load."""
+    """The same seed gives the same schedule, which is that of the load."""
     good, load = server(echo), Poisson(150, 0.4, seed=7)
     due_ns = list(load.departures_ns())
     first, second = drive(locust_engine, good.address, load), drive(locust_engine, good.address, load)
@@ -119,12 +119,12 @@ def test_poisson_is_seeded(locust_engine, server):
 
 
 def test_closed_loop(locust_engine, server):
-    """Five users over two workers: five in flight, never more; each sends again when it is answered."""
+    """Five users on two workers have five requests in flight, never more; each sends again when it is answered."""
     together = threading.Barrier(5)
 
     def answer(request):
         with contextlib.suppress(threading.BrokenBarrierError):
-            together.wait(0.5)  # at the end some users have left, and it breaks
+            together.wait(0.5)  # at the end some users have left, and the barrier breaks
         return echo(request)
 
     busy = server(answer)
@@ -137,14 +137,14 @@ def test_closed_loop(locust_engine, server):
 
 
 def test_fewer_users_than_workers(locust_engine, server):
-    """A worker without a share is no reason to wait."""
+    """The load does not wait for a worker without a share of it."""
     assert len(drive(locust_engine, server(echo).address, ConstantRate(10, 0.1))) == 1
     lonely = server(echo)
     assert kinds(drive(locust_engine, lonely.address, ClosedLoop(1, 0.1))) == {None: len(lonely.requests)}
 
 
 def has_ipv6():
-    """Whether this machine's loopback has an IPv6 address."""
+    """Return whether this machine's loopback has an IPv6 address."""
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError:
@@ -157,7 +157,7 @@ IPV6 = pytest.param("::1", marks=pytest.mark.skipif(not has_ipv6(), reason="no I
 
 @pytest.mark.parametrize("host", ["127.0.0.1", IPV6])
 def test_the_same_as_the_built_in_sender(locust_engine, server, host):
-    """The same load gives the same schedule, requests, counts, and answers to the last header."""
+    """Locust and the built-in client send the same schedule and requests, and get the same answers and headers."""
     load, by_both = Poisson(150, 0.3, seed=3), []
     for engine in (locust_engine, client.send):
         good = server(echo, host=host)
@@ -173,7 +173,7 @@ def test_the_same_as_the_built_in_sender(locust_engine, server, host):
 
 
 def test_full_batches_leave_from_here(server):
-    """They are timed, not sent by many: no process is started."""
+    """Full batches leave from this process, without any other: they are timed and are no traffic."""
     alone = LocustEngine(2)
     responses = drive(alone, server(echo).address, FullBatches(4), enough=lambda responses: len(responses) >= 8)
     assert len(responses) == 8
@@ -198,7 +198,7 @@ def test_full_batches_leave_from_here(server):
     ],
 )
 def test_a_bad_server_is_data(locust_engine, server, answer, failure):
-    """Each way to fail has its kind, the built-in sender's, and no request is missing."""
+    """Each failure has the same kind as with the built-in client, and no request is missing."""
     bad, load = server(answer), ConstantRate(100, 0.08)
     locust_engine.timeout_s = 0.3
     responses = drive(locust_engine, bad.address, load)
@@ -212,7 +212,7 @@ def test_a_bad_server_is_data(locust_engine, server, answer, failure):
     assert all(r.error for r in responses)
     if failure is Failure.HTTP:
         assert {r.error for r in responses} == {r.error for r in built_in}
-        assert len(bad.requests) == 16  # nobody went where a redirect leads
+        assert len(bad.requests) == 16  # no client followed the redirect
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,10 @@ def test_a_bad_server_is_data(locust_engine, server, answer, failure):
     ],
 )
 def test_a_redirect_says_where_to(locust_engine, server, status, place, words):
-    """With either engine; it is counted by its status alone, and no answer of it is right."""
+    """A redirect is a failed request and its error says where it leads, with either engine.
+
+    The failures are counted by status alone.
+    """
     moved = server(lambda request: http("{}", status, f"Location: {place}\r\n"))
     for engine in (locust_engine, client.send):
         responses = drive(engine, moved.address, ConstantRate(50, 0.08))
@@ -250,7 +253,7 @@ LOGIN_PAGE = "<!doctype html><title>Log in</title><p>Who are you?"
     ids=["a page", "nothing", "a part", "later"],
 )
 def test_a_good_status_does_not_make_an_answer_right(locust_engine, server, answer):
-    """Where the golden answers are known, with either engine: it is an answer, and a wrong one."""
+    """A response with a good status but not the golden answer is a wrong answer, with either engine."""
     known = [replace(sample, answer={"bytes": 1.0}) for sample in SAMPLES]
     for engine in (locust_engine, client.send):
         responses = drive(engine, server(lambda request: answer).address, ConstantRate(50, 0.08), samples=known)
@@ -269,7 +272,7 @@ def test_a_good_status_does_not_make_an_answer_right(locust_engine, server, answ
     ],
 )
 def test_no_connection(locust_engine, server, change, failure):
-    """What keeps a connection from being opened has its kind too."""
+    """Each reason for which a connection cannot be opened has its own kind of failure."""
     good = server(echo, greeting=b"this is no TLS\r\n" if "tls" in change else b"")
     where = {"host": "127.0.0.1", "port": good.port} | change
     responses = drive(locust_engine, Address(**where), ConstantRate(50, 0.08))
@@ -278,7 +281,7 @@ def test_no_connection(locust_engine, server, change, failure):
 
 
 def test_tls(server, tmp_path, monkeypatch):
-    """A certificate that SSL_CERT_FILE vouches for is accepted: right answers, the key, and every time in its order."""
+    """With a certificate that SSL_CERT_FILE vouches for, answers are right, the key is sent, and times are in order."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -295,33 +298,34 @@ def test_tls(server, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("load", [ConstantRate(100, 60), ClosedLoop(4, 60)])
 def test_more_says_no(locust_engine, server, load):
-    """The load ends at once; what was in flight is told of, once, and as what it is."""
+    """The load ends at once when `on_responses` returns False; each request in flight is unanswered, and shown once."""
     begun = itertools.count()
     partly = server(lambda request: echo(request) if next(begun) < 20 else HANG)
     responses = drive(locust_engine, partly.address, load, enough=lambda responses: len(partly.requests) >= 22)
     assert kinds(responses)[None] == 20
     assert kinds(responses)[Failure.UNANSWERED] == len(responses) - 20 >= 2
-    # One that was still to be written when the end came has never reached the server.
+    # A request that was still to be written when the load ended has never reached the server.
     written = sum(response.sent_ns < response.done_ns for response in responses)
     assert wait_until(lambda: len(partly.requests) == written, timeout_s=5)
 
 
 def test_locust_knows_of_every_request(server):
-    """Its request event is fired as for any Locust user, with our judgement of the answer."""
+    """Locust's request event is fired as for any Locust user, with the suite's own error for a failed request."""
     answer = http("{}")
     answers = itertools.cycle([answer, http("busy" * 5, "503 Service Unavailable")])
     script = """if True:
         import sys
         from locust.env import Environment
+        from pytest_torchserve import Sample
         from pytest_torchserve.loadgen.address import Address
-        from pytest_torchserve.locust_engine.exchange import Destination
+        from pytest_torchserve.loadgen.locust.exchange import Destination
         environment = Environment()
         environment.create_local_runner()
         def told(request_type, name, response_length, exception, **_):
             print(request_type, name, response_length, exception)
         environment.events.request.add_listener(told)
         address = Address("127.0.0.1", int(sys.argv[1]))
-        target = Destination(address, "/predictions/x", [("text/plain", b"?")], 5, environment.events.request)
+        target = Destination(address, "/predictions/x", [Sample("0", b"?", None)], 5, environment.events.request)
         for index in range(4):
             target.ask(index, 0, lambda response: None)
         print(environment.stats.total.num_requests, environment.stats.total.num_failures)
@@ -344,13 +348,16 @@ ELSEWHERE = """if True:
 
 
 def free_port():
-    """One that nobody listens on."""
+    """Return a port that no process listens on."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]
 
 
 def test_workers_elsewhere(server):
-    """Started by hand, with the command that is named; one as on a host with another clock. Both end with us."""
+    """Workers started by hand, with the command that the engine names, send the load and end with the engine.
+
+    One worker runs as on a host with another clock.
+    """
     place = f"127.0.0.1:{free_port()}"
     locust_engine = LocustEngine(2, master=place, join_timeout_s=30)
     by_hand = [
@@ -368,7 +375,7 @@ def test_workers_elsewhere(server):
 
 
 def test_too_few_workers():
-    """Who waits in vain says for whom, and what to type."""
+    """The error for missing workers says how many came and what to type to start more."""
     place = f"127.0.0.1:{free_port()}"
     with pytest.raises(LocustError) as caught:
         LocustEngine(2, master=place, join_timeout_s=0.1).start()
@@ -378,19 +385,19 @@ def test_too_few_workers():
 
 @pytest.mark.parametrize("place", ["127.0.0.1:5557", "[::1]:5557", "master.example:5557"])
 def test_the_command_names_the_place_as_it_was_given(place):
-    """What is printed can be typed: an IPv6 address keeps its brackets."""
+    """The command can be typed as it is printed: an IPv6 address keeps its brackets."""
     assert LocustEngine(2, master=place).command.endswith(f" {place}")
 
 
 def test_port_taken():
-    """The master's own words are told."""
+    """The error for a port in use quotes the master."""
     with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(LocustError) as caught:
         LocustEngine(1, master=f"127.0.0.1:{listener.getsockname()[1]}").start()
     assert "in use" in caught.value.found
 
 
 def test_without_locust(monkeypatch):
-    """It is optional; who wants it is told how to get it."""
+    """Locust is optional: the error without it says how to install it."""
     monkeypatch.setattr(processes, "find_spec", lambda name: None)
     with pytest.raises(LocustError) as caught:
         LocustEngine(1).start()
@@ -398,7 +405,10 @@ def test_without_locust(monkeypatch):
 
 
 def test_a_process_that_dies(server):
-    """In the middle of a load, worker or master: an error with its end, no hang, and nothing is left; then anew."""
+    """A worker or a master that dies during a load is an error with its exit code, without a hang.
+
+    No process is left, and the engine starts anew.
+    """
     locust_engine, good = LocustEngine(1), server(echo)
     for place, name in ((1, "worker 0"), (0, "the master")):
         locust_engine.start()
@@ -416,10 +426,10 @@ def test_a_process_that_dies(server):
 
 
 def test_nothing_outlives_a_killed_owner():
-    """SIGKILL leaves us no time to close anything; master and workers end by themselves."""
+    """Master and workers end by themselves after a SIGKILL of their owner, which has no time to close them."""
     script = """if True:
         import sys
-        from pytest_torchserve.locust_engine import LocustEngine
+        from pytest_torchserve.loadgen.locust import LocustEngine
         started = LocustEngine(1)
         started.start()
         print(*[child.process.pid for child in started._processes._children], *("gevent" in sys.modules,), flush=True)
@@ -435,7 +445,7 @@ def test_nothing_outlives_a_killed_owner():
 
 
 def test_close():
-    """After the end of its context nothing is left of the master and the worker."""
+    """After the end of the engine's context its master and worker are gone."""
     with LocustEngine(1) as locust_engine:
         started = pids(locust_engine)
         assert len(started) == 2

@@ -1,4 +1,4 @@
-"""What the probe's headers say."""
+"""The probe report, read from the headers of a response."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HEADERS = {
 
 
 def response(headers):
-    """An answer with these headers."""
+    """Return a response with these headers."""
     lines = ["HTTP/1.1 200 OK", *(f"{name}: {value}" for name, value in headers.items())]
     return Response(0, 0, 0, 0, 0, 0, 200, "\r\n".join(lines).encode(), b"")
 
@@ -29,12 +29,12 @@ def response(headers):
     ],
 )
 def test_server_timing(value, seconds):
-    """The W3C's syntax, and nothing invented where a duration cannot be read."""
+    """The W3C's syntax is read, and a duration that cannot be read is left out."""
     assert parse_server_timing(value) == pytest.approx(seconds)
 
 
 def test_trace():
-    """Every field that the probe sends arrives, in seconds where it is a duration."""
+    """The probe report has every field that the probe sends, durations in seconds."""
     report = ProbeReport.of(response({**HEADERS, "ts-probe-init": "load_model;dur=500"}))
     assert report.phases_s == pytest.approx(
         {"preprocess": 0.0015, "inference": 0.02, "postprocess": 0.00025, "handle": 0.022}
@@ -46,17 +46,17 @@ def test_trace():
 
 @pytest.mark.parametrize("batch", ["id=1;siz", "id=1;size=2;pid=3;device=cpu;start=x;end=5;gpu=0", "v2", ""])
 def test_what_is_no_report_is_no_trace(batch):
-    """Half a header, another probe's, nobody's: the answer stands, there is just no report of it."""
+    """Half a header, another probe's header or an empty one gives no probe report; the answer remains."""
     assert ProbeReport.of(response({**HEADERS, "ts-probe-batch": batch})) is None
 
 
 def test_no_probe_no_trace():
-    """A stranger's server sends no such headers: that is no error."""
+    """A response without the probe's headers has no probe report, and is no error."""
     assert ProbeReport.of(response({})) is None
 
 
 def test_a_later_probes_field_is_passed_over():
-    """What it says besides is not known here; what is known counts."""
+    """An unknown field of a later probe is ignored, and the known fields are read."""
     batch = HEADERS["ts-probe-batch"] + ";arm=candidate;pair=5;differs=gc.enabled;later=1"
     report = ProbeReport.of(response({**HEADERS, "ts-probe-batch": batch}))
     assert (report.arm, report.pair, report.differs, report.gpu_bytes) == ("candidate", 5, "gc.enabled", 4096)
@@ -64,6 +64,6 @@ def test_a_later_probes_field_is_passed_over():
 
 @pytest.mark.parametrize("failure", [Failure.TRUNCATED, Failure.MALFORMED, Failure.TIMEOUT])
 def test_an_answer_that_was_cut_has_no_trace(failure):
-    """Its head may end in the middle of a number."""
+    """An incomplete answer has no probe report: its head may end in the middle of a number."""
     assert ProbeReport.of(response(HEADERS)._replace(failure=failure)) is None
     assert ProbeReport.of(response(HEADERS)._replace(failure=Failure.HTTP)) is not None

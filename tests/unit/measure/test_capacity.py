@@ -19,14 +19,14 @@ from pytest_torchserve.telemetry.monitor import Telemetry
 
 @pytest.mark.parametrize(("p", "least"), [(0.99, 459), (0.95, 90), (0.9, 44), (0.5, 7)])
 def test_the_least_sample(p, least):
-    """LoadGen's figures: so many without one over, and the rule says yes; one fewer, and it does not."""
+    """LoadGen's least sample, with no request over the goal, decides; one request fewer is too few."""
     assert least_sample(p) == least
     assert decide(least, 0, p) is Outcome.MEETS
     assert decide(least - 1, 0, p) is Outcome.UNDECIDED
 
 
 def test_the_rule_both_ways():
-    """A share well below what the percentile allows meets, well above misses, at it nobody can say."""
+    """The outcome is MEETS well below the allowed share of slow requests, MISSES well above, and else UNDECIDED."""
     assert decide(2000, 8, 0.99) is Outcome.MEETS
     assert decide(2000, 20, 0.99) is Outcome.UNDECIDED
     assert decide(2000, 40, 0.99) is Outcome.MISSES
@@ -34,14 +34,14 @@ def test_the_rule_both_ways():
 
 
 def test_a_small_budget_judges_a_lower_percentile():
-    """p99 where its sample can be had with something to spare, else p95, p90 or the median."""
+    """The goal is p99 where its least sample can be had with some to spare, else p95, p90 or the median."""
     assert [decidable_goal(n) for n in (1377, 1376, 270, 132, 10)] == [0.99, 0.95, 0.95, 0.9, 0.5]
 
 
 @pytest.mark.parametrize("capacity", [3.0, 47.0, 50.0, 311.0])
 @pytest.mark.parametrize("guess", [1.0, 50.0, 1000.0])
 def test_the_search_closes_in(capacity, guess):
-    """From below, from above and from far off: the last two rates enclose the capacity within a tenth."""
+    """From a guess below, above or far off, the last two rates enclose the capacity within a tenth."""
     probed = []
 
     def probe(rate):
@@ -55,14 +55,17 @@ def test_the_search_closes_in(capacity, guess):
 
 
 def test_a_search_that_does_not_close_in_ends():
-    """A capacity out of reach of the guess: so many probes and no more, and no rate that misses is made up."""
+    """The search ends after `MOST_STEPS` probes where the capacity is out of reach of the guess.
+
+    No rate that misses the goal is returned.
+    """
     probed = []
     assert search(lambda rate: probed.append(rate) or Outcome.MEETS, 1.0) == (max(probed), None)
     assert len(probed) == MOST_STEPS
 
 
 def test_nothing_meets():
-    """A goal that no rate meets ends, and says so."""
+    """A search without a rate that meets the goal ends, and returns none."""
     probed = []
     meets, misses = search(lambda rate: probed.append(rate) or Outcome.UNDECIDED, 100.0, lowest_per_s=5.0)
     assert meets is None
@@ -71,14 +74,14 @@ def test_nothing_meets():
 
 
 def found(queue, cat, **budget):
-    """What is measured on the queue."""
+    """Return the run of a capacity measurement of the queue."""
     cell = Cell("capacity", Deployment(cat.artifacts.model, "cpu", Batching(1, 0)))
     told = {"slo_s": 0.1, "capacity_seconds": 60.0} | budget
     return measure_capacity(queue, cell, Context(cat, Budget(**told), silent, queue.monitor))
 
 
 def true_capacity(service_s, slo_s, p):
-    """The rate at which the p-quantile of this queue's latency is the goal: Lindley's recursion, played for long."""
+    """Return the rate at which the queue's p-quantile of latency is the goal, by a long Lindley recursion."""
     gaps = np.random.default_rng(1).exponential(1.0, 1_000_000)
 
     def over(rate):
@@ -90,10 +93,10 @@ def true_capacity(service_s, slo_s, p):
 
 
 def test_the_capacity_of_a_known_queue(make_queue, cat):
-    """Service of 10 ms, Poisson arrivals, p99 of 100 ms: the search ends near the true rate of such a queue.
+    """With a service time of 10 ms, Poisson arrivals and a p99 goal of 100 ms the search ends near the true rate.
 
-    Not above it by more than its own step, nor below by more than a quarter: the rule is cautious, and a queue's
-    requests are no independent ones.
+    The result is above the true rate by at most the search's own step, and below by at most a quarter: the rule is
+    cautious, and the requests of a queue are not independent.
     """
     truth = true_capacity(0.01, 0.1, 0.99)
     run = found(make_queue(0.01), cat)
@@ -108,7 +111,7 @@ def test_the_capacity_of_a_known_queue(make_queue, cat):
 
 
 def test_a_goal_below_the_service_time_has_no_capacity(make_queue, cat):
-    """10 ms of work never meet 5 ms."""
+    """No rate meets a goal of 5 ms with a service time of 10 ms."""
     run = found(make_queue(0.01), cat, slo_s=0.005)
     assert run.capacity.rate_per_s is None
     assert run.capacity.steps
@@ -116,14 +119,17 @@ def test_a_goal_below_the_service_time_has_no_capacity(make_queue, cat):
 
 
 def test_wrong_answers_do_not_meet(make_queue, cat):
-    """An answer in time that is wrong is not one: the rates at which the queue lies are missed, and named."""
+    """A wrong answer counts as over the goal, even in time.
+
+    Rates with wrong answers miss the goal, and the run names the wrong answers.
+    """
     run = found(make_queue(0.001, wrong_above=200.0), cat)
     assert run.capacity.rate_per_s <= 200.0
     assert any("answers were wrong" in reason for reason in run.invalid)
 
 
 def test_a_rate_that_is_refused_is_missed(make_queue, cat):
-    """A full queue's 503s are what too high a rate looks like: counted, told, and no fault of the answer."""
+    """503s of a full queue show that the rate is too high: they are counted and reported, and the run is VALID."""
     run = found(make_queue(0.001, refused_above=200.0), cat)
     assert 150 < run.capacity.rate_per_s <= 200.0
     assert run.errors["HTTP 503"] >= 10
@@ -132,7 +138,10 @@ def test_a_rate_that_is_refused_is_missed(make_queue, cat):
 
 
 def test_a_server_that_refuses_everything_has_no_capacity_to_tell(make_queue, cat):
-    """No rate met, and not for the latency: INVALID, with the kind and its count, and no samples."""
+    """A run is INVALID and has no samples where errors are the reason that no rate meets the goal.
+
+    The reason names the kind of error and its count.
+    """
     run = found(make_queue(0.001, refused_above=0.0), cat)
     assert run.capacity.rate_per_s is None
     assert any(": HTTP 503 × " in reason for reason in run.invalid)
@@ -140,7 +149,7 @@ def test_a_server_that_refuses_everything_has_no_capacity_to_tell(make_queue, ca
 
 
 def test_what_is_told_of_the_machine_is_of_the_rate_that_is_told(make_queue, cat):
-    """Telemetry is that of the probe whose samples are kept, not of the last one."""
+    """Telemetry is that of the probe whose samples are kept, not that of the last probe."""
     queue, rates = make_queue(0.001, refused_above=150.0), []
     play = queue.send
 
@@ -161,7 +170,7 @@ def test_what_is_told_of_the_machine_is_of_the_rate_that_is_told(make_queue, cat
 
 @pytest.mark.parametrize("disturbed", ["late", "other processes"])
 def test_a_disturbed_probe_is_invalid(make_queue, cat, disturbed):
-    """A late sender, or others on the machine, at the rates that enclose the answer."""
+    """A late client, or other processes, at the rates that enclose the capacity make the run INVALID."""
     queue = make_queue(0.01, late_s=0.005 if disturbed == "late" else 0.0)
     if disturbed == "other processes":
         busy = Telemetry(window_s=1.0, processors=2, cores={}, rss_bytes={}, other_processes_cpu=0.4, stolen_cpu=0.0)
@@ -174,7 +183,10 @@ def test_a_disturbed_probe_is_invalid(make_queue, cat, disturbed):
 
 
 def test_a_probe_ends_when_it_is_lost(make_response):
-    """Once more are over than the whole probe may have, nothing more is sent or waited for."""
+    """A probe is aborted once more requests are over the goal than are allowed in the whole probe.
+
+    From then on no request is sent or waited for.
+    """
     aborts = EarlyAbort(0.1, 0.99, 1000)
     slow = make_response(sent_s=0.0, done_s=0.2)
     fed = next(count for count in range(1, 1000) if aborts([slow]))

@@ -1,4 +1,4 @@
-"""When a cell is done, what counts and what does not: with a fake clock and made-up responses."""
+"""The end of a cell, and which responses count: with a fake clock and made-up responses."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from pytest_torchserve.phase import Phase
 
 @pytest.fixture
 def checker():
-    """Every sample is to be answered from a CPU."""
+    """A checker that requires answers from a CPU."""
     return Checker("cpu")
 
 
 def feed(meter, clock, make_response, *, processes=(1,), batch_s=0.01, batches=10**6, size=1, **phases_ms):
-    """Batch after batch, process after process, until the meter has enough; how many it took."""
+    """Take in batch after batch, process after process, until the meter has enough; return the number of batches."""
     numbers = dict.fromkeys(processes, 0)
     for count in range(1, batches + 1):
         pid = processes[count % len(processes)]
@@ -54,7 +54,7 @@ def test_a_steady_cell_ends_when_precise(checker, make_response):
 
 
 def test_a_slow_cell_ends_with_its_budget(checker, make_response):
-    """Batches of 4 s: one to warm up, then as many as the budget holds."""
+    """Batches of 4 s: one is warm-up, then there are as many as fit into the budget."""
     clock = FakeClock(1.0)
     meter = HandleMeter(Budget(processes=1, cell_seconds=20), 1, checker, clock, silent)
     feed(meter, clock, make_response, batch_s=4.0)
@@ -63,7 +63,7 @@ def test_a_slow_cell_ends_with_its_budget(checker, make_response):
 
 
 def test_one_wrong_answer_stays(checker, make_response):
-    """It is kept with its reason, its batch is not timed, and the cell goes on."""
+    """A wrong answer is kept with its reason, its batch is not timed, and the cell goes on."""
     clock = FakeClock(1.0)
     meter = HandleMeter(Budget(processes=1), 1, checker, clock, silent)
     assert meter.on_responses([make_response(answer={"dog": 0.9})])
@@ -72,7 +72,7 @@ def test_one_wrong_answer_stays(checker, make_response):
 
 
 def test_a_failed_cell_takes_no_longer_than_a_good_one(checker, make_response):
-    """Now and then a wrong answer, and batches too slow to collect fifty: it ends with its budget."""
+    """A cell with wrong answers, and batches too slow to collect fifty of them, ends with its budget."""
     clock = FakeClock(1.0)
     meter = HandleMeter(Budget(processes=3, cell_seconds=20), 1, checker, clock, silent)
     count = 0
@@ -83,13 +83,13 @@ def test_a_failed_cell_takes_no_longer_than_a_good_one(checker, make_response):
 
 
 def test_a_server_that_does_not_answer_is_not_asked_again(checker, make_response):
-    """A time-out or a refused connection ends the cell: the next would only take as long."""
+    """A time-out or a refused connection ends the cell: the next request would only take as long."""
     meter = HandleMeter(Budget(processes=1), 1, checker, FakeClock(1.0), silent)
     assert not meter.on_responses([make_response(status=0, error="no answer within 300 s")])
 
 
 def test_a_replaced_worker_is_an_error(checker, make_response):
-    """A process that was not there at warm-up is a worker that died and came back, cold."""
+    """A process that was not there at warm-up shows that a worker died and was replaced by a cold one."""
     clock = FakeClock(1.0)
     meter = HandleMeter(Budget(processes=1), 1, checker, clock, silent)
     feed(meter, clock, make_response, batches=5)
@@ -98,7 +98,7 @@ def test_a_replaced_worker_is_an_error(checker, make_response):
 
 
 def test_batches_that_are_all_split_end_with_the_budget(checker, make_response):
-    """Nothing can be timed, and that must not take for ever."""
+    """A cell whose batches are all split has no times, and ends with its budget."""
     clock = FakeClock(1.0)
     meter = HandleMeter(Budget(processes=1, cell_seconds=20), 2, checker, clock, silent)
     feed(meter, clock, make_response, size=2, batches=3)
@@ -111,7 +111,7 @@ def test_batches_that_are_all_split_end_with_the_budget(checker, make_response):
 
 
 def test_a_noisy_latency_keeps_a_cell_going(checker, make_response):
-    """The handler is steady, what its sender sees is not: that is not precise yet."""
+    """A cell goes on while the latency at the client is noisy, even if the handler's times are precise."""
     clock = FakeClock(1.0)
     rng = random.Random(1)
     meter = HandleMeter(Budget(processes=1, cell_seconds=20), 1, checker, clock, silent)
@@ -119,7 +119,7 @@ def test_a_noisy_latency_keeps_a_cell_going(checker, make_response):
         clock.now_s += 0.01
         if not meter.on_responses([make_response(batch=batch, done_s=rng.uniform(0.001, 0.02))]):
             break
-    assert clock.now_s > 5  # a steady one is done after a tenth of that
+    assert clock.now_s > 5  # with a steady latency a cell is done after a tenth of that
 
 
 def test_a_hopeless_cell_ends(checker, make_response):
@@ -130,22 +130,22 @@ def test_a_hopeless_cell_ends(checker, make_response):
 
 
 class OneBatch:
-    """An endpoint, without a server, that answers one batch with these responses."""
+    """A simulated endpoint that answers one batch with these responses."""
 
     def __init__(self, model, responses):
         self.deployment = Deployment(model, "cpu", Batching(len(responses)))
         self.responses = responses
 
     def send(self, load, samples, more, clock):
-        """The one batch."""
+        """Answer the one batch."""
         more(self.responses)
 
 
 @pytest.mark.parametrize("golden", [True, False])
 def test_counts_are_counts(make_queue, make_response, cat, golden):
-    """Of a batch of 200 more are wrong or failed than reasons are kept: numerator and denominator count all the same.
+    """The counts include all failed requests and wrong answers, also where there are more than reasons are kept.
 
-    Also where nobody knows the golden answers: then nothing is held against one, and all is judged.
+    Without golden answers the counts are the same: no answer is compared with a golden one, but all are judged.
     """
     if not golden:
         cat = replace(cat, samples=tuple(replace(sample, answer=None, label=None) for sample in cat.samples))
@@ -160,7 +160,7 @@ def test_counts_are_counts(make_queue, make_response, cat, golden):
 
 
 def test_a_split_batch_shows(checker, make_response):
-    """Four requests that the server took as 3 + 1: the sizes say so, and no time is kept."""
+    """Four requests that the server splits into 3 + 1 appear in the batch sizes, and no time is kept."""
     clock = FakeClock(1.0)
     meter = HandleMeter(Budget(processes=1), 4, checker, clock, silent)
     feed(meter, clock, make_response, size=4, batches=3)
@@ -172,7 +172,7 @@ def test_a_split_batch_shows(checker, make_response):
 
 
 def test_a_process_that_gets_nothing_is_an_error(checker, make_response):
-    """Three processes were asked for and one answers everything: that is no sample of three."""
+    """A cell of three processes is an error where a single process answers all batches: that is no sample of three."""
     clock = FakeClock(1.0)
     meter = HandleMeter(Budget(processes=3), 1, checker, clock, silent)
     with pytest.raises(MeasurementError, match="only \\[1\\] got any"):
@@ -184,21 +184,21 @@ def test_a_process_that_gets_nothing_is_an_error(checker, make_response):
     [("cpu", "cpu", 0), ("cpu", "cuda:0", 1), ("gpu", "cuda:1", 0), ("gpu", "cpu", 1), ("gpu", "none", 1)],
 )
 def test_the_device_is_checked(make_response, cell, found, wrong):
-    """A CPU cell that ran on a GPU fails, the other way round too, and so does a network that nobody found."""
+    """A CPU cell that ran on a GPU fails, as does a GPU cell on a CPU, and a network that the probe did not find."""
     checker = Checker(cell)
     checker.check(make_response(device=found))
     assert len(checker.evidence.wrong) == wrong
 
 
 def test_a_model_without_a_network_is_anywhere(make_response):
-    """The noop model has no parameters, and no device to be on."""
+    """The noop model has no parameters, and so its device is not checked."""
     checker = Checker("gpu", has_network=False)
     checker.check(make_response(device="none"))
     assert checker.evidence.wrong == []
 
 
 def test_a_gpu_is_given_its_arithmetic(make_response):
-    """TF32 is coarser than float32: a probability may be off by more on a GPU, but not by anything."""
+    """The tolerance of a probability is larger on a GPU, as TF32 is coarser than float32, but not without limit."""
     for device, found, off, wrong in (
         ("cpu", "cpu", 0.005, 1),
         ("gpu", "cuda:0", 0.005, 0),
@@ -210,7 +210,10 @@ def test_a_gpu_is_given_its_arithmetic(make_response):
 
 
 def test_accuracy_counts_distinct_samples(make_sample, make_response):
-    """Right and asked over labelled samples, each once; nothing before all were asked, or without training."""
+    """Accuracy counts right answers and labelled samples, each sample once.
+
+    There is no accuracy before all samples were sent, or without training.
+    """
     samples = [make_sample("a", "cat"), make_sample("b", "dog"), make_sample("c", None)]
     checker = Checker("cpu")
     for index in (0, 2, 0):

@@ -1,4 +1,4 @@
-"""A worker's start, phase by phase, with a server that is played."""
+"""The phases of a worker's start, with a simulated server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NEEDED = [phase for phase in INIT_PHASES if phase not in OPTIONAL_PHASES]
 
 
 class Played:
-    """An endpoint without a server, whose workers report these phases of their start."""
+    """A simulated endpoint whose workers report these phases of their start."""
 
     def __init__(self, cat, make_response, init, fails_at=0):
         self.deployment = Deployment(cat.artifacts.model, "cpu", Batching())
@@ -26,16 +26,16 @@ class Played:
         self.starts = 0
 
     def workers(self):
-        """None that would have to be ended."""
+        """Return no workers: none has to be ended."""
         return []
 
     def scale(self, workers):
-        """A new process."""
+        """Start a new process."""
         self.starts += 1
         return 10**18
 
     def send(self, load, samples, more, clock):
-        """The first answer."""
+        """Give the first answer of a worker."""
         failure = {"status": 503, "error": "HTTP 503", "failure": Failure.HTTP} if self.starts == self.fails_at else {}
         made = self.make_response(pid=self.starts, **failure)
         more([made._replace(head=made.head.replace(b"load_model;dur=5", self.init.encode()))])
@@ -43,7 +43,7 @@ class Played:
 
 @pytest.mark.parametrize("warm_up_ms", [None, 30.0])
 def test_a_warm_up_is_stored_where_there_is_one(make_queue, make_response, cat, warm_up_ms):
-    """One value for each worker; of a handler without one neither zeros nor an empty phase."""
+    """Each worker has one warm-up time; a handler without a warm-up has neither zeros nor an empty phase."""
     init = "load_model;dur=5" + (f", warm_up;dur={warm_up_ms}" if warm_up_ms else "")
     played = Played(cat, make_response, init)
     run = measure_init(played, Context(cat, Budget(init_rounds=3), silent, make_queue(1.0).monitor))
@@ -54,7 +54,7 @@ def test_a_warm_up_is_stored_where_there_is_one(make_queue, make_response, cat, 
 
 
 def test_a_failed_start_is_one_of_those_asked(make_queue, make_response, cat):
-    """Also where nobody knows the golden answers: the two before it were judged as well."""
+    """A failed start is counted among all starts, also without golden answers: the two before it were judged, too."""
     cat = replace(cat, samples=tuple(replace(sample, answer=None, label=None) for sample in cat.samples))
     played = Played(cat, make_response, "load_model;dur=5", fails_at=3)
     run = measure_init(played, Context(cat, Budget(init_rounds=3), silent, make_queue(1.0).monitor))

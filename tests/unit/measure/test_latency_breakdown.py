@@ -1,4 +1,4 @@
-"""Where a request's latency went: every stage between two observed edges, and the rest named as such."""
+"""The latency breakdown of a request: each stage lies between two observed edges, and the rest is unattributed."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def request_of(make_response):
 
 
 def in_ms(found):
-    """The stages in milliseconds."""
+    """Return the stages in milliseconds."""
     return {stage.value: pytest.approx(value * 1e3) for stage, value in found.items()}
 
 
 def test_every_edge_is_known(request_of):
-    """With the frontend's own times: they add up, and only the handler's glue is unattributed."""
+    """With the frontend's times the stages add up to the latency; only the handler's own glue is unattributed."""
     response = request_of()
     found = stages(response, ProbeReport.of(response), FrontendTimes(4 * MS, 6 * MS, 9 * MS))
     assert in_ms(found) == {
@@ -42,7 +42,7 @@ def test_every_edge_is_known(request_of):
 
 
 def test_one_that_joined_a_batch_late_did_not_queue(request_of):
-    """Its batch had begun to fill before it came: all of its wait is for the batch."""
+    """A request whose batch had begun to fill before it arrived has no queue time: all of its wait is fill wait."""
     response = request_of()
     found = stages(
         response, ProbeReport.of(response), FrontendTimes(arrived_ns=7 * MS, taken_ns=3 * MS, left_ns=9 * MS)
@@ -51,7 +51,7 @@ def test_one_that_joined_a_batch_late_did_not_queue(request_of):
 
 
 def test_the_log_may_be_a_little_off(request_of):
-    """Its lines are written some microseconds late: no stage is ever negative, and the sum stays."""
+    """The log's lines are written some microseconds late: no stage is negative, and the sum is the latency."""
     response = request_of()
     found = stages(response, ProbeReport.of(response), FrontendTimes(arrived_ns=MS, taken_ns=40 * MS, left_ns=11 * MS))
     assert min(found.values()) >= 0
@@ -59,7 +59,10 @@ def test_the_log_may_be_a_little_off(request_of):
 
 
 def test_a_sender_that_looked_late_at_its_clock(request_of):
-    """Its write was handled before it had noted it: the same clock all the same, and no stage is negative."""
+    """A request may be handled before its client has noted the time of the write.
+
+    The clocks still count as one, and no stage is negative.
+    """
     response = request_of()._replace(sent_ns=11 * MS)
     report = ProbeReport.of(response)
     assert latency_breakdown([(response, report)] * 10, {}).one_clock
@@ -69,7 +72,7 @@ def test_a_sender_that_looked_late_at_its_clock(request_of):
 
 
 def test_without_the_log_the_queue_is_not_told_apart(request_of):
-    """What the frontend did is one stage; it is still between two observed edges."""
+    """Without the log the frontend is one stage, still between two observed edges."""
     response = request_of()
     found = stages(response, ProbeReport.of(response), None)
     assert found[Stage.FRONTEND] == pytest.approx(0.008)
@@ -77,7 +80,7 @@ def test_without_the_log_the_queue_is_not_told_apart(request_of):
 
 
 def test_another_clock_leaves_durations(request_of):
-    """A worker on another host: phases count, where between them the rest went nobody saw."""
+    """With a worker on another host only durations are attributed: the phases and the client's own stages."""
     response = request_of(handle_ns=(900 * MS, 905 * MS))
     fall = latency_breakdown([(response, ProbeReport.of(response))] * 40, {})
     assert not fall.one_clock
@@ -87,7 +90,7 @@ def test_another_clock_leaves_durations(request_of):
 
 
 def test_no_probe_leaves_latency(request_of):
-    """Someone else's archive: what the sender saw, and it says so."""
+    """Without a probe, as in an external archive, there are only the client's stages, and the caveat says so."""
     response = request_of(probed=False)
     fall = latency_breakdown([(response, ProbeReport.of(response))], {})
     assert set(fall.mean_s) == {"late", "send", "unattributed"}
@@ -95,7 +98,7 @@ def test_no_probe_leaves_latency(request_of):
 
 
 def test_the_slow_ones_are_told_apart(request_of):
-    """Where the tail goes is another question: the slowest tenth, once there are enough for a p90."""
+    """The slowest tenth has a breakdown of its own, once there are enough requests for a p90."""
     fast = [request_of(request_id=str(index)) for index in range(45)]
     slow = [request_of(done_s=0.118, request_id=str(index)) for index in range(5)]
     fall = latency_breakdown([(r, ProbeReport.of(r)) for r in fast + slow], {})
@@ -107,7 +110,10 @@ def test_the_slow_ones_are_told_apart(request_of):
 
 
 def test_batches_are_counted_once(make_response):
-    """Sizes by batch, not by request; how long each filled; how many left before they were full."""
+    """Sizes are counted by batch, not by request.
+
+    Each batch has its fill wait, and batches that left before they were full are counted.
+    """
     reports = [
         ProbeReport.of(make_response(pid=pid, batch=batch, size=size, request_id=f"{pid}{batch}{index}"))
         for pid, batch, size in [(1, 1, 4), (1, 2, 2), (2, 1, 1)]

@@ -1,4 +1,4 @@
-"""Traffic on a played queue: every request is accounted for, and what is said of it fits the screen."""
+"""Traffic on a simulated queue: every request is accounted for, and the summary fits the screen."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ from pytest_torchserve.telemetry.monitor import Telemetry
 
 
 def loaded(queue, cat, load):
-    """What is measured under a load."""
+    """Return the run of the queue under a load."""
     cell = Cell("load", Deployment(cat.artifacts.model, "cpu", Batching(1, 0)), load)
     return measure_load(queue, cell, Context(cat, Budget(), silent, queue.monitor))
 
 
 def test_a_load_that_is_kept_up_with(make_queue, cat):
-    """Every request timed from when it was due, percentiles as far as the sample goes, and VALID."""
+    """A load within the queue's capacity is VALID.
+
+    Every request is timed from when it was due, and percentiles go as far as the sample supports.
+    """
     run = loaded(make_queue(0.01), cat, ConstantRate(50, 20.0))
     assert run.invalid == ()
     assert run.stamp == "VALID"
@@ -39,7 +42,7 @@ def test_a_load_that_is_kept_up_with(make_queue, cat):
 
 
 def test_a_load_that_is_too_much(make_queue, cat):
-    """The same queue at twice what it can: INVALID, by name, and still there to be looked at."""
+    """The same queue at twice its capacity is INVALID because of overload, and its times are kept."""
     run = loaded(make_queue(0.01), cat, Poisson(200, 10.0))
     assert any("overload" in reason for reason in run.invalid)
     assert run.stamp.startswith("INVALID: ")
@@ -47,7 +50,7 @@ def test_a_load_that_is_too_much(make_queue, cat):
 
 
 def test_wrong_answers_are_counted_apart_from_errors(make_queue, cat):
-    """A queue that lies above a rate: every wrong answer is counted, a few are told, none is timed."""
+    """Every wrong answer of a queue is counted, the first fifty are listed, and none is timed."""
     run = loaded(make_queue(0.001, wrong_above=10.0), cat, ConstantRate(20, 10.0))
     assert run.seconds == {}
     assert run.errors == {}
@@ -56,7 +59,7 @@ def test_wrong_answers_are_counted_apart_from_errors(make_queue, cat):
 
 
 def test_waiting_for_answers_ends(make_response):
-    """30 s after the last departure nothing more is waited for; progress is told meanwhile."""
+    """Waiting for answers ends 30 s after the last departure; progress is reported meanwhile."""
     clock, told = FakeClock(1.0), []
     collector = Collector(10.0, clock, lambda what, share: told.append(what))
     assert collector.on_responses([])
@@ -68,7 +71,7 @@ def test_waiting_for_answers_ends(make_response):
 
 
 def test_failed_requests_do_not_make_a_load_disappear(make_queue, cat, make_response):
-    """One 503 in a hundred: INVALID, shown with its figures, and none of them a wrong answer."""
+    """A run with one 503 in a hundred is INVALID and shown with its figures; the 503 is no wrong answer."""
     queue = make_queue(0.01)
     busy = make_response(status=503, error="HTTP 503", failure=Failure.HTTP)
     play = queue.send
@@ -83,7 +86,7 @@ def test_failed_requests_do_not_make_a_load_disappear(make_queue, cat, make_resp
 
 
 def test_what_was_given_up_is_an_error_but_no_wrong_answer(make_queue, cat, make_response):
-    """A server that does not answer in time makes the run INVALID; the test of right answers stays about answers."""
+    """Requests without an answer in time make the run INVALID, and are not counted as wrong answers."""
     queue = make_queue(0.01)
     given_up = make_response(status=0, error="over", failure=Failure.UNANSWERED)
     play = queue.send
@@ -96,7 +99,10 @@ def test_what_was_given_up_is_an_error_but_no_wrong_answer(make_queue, cat, make
 
 @pytest.mark.parametrize("width", [80, 200])
 def test_what_is_said_fits(make_queue, cat, width):
-    """Tables, waterfalls and capacity curves, in 80 columns as in 200; the stamp and its reasons stand there."""
+    """Tables, latency breakdowns and capacity curves fit 80 columns as well as 200.
+
+    The INVALID stamp and its reasons come last.
+    """
     queue = make_queue(0.01)
     loads = (ConstantRate(50, 20.0), Poisson(200, 5.0), ClosedLoop(4, 5.0))
     runs = [loaded(queue, cat, load) for load in loads]
@@ -117,7 +123,10 @@ def test_what_is_said_fits(make_queue, cat, width):
 
 
 def test_everything_is_stored(make_queue, cat):
-    """The journal's line is JSON, and holds what the screen shows: stamp, percentiles, waterfall, batches, curve."""
+    """The journal's line of a run is JSON, and holds what the screen shows.
+
+    The line has the stamp, the percentiles, the latency breakdown, the batches and the capacity curve.
+    """
     queue = make_queue(0.01)
     stored = json.loads(json.dumps(loaded(queue, cat, ConstantRate(50, 20.0)).as_dict()))
     assert stored["validity"] == "VALID"
@@ -134,21 +143,21 @@ def test_everything_is_stored(make_queue, cat):
 
 
 def test_one_right_answer_does_not_vouch_for_the_next(cat, make_response):
-    """The same sample, right, wrong, right again: what was remembered of the first does not hide the second."""
+    """A wrong answer is found after a right one to the same sample, although the right one is remembered."""
     checker = Checker("cpu")
     right, wrong = make_response(), make_response(answer={"dog": 0.9})
     assert [checker.check(response) is not None for response in (right, wrong, right)] == [True, False, True]
 
 
 def test_a_load_with_wrong_answers_is_shown(make_queue, cat):
-    """Red as its test is, its row, its stamp and its reason are on the screen."""
+    """A load with wrong answers, whose test fails, still has its row, its stamp and its reason on the screen."""
     run = loaded(make_queue(0.001, wrong_above=10.0), cat, ConstantRate(20, 10.0))
     shown = summary.lines([run], width=80)
     assert any(line.startswith("cat ") and line.endswith(" INVALID") for line in shown)
 
 
 def test_a_late_sender(make_queue, cat):
-    """Five milliseconds late for an answer after ten: recorded, INVALID, and counted into the latency."""
+    """Requests that leave 5 ms late, with answers after 10 ms: recorded, INVALID, and counted into the latency."""
     run = loaded(make_queue(0.01, late_s=0.005), cat, ConstantRate(50, 20.0))
     assert [quantile.value for quantile in run.traffic.schedule_delay] == pytest.approx([0.005] * 3)
     assert run.pooled(Phase.LATENCY) == pytest.approx([0.015] * 1000)
@@ -157,20 +166,20 @@ def test_a_late_sender(make_queue, cat):
 
 
 def test_a_rate_that_was_not_reached(make_queue, cat):
-    """The last requests leave seconds after the schedule's end."""
+    """A load whose last requests leave seconds after the schedule's end is INVALID."""
     run = loaded(make_queue(0.01, late_s=5.0), cat, ConstantRate(50, 20.0))
     assert any(reason.startswith("the rate was not reached: 40/s left of 50/s") for reason in run.invalid)
 
 
 def test_too_few_answers_for_a_median(make_queue, cat):
-    """Said, and nothing printed that the sample cannot support."""
+    """A load with three answers is INVALID, and shows no percentile that the sample cannot support."""
     run = loaded(make_queue(0.01), cat, ConstantRate(1, 3.0))
     assert any(reason.startswith("too few answers: 3, ") for reason in run.invalid)
     assert run.traffic.latency == ()
 
 
 def test_others_on_the_machine(make_queue, cat):
-    """What a server of ours shares with other processes is INVALID; of another's machine we cannot say."""
+    """Other processes make a run INVALID on the suite's own server; on an external server they are not known."""
     busy = Telemetry(window_s=1.0, processors=2, cores={}, rss_bytes={}, other_processes_cpu=0.3, stolen_cpu=0.05)
     queue = make_queue(0.01)
     queue.monitor = FakeMonitor(busy)
@@ -181,7 +190,7 @@ def test_others_on_the_machine(make_queue, cat):
 
 
 def test_throughput_that_stops_for_a_while(make_queue, cat, make_response):
-    """A closed loop whose middle fifth got half the answers."""
+    """A closed loop that got half the answers in its middle fifth is INVALID."""
     queue = make_queue(0.01)
 
     def send(load, samples, more, clock):
@@ -201,7 +210,10 @@ def test_throughput_that_stops_for_a_while(make_queue, cat, make_response):
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_no_garbage_is_collected_while_answers_are_judged(make_response, fails):
-    """It would take the longer the more are kept; afterwards all is as before, whatever happened."""
+    """No garbage is collected while answers are judged: a collection takes the longer the more answers are kept.
+
+    Afterwards all is as before, also after an exception.
+    """
 
     class Judge:
         def judge(self, response):
@@ -219,7 +231,7 @@ def test_no_garbage_is_collected_while_answers_are_judged(make_response, fails):
 
 
 def test_a_row_that_did_not_get_its_batches_says_so(make_queue, cat):
-    """Configured at 16, answered one by one: the row shows both, and the lines below how many the delay cut."""
+    """A row that is configured at 16 and answered one by one shows both batch sizes."""
     queue = make_queue(0.01)
     queue.batch_size = 16
     cell = Cell("load", Deployment(cat.artifacts.model, "cpu", Batching(16, 50)), ConstantRate(50, 20.0))
@@ -230,7 +242,10 @@ def test_a_row_that_did_not_get_its_batches_says_so(make_queue, cat):
 
 
 def test_a_ramp_is_told_by_time_slice(make_queue, cat):
-    """It goes beyond what the server can do: that is its purpose, and no reason for INVALID. Latency grows with it."""
+    """A ramp is reported by time slice, and latency grows with its rate.
+
+    A ramp goes beyond the server's capacity on purpose, so that overload does not make it INVALID.
+    """
     run = loaded(make_queue(0.01), cat, Ramp(20, 180, 20.0))
     assert run.invalid == ()
     slices = run.traffic.slices
@@ -238,7 +253,7 @@ def test_a_ramp_is_told_by_time_slice(make_queue, cat):
     assert (slices[0].start_s, slices[-1].end_s) == (0.0, pytest.approx(20.0))
     assert sum(one.requests for one in slices) == run.traffic.asked == sum(one.right for one in slices)
     assert [one.offered_per_s for one in slices] == pytest.approx([28 + 16 * tenth for tenth in range(10)], abs=1)
-    # The server makes 100/s; from the middle on a queue grows.
+    # The server's capacity is 100/s: from the middle on a queue grows.
     assert slices[3].p50_s < 0.1 < slices[7].p50_s < slices[9].p50_s
     shown = summary.lines([run], width=80)
     assert any(line.split()[:2] == ["18-20", "172.0"] for line in shown)

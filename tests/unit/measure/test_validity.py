@@ -1,4 +1,4 @@
-"""VALID or not: each rule on made-up responses, on both sides of its edge."""
+"""The rules of validity, on made-up responses, each on both sides of its limit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_torchserve.telemetry.monitor import Telemetry
 
 @pytest.fixture
 def answered(make_response):
-    """`answered(rate, n, latency_s, late_s)`: an open loop's responses; the two may be functions of the index."""
+    """`answered(rate, n, latency_s, late_s)`: an open loop's responses; both times may be functions of the index."""
 
     def answered_(rate, n, latency_s, late_s=0.0):
         latency = latency_s if callable(latency_s) else lambda index: latency_s
@@ -37,12 +37,12 @@ def test_a_late_sender(answered, late_s, valid):
 
 
 def test_one_late_request_of_a_hundred_is_no_lateness(answered):
-    """The p99 is what counts, not the worst."""
+    """The rule is about the p99 of the schedule delay, not the maximum."""
     assert validity.schedule_delay(answered(10, 200, 0.1, lambda index: 0.05 * (index == 7))) is None
 
 
 def test_a_rate_that_was_not_reached(answered):
-    """A sender that needs 12 s for what should leave in 10 made another load."""
+    """A client that needs 12 s for what should leave in 10 s did not reach the rate."""
     assert validity.rate(ConstantRate(10, 10), answered(10, 100, 0.1)) is None
     slower = answered(10, 100, 5.0, lambda index: index / 50)
     assert "the rate was not reached: 8.33/s left of 10/s" in validity.rate(ConstantRate(10, 10), slower)
@@ -50,7 +50,7 @@ def test_a_rate_that_was_not_reached(answered):
 
 
 def test_errors_are_listed_by_kind():
-    """Each kind with its count; none is fine."""
+    """Each kind of error is listed with its count; without errors there is no reason."""
     assert validity.errors({}, 10) is None
     assert (
         validity.errors({"HTTP 503": 2, "timed out": 1}, 10) == "requests failed: 3 of 10: HTTP 503 × 2, timed out × 1"
@@ -60,12 +60,12 @@ def test_errors_are_listed_by_kind():
 
 
 def even(n, seconds=10.0):
-    """N times, evenly over a window."""
+    """Return n times in nanoseconds, evenly spread over a window."""
     return [round(index * seconds / n * 1e9) for index in range(n)]
 
 
 def test_steady_throughput():
-    """The same in every window; a hole of one window is seen, in a closed loop and in an open one."""
+    """Throughput is stable where all windows are equal; a gap of one window is found, in closed and in open loops."""
     window = (0, round(10e9))
     assert validity.unstable(None, even(1000), *window, 1) is None
     hole = [at for at in even(1000) if not 4e9 <= at < 5.8e9]
@@ -75,7 +75,7 @@ def test_steady_throughput():
 
 
 def test_chance_and_a_batch_are_no_instability():
-    """Five windows of Poisson counts differ; so do those that a batch more or less falls into."""
+    """Windows may differ by chance, as Poisson counts do, and by a batch more or less."""
     load = Poisson(10, 100.0, seed=5)
     due = list(load.departures_ns())
     assert validity.unstable(None, due, 0, round(100e9), 1) is None
@@ -85,7 +85,10 @@ def test_chance_and_a_batch_are_no_instability():
 
 @pytest.mark.parametrize(("handle_s", "behind"), [(3.6, True), (2.7, True), (1.7, True), (1.5, False), (0.08, False)])
 def test_full_batches_tell_an_overload_at_once(answered, handle_s, behind):
-    """Two full batches of 16 at 10/s are enough: the capacity that they show is 4.4, 5.9, 9.4, 10.7 or 200/s."""
+    """Two full batches of 16 at 10/s are enough to find an overload.
+
+    The batches show a capacity of 4.4, 5.9, 9.4, 10.7 or 200/s.
+    """
     found = validity.overload(
         ConstantRate(10, 3.2), answered(10, 32, handle_s), Batches(16, {16: 2}), [handle_s] * 2, workers=1
     )
@@ -97,7 +100,7 @@ def test_full_batches_tell_an_overload_at_once(answered, handle_s, behind):
 
 
 def test_a_growing_queue_is_an_overload(answered):
-    """Four of ten a second are answered: the queue grows, whatever the batches say."""
+    """A queue that answers four of ten requests a second grows, whatever the times of its batches."""
     load = ConstantRate(10, 40)
     growing = answered(10, 400, lambda index: 0.25 * (index + 1) - index / 10)
     assert "in the second half 200 requests came and 80 were answered" in validity.overload(
@@ -107,7 +110,7 @@ def test_a_growing_queue_is_an_overload(answered):
 
 
 def telemetry(**changes):
-    """A machine of our own."""
+    """Return the telemetry of a machine that no other process loads, with these changes."""
     told = {
         "window_s": 10.0,
         "processors": 2,
@@ -120,7 +123,10 @@ def telemetry(**changes):
 
 
 def test_others_on_the_machine():
-    """A tenth of the CPU may go to others; a stranger on the GPU is one too many; unknown is not invalid."""
+    """Other processes may take a tenth of the CPU, and none may be on the GPU.
+
+    Without telemetry the run is not INVALID.
+    """
     assert validity.other_processes(None) is None
     assert validity.other_processes(telemetry()) is None
     said = validity.other_processes(telemetry(other_processes_cpu=0.3))
@@ -132,6 +138,6 @@ def test_others_on_the_machine():
 
 
 def test_a_median_needs_its_sample():
-    """Five answers are none."""
+    """Six answers are enough for a median, and five are too few."""
     assert validity.too_few(6) is None
     assert "too few answers: 5, " in validity.too_few(5)

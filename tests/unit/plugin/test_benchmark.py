@@ -1,4 +1,4 @@
-"""What pytest-benchmark is given, and what it must never be given: through pytester, without a server."""
+"""The entries that pytest-benchmark gets, and those it must never get: through pytester, without a server."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(**more):
 
 
 def saved(pytester):
-    """The entries of the one file that was saved, by name, and the whole."""
+    """Return the entries of the one saved file by name, and its whole content."""
     (file,) = pytester.path.rglob("*_kept.json")
     content = json.loads(file.read_text())
     return {entry["name"]: entry for entry in content["benchmarks"]}, content
@@ -45,7 +45,7 @@ def run_and_save(pytester, *args):
 
 
 def test_an_entry(pytester):
-    """Statistics and raw samples are those that were measured elsewhere; extra_info has every promised key."""
+    """An entry holds the statistics and raw samples that were measured; extra_info has every promised key."""
     pytester.makepyfile(TEST + "def test_it(ts_store):\n    ts_store(run(weights='seeded'), Phase.INFERENCE)\n")
     run_and_save(pytester).assert_outcomes(passed=1)
     entries, content = saved(pytester)
@@ -60,7 +60,7 @@ def test_an_entry(pytester):
     assert {"torchserve", "torch", "torchvision", "cpu_model", "gpu_models", "server_settings"} <= set(
         content["machine_info"]
     )
-    # What is taken out before pytest-benchmark compares is all that was put in.
+    # The keys taken out before pytest-benchmark compares are all the keys that were put in.
     theirs = pytest_benchmark_generate_machine_info()
     assert content["machine_info"].keys() - theirs.keys() == history.KEYS
 
@@ -77,7 +77,7 @@ def test_a_failed_cell_is_never_saved(pytester, wrong):
 
 
 def test_a_failed_cell_is_told_by_its_counts(pytester):
-    """The list of reasons is cut off at some length; the stamp is not."""
+    """The message of a failed cell shows the counts of its stamp: the list of reasons is cut off at some length."""
     bad = "run(wrong=('oops',) * 50, invalid=('64 of 70 answers were wrong',))"
     pytester.makepyfile(TEST + f"def test_bad(ts_store):\n    ts_store({bad}, Phase.INFERENCE)\n")
     result = pytester.runpytest_subprocess()
@@ -87,7 +87,7 @@ def test_a_failed_cell_is_told_by_its_counts(pytester):
 
 
 def test_a_phase_without_samples_fails(pytester):
-    """Nothing was measured: that is a failure, not an entry of zeros."""
+    """A phase of which nothing was measured is a failure, not an entry of zeros."""
     pytester.makepyfile(TEST + "def test_bad(ts_store):\n    ts_store(run(), Phase.PREPROCESS)\n")
     result = pytester.runpytest_subprocess()
     result.assert_outcomes(failed=1)
@@ -95,7 +95,10 @@ def test_a_phase_without_samples_fails(pytester):
 
 
 def test_a_phase_that_a_handler_need_not_have_is_skipped(pytester):
-    """Its test says why and stores nothing; with samples it is stored as any other, and wrong answers fail it."""
+    """An optional phase without samples is skipped with the reason, and nothing is stored.
+
+    With samples the phase is stored as any other, and wrong answers fail it.
+    """
     seconds = "dataclasses.replace(run(), seconds={Phase.TOTAL: {1: (1.0,)}, Phase.WARM_UP: {1: (0.5,)}})"
     pytester.makepyfile(
         "import dataclasses\n"
@@ -130,7 +133,7 @@ def test_good(ts_store):
 
 
 def test_an_invalid_run_is_stored_with_its_stamp(pytester):
-    """It is there for whoever looks, with its reasons; it is said once, under its cause, and nothing warns besides."""
+    """An INVALID run is stored with its reasons; it is reported once, under its cause, with no further warning."""
     body = "RUN = run(invalid=('overload: 5/s came',))\n@pytest.mark.parametrize('n', range(3))\n"
     pytester.makepyfile(TEST + body + "def test_it(ts_store, n):\n    ts_store(RUN, Phase.INFERENCE)\n")
     result = run_and_save(pytester)
@@ -146,7 +149,7 @@ def test_an_invalid_run_is_stored_with_its_stamp(pytester):
     [("()", "()", True), ("('late',)", "()", False), ("()", "('late',)", False)],
 )
 def test_an_invalid_run_is_no_baseline(pytester, before, now, compared):
-    """Half as fast as the saved one is a regression, unless one of the two is INVALID: then it is inconclusive."""
+    """Half the speed of the saved run is a regression; if either run is INVALID, the comparison is inconclusive."""
     slow = "dataclasses.replace(run(invalid=NOW), seconds={Phase.INFERENCE: {1: (0.04,) * 40}})"
     body = "import dataclasses\n" + TEST + "def test_it(ts_store):\n    ts_store(RUN, Phase.INFERENCE)\n"
     pytester.makepyfile(body.replace("RUN", f"run(invalid={before})"))
@@ -169,7 +172,7 @@ def test_compare_works_and_shows_the_table(pytester):
 
 @pytest.mark.parametrize("bad", [{"invalid": ("errors",)}, {"wrong": ("a dog",)}])
 def test_a_run_without_one_right_answer_is_not_missing(bad):
-    """Nothing of it was stored, but it was measured: what was saved of its cell is not compared, and not missed."""
+    """A run without a right answer stores nothing; its cell's saved entry is neither compared nor missing."""
     names = {}
     exec(TEST, names)  # noqa: S102 - what the tests above are made with
     now = names["run"](**bad)
@@ -183,7 +186,7 @@ def test_a_run_without_one_right_answer_is_not_missing(bad):
 
 
 def test_two_runs_of_one_cell_are_both_shown(pytester):
-    """They were made with different efforts: neither stands for the other."""
+    """Two runs of one cell had different budgets: both are shown, and neither replaces the other."""
     pytester.makepyfile(
         TEST
         + """
@@ -198,7 +201,7 @@ def test_other(ts_store): ts_store(run(weights='other', invalid=('overload: 5/s 
 
 
 def test_a_session_that_is_asked_for_too_late_is_told(pytester):
-    """Nothing was prepared for it: one clear message, no KeyError."""
+    """A test that requests ts_session too late, when nothing is prepared, gets one clear message, no KeyError."""
     pytester.makepyfile("def test_it(request): request.getfixturevalue('ts_session')")
     result = pytester.runpytest_subprocess()
     result.assert_outcomes(failed=1)

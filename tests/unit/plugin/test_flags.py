@@ -1,6 +1,6 @@
-"""Flags of pytest and pytest-benchmark: what is green was measured, and what is measured is stored.
+"""Flags of pytest and pytest-benchmark: a test that passes was measured, and a measured test is stored.
 
-The server is left out: what a session measures is made up, and written down as it is asked for.
+No server is used: the measurements of a session are made up, and each requested measurement is written down.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ CELLS = {"handle noop-cpu-b1", "handle noop-cpu-b16"}
 
 @pytest.fixture
 def played(suite):
-    """A repository whose cells take no time; `-k` of CPU chooses two cells, in 12 tests, and a test of its own."""
+    """A repository whose cells take no time; CPU selects two cells, in 12 tests, and a test that measures nothing."""
     suite.makeconftest(CONFTEST.replace("MODELS", "[NOOP]"))
     suite.makepyfile(test_suite=TESTS)
     return suite
 
 
 def measured(suite):
-    """The cells that were measured, with the budget of each."""
+    """Return the cells measured since the last call, with the budget of each in seconds."""
     path = suite.path / "measured.txt"
     lines = [line.rsplit(" ", 1) for line in path.read_text().splitlines()] if path.exists() else []
     path.unlink(missing_ok=True)
@@ -68,13 +68,13 @@ def measured(suite):
 
 
 def stored(suite):
-    """The names of all entries of all saved runs."""
+    """Return the names of all entries of all saved runs."""
     files = [*suite.path.rglob(".benchmarks/*/*.json"), *suite.path.glob("*.json")]
     return {entry["name"] for file in files for entry in json.loads(file.read_text())["benchmarks"]}
 
 
 def test_only_benchmarks_are_measured(played):
-    """--benchmark-only: every test that measures runs, and stores; the others are skipped."""
+    """With --benchmark-only every test that measures runs and stores; the other tests are skipped."""
     result = played.runpytest_subprocess("--benchmark-only", "--benchmark-save=x", *CPU)
     result.assert_outcomes(passed=12, skipped=1, deselected=30 - 12 + 6)
     assert measured(played).keys() == CELLS
@@ -82,7 +82,7 @@ def test_only_benchmarks_are_measured(played):
 
 
 def test_skipped_benchmarks_measure_nothing(played):
-    """--benchmark-skip: skipped at once, those that measure without storing as well."""
+    """With --benchmark-skip all tests that measure are skipped at once, also those that store nothing."""
     result = played.runpytest_subprocess("--benchmark-skip", "--benchmark-save=x", *CPU)
     result.assert_outcomes(passed=1, skipped=12, deselected=24)
     assert measured(played) == {}
@@ -91,7 +91,7 @@ def test_skipped_benchmarks_measure_nothing(played):
 
 @pytest.mark.parametrize("more", [["--benchmark-save=x"], ["--benchmark-json=x.json", "--ts-report=report"]])
 def test_disabled_benchmarks_are_checked_and_not_stored(played, more):
-    """--benchmark-disable: all runs, with next to no budget; that nothing is stored is said, and true."""
+    """With --benchmark-disable all tests run with a minimal budget; nothing is stored, and the output says so."""
     result = played.runpytest_subprocess("--benchmark-disable", *more, *CPU)
     result.assert_outcomes(passed=13, deselected=24)
     assert measured(played) == dict.fromkeys(CELLS, 0.5)
@@ -103,7 +103,7 @@ def test_disabled_benchmarks_are_checked_and_not_stored(played, more):
 
 
 def test_a_check_fails_where_requests_fail(played):
-    """A load cell's test passes, INVALID as its figures are; a check has nothing but its requests."""
+    """Failed requests fail a check, which has nothing else; a measured load cell's test passes, its run INVALID."""
     played.makeconftest(
         CONFTEST.replace("MODELS", "[NOOP]").replace(
             "phases, 1,", "phases, 1, errors={'HTTP 302': 3}, invalid=('requests failed: 3 of 9',),"
@@ -117,13 +117,13 @@ def test_a_check_fails_where_requests_fail(played):
 
 
 def test_disabled_is_not_held_against_a_baseline(played):
-    """A verdict needs times; the baseline is not even looked for."""
+    """With --benchmark-disable the baseline is not even looked for: a verdict needs times."""
     result = played.runpytest_subprocess("--benchmark-disable", "--ts-baseline=nonsense", *CPU)
     result.assert_outcomes(passed=13, deselected=24)
 
 
 def test_enabled_again_is_measured(played):
-    """--benchmark-enable has the last word, as in pytest-benchmark: a project's addopts may disable."""
+    """--benchmark-enable overrides --benchmark-disable, as in pytest-benchmark: a project's addopts may disable."""
     result = played.runpytest_subprocess("--benchmark-disable", "--benchmark-enable", "--benchmark-save=x", *CPU)
     result.assert_outcomes(passed=13, deselected=24)
     assert measured(played) == dict.fromkeys(CELLS, 20.0)
@@ -138,7 +138,7 @@ def test_enabled_again_is_measured(played):
     ],
 )
 def test_what_would_not_be_stored_is_not_measured(played, monkeypatch, args, variables, found):
-    """Refused at once; a session that stores nothing, as of one's own test, is not."""
+    """A session that cannot store its figures is refused at once; a session that has none to store is not."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     result = played.runpytest_subprocess(*args, *CPU)
@@ -150,7 +150,7 @@ def test_what_would_not_be_stored_is_not_measured(played, monkeypatch, args, var
 
 @pytest.mark.parametrize("processes", [["-n", "2"], ["-n", "1"], ["-n", "2", "--dist", "loadscope"]])
 def test_workers_of_xdist_measure_nothing(played, processes):
-    """Each test of ours is refused at once, with the reason; tests of one's own run."""
+    """With xdist each test that measures is refused at once, with the reason; all other tests run."""
     result = played.runpytest_subprocess(*processes, "-k", "noop-cpu-b1- or other")
     result.assert_outcomes(passed=1, errors=5)
     result.stdout.fnmatch_lines(["*wanted: tests that measure, in one process", "*what to do: leave -n out (-n0)*"])
@@ -159,13 +159,13 @@ def test_workers_of_xdist_measure_nothing(played, processes):
 
 
 def test_what_is_skipped_is_not_refused(played):
-    """`-n 2 --benchmark-skip` is how tests of one's own are run in parallel."""
+    """`-n 2 --benchmark-skip` runs a project's other tests in parallel."""
     result = played.runpytest_subprocess("-n", "2", "--benchmark-skip", *CPU)
     result.assert_outcomes(passed=1, skipped=12)
 
 
 def test_without_workers_xdist_is_no_matter(played):
-    """-n0 measures as ever."""
+    """With -n0 a session measures as without xdist."""
     played.runpytest_subprocess("-n0", "--benchmark-save=x", *CPU).assert_outcomes(passed=13, deselected=24)
     assert len(stored(played)) == 10
 
@@ -183,7 +183,7 @@ def test_without_workers_xdist_is_no_matter(played):
 )
 @pytest.mark.parametrize("place", [".", "sub"])
 def test_two_models_of_one_name_are_refused(played, twins, found, place):
-    """Both rows would show the first one's figures; also where the catalogue lies deeper than pytest looks at first."""
+    """Models of one name are refused, also in a subfolder's conftest.py: both rows would show the first's figures."""
     (played.path / "sub").mkdir()
     (played.path / "conftest.py").unlink()
     (played.path / place / "conftest.py").write_text(CONFTEST.replace("MODELS", twins))

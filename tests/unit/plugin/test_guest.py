@@ -1,4 +1,4 @@
-"""A project that has no test of ours: it must not notice that this plugin is installed beside it."""
+"""A project without tests of this suite: its sessions must not change because the plugin is installed."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ raise SystemExit(code)
 """
 
 HEAVY = ("torch", "numpy", "scipy", "requests", "rich", "psutil", "httptools", "uvloop", "filelock", "asyncio", "ssl")
-"""What this project stands on; pytest and pytest-benchmark load none of it."""
+"""The dependencies of this project that neither pytest nor pytest-benchmark loads."""
 
 LIGHT = {
     *("deployment", "environment", "errors", "model", "phase", "_util", "_util.time_accounting"),
     *("plugin", "plugin.fixtures", "plugin.hookspec", "plugin.option_table"),
 }
-"""All of ours that is loaded for a project that does not use it."""
+"""All modules of this package that are loaded for a project that does not use the suite."""
 
 
 @pytest.fixture
 def foreign(pytester):
-    """`foreign(*args)` runs their session: exit status, processes started, modules loaded, all that it printed."""
+    """`foreign(*args)` runs the project's session; returns exit status, processes started, modules loaded, output."""
     pytester.makepyfile(test_foreign=FOREIGN)
     pytester.makeini("[pytest]\nmarkers =\n    gpu: theirs\naddopts = --strict-markers\n")
 
@@ -72,7 +72,7 @@ def foreign(pytester):
 
 
 def saved(pytester):
-    """Every saved run, as content by file name."""
+    """Return the content of every saved run, by file name."""
     return {path.name: json.loads(path.read_text()) for path in pytester.path.rglob(".benchmarks/*/*.json")}
 
 
@@ -92,7 +92,7 @@ def saved(pytester):
     ],
 )
 def test_a_foreign_session_is_as_without_us(foreign, args, variables):
-    """Same exit status, same outcomes, as many processes; nothing of what we stand on is loaded."""
+    """With the plugin the exit status, outcomes and process count are the same, and no heavy module is loaded."""
     without, with_us = foreign(*WITHOUT, *args, **variables), foreign(*args, **variables)
     assert with_us[0] == without[0]
     assert with_us[1] == without[1]
@@ -109,7 +109,7 @@ def test_a_foreign_session_is_as_without_us(foreign, args, variables):
 
 
 def test_what_a_foreign_session_saves_has_no_key_of_ours(foreign, pytester):
-    """The same keys as without us, and it is compared without a word, also beside a saved run of ours."""
+    """A saved file has the same keys as without the plugin, and compares silently, also with entries of ours."""
     assert foreign(*WITHOUT, "--benchmark-save=without")[0] == 0
     assert foreign("--benchmark-save=with")[0] == 0
     without, with_us = saved(pytester)["0001_without.json"], saved(pytester)["0002_with.json"]
@@ -137,5 +137,5 @@ def test_what_a_foreign_session_saves_has_no_key_of_ours(foreign, pytester):
 
 
 def test_their_own_table_stays(foreign):
-    """An extra_info of theirs that has a `phase` does not make it an entry of ours."""
+    """An extra_info of another project that has a `phase` does not make its entry an entry of ours."""
     assert "Name (time in" in foreign()[3]

@@ -1,4 +1,4 @@
-"""What is missing from a comparison with a saved run: what was asked for and is not there, and nothing else."""
+"""Entries missing from a comparison with a saved run: those that were requested and are not there, no others."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def session(pytester):
 
 
 def told(result):
-    """What was said of entries that are missing or were not reached."""
+    """Return the lines about entries that are missing or were not reached."""
     return [line for line in result.outlines if line.startswith(("missing:", "not compared:"))]
 
 
@@ -53,7 +53,7 @@ def told(result):
     ],
 )
 def test_what_was_left_out_is_not_missing(session, pytester, args):
-    """Whether its file is still there or not."""
+    """Entries that the command line leaves out are not missing, whether their file is still there or not."""
     session([1, 4], "--benchmark-save=kept").assert_outcomes(passed=4)
     result = session([1, 4], "--benchmark-compare", *args)
     assert (result.ret, told(result)) == (pytest.ExitCode.OK, [])
@@ -64,7 +64,7 @@ def test_what_was_left_out_is_not_missing(session, pytester, args):
 
 
 def test_a_file_that_is_gone_is_missing(session, pytester):
-    """Nobody left it out."""
+    """The entries of a deleted file are missing: no option has left the file out."""
     session([1, 4], "--benchmark-save=kept")
     (pytester.path / "test_second.py").unlink()
     result = pytester.runpytest_subprocess("--benchmark-compare")
@@ -74,7 +74,7 @@ def test_a_file_that_is_gone_is_missing(session, pytester):
 
 
 def test_what_a_conftest_ignores_is_not_missing(session, pytester):
-    """As `collect_ignore` says."""
+    """The entries of a file in `collect_ignore` are not missing."""
     session([1, 4], "--benchmark-save=kept")
     pytester.makeconftest("collect_ignore = ['test_second.py']")
     result = session([1, 4], "--benchmark-compare")
@@ -83,7 +83,7 @@ def test_what_a_conftest_ignores_is_not_missing(session, pytester):
 
 @pytest.mark.parametrize(("args", "missing"), [(["-k", "1"], 0), (["-k", "not 2"], 2), (["-m", "gpu"], 0), ([], 2)])
 def test_a_cell_that_is_gone_and_was_not_selected(session, args, missing):
-    """-k and -m speak of it as they would if it were there: the cell of a batch of 4 on the CPU."""
+    """-k and -m apply to a cell that is gone as to a present one: here the cell of batch size 4 on the CPU."""
     session([1, 4], "--benchmark-save=kept")
     result = session([1], "--benchmark-compare", *args)
     assert len(told(result)) == missing
@@ -92,7 +92,7 @@ def test_a_cell_that_is_gone_and_was_not_selected(session, args, missing):
 
 @pytest.mark.parametrize("flag", ["--lf", "--stepwise"])
 def test_only_what_failed_is_asked_for(session, flag):
-    """After a failure only that test runs: the others, in files that are not even looked at, are not missing."""
+    """After a failure only the failed test runs: the others, in files that are not even collected, are not missing."""
     session([1, 4], "--benchmark-save=kept")
     fails = "assert size == 1 or 'first' not in __file__"
     session([1, 4], action=fails).assert_outcomes(failed=1, passed=3)
@@ -112,7 +112,7 @@ def test_only_what_failed_is_asked_for(session, flag):
     ],
 )
 def test_an_early_end_is_told_and_is_no_loss(session, action, args, code):
-    """Two tests were begun; what was not reached is counted, and the exit status is pytest's own."""
+    """A session that ends at its second test counts the tests not reached; the exit status is pytest's own."""
     session([1, 4], "--benchmark-save=kept")
     result = session([1, 4], "--benchmark-compare", *args, action=action)
     assert result.ret == code
@@ -121,14 +121,14 @@ def test_an_early_end_is_told_and_is_no_loss(session, action, args, code):
 
 @pytest.mark.parametrize("flag", ["--benchmark-skip", "--benchmark-disable"])
 def test_where_nothing_is_stored_nothing_is_missing(session, flag):
-    """A project's addopts may compare: a session that only checks, or skips, is green all the same."""
+    """A session that only checks, or skips, passes all the same where a project's addopts compare."""
     session([1, 4], "--benchmark-save=kept")
     result = session([1, 4], "--benchmark-compare", flag)
     assert (result.ret, told(result)) == (pytest.ExitCode.OK, [])
 
 
 def test_a_folder_is_found_by_any_path_to_it(session, pytester):
-    """A cell that is gone is missing, however the place is spelled."""
+    """A cell that is gone is missing, however the path to its folder is written."""
     session([1, 4], "--benchmark-save=kept")
     (pytester.path / "sub").mkdir()
     result = session([1], "sub/..", "--benchmark-compare")
@@ -137,7 +137,7 @@ def test_a_folder_is_found_by_any_path_to_it(session, pytester):
 
 
 def test_a_function_is_not_named_by_the_beginning_of_its_name(session, pytester):
-    """`test_i` is not `test_it`."""
+    """Naming `test_i` does not name `test_it`."""
     session([1, 4], "--benchmark-save=kept")
     pytester.makepyfile(test_first=CELLS.replace("SIZES", "[1]").replace("MODEL", "first").replace("ACTION", "pass"))
     with (pytester.path / "test_first.py").open("a") as file:
@@ -166,13 +166,13 @@ WANTED = {"kind": "load", "device": "cpu", "batch_size": 16, "max_batch_delay_ms
     ],
 )
 def test_options_say_which_cells_are_wanted(pytester, args, change, wanted):
-    """A cell that an option leaves out is not missing; the classic pace is always of batches of 16 and 3 s."""
+    """A cell that an option leaves out is not missing; the classic pace always has batches of 16 and 3 s."""
     config = pytester.parseconfig(*args)
     assert missing._wanted(config, WANTED | change) is wanted
 
 
 def test_a_failing_test_is_red_once(session):
-    """It has no entry, and is not missing besides."""
+    """A failing test has no entry, and its entry is not reported as missing too."""
     session([1, 4], "--benchmark-save=kept")
     result = session([1, 4], "--benchmark-compare", action="assert size == 1")
     result.assert_outcomes(passed=2, failed=2)
@@ -180,7 +180,7 @@ def test_a_failing_test_is_red_once(session):
 
 
 def test_a_skip_does_not_hide_a_cell(session):
-    """It was measured and is skipped now: green would say that all is as it was."""
+    """A saved cell whose test is skipped now is missing: to pass would mean that nothing has changed."""
     session([1, 4], "--benchmark-save=kept")
     result = session([1, 4], "--benchmark-compare", action="if size == 4: pytest.skip('for now')")
     assert result.ret == pytest.ExitCode.TESTS_FAILED

@@ -24,14 +24,14 @@ def test_capacity(ts_capacity_run, ts_store): pass
 
 
 def collected(suite, *args):
-    """The node ids, in their order."""
+    """Return the node ids, in their order."""
     suite.makepyfile(test_suite=SUITE)
     result = suite.runpytest_subprocess("--collect-only", "-q", *args)
     return [line.partition("::")[2] for line in result.outlines if "::" in line]
 
 
 def test_ids_are_stable(suite):
-    """model-device-batch-phase; an init has no batch size; a model without a network has no pace."""
+    """Ids are model-device-batch-phase; an init has no batch size; a model without a network has no pace."""
     ids = collected(suite)
     assert "test_handle[resnet56-cpu-b16-inference]" in ids
     assert [test for test in ids if test.startswith("test_init[resnet56-gpu-")] == [
@@ -62,13 +62,13 @@ def test_one_deployment_after_the_other(suite):
 
 
 def test_capacity_is_asked_for_by_name(suite):
-    """A search takes minutes: `-m cpu` and `-m gpu` leave it out, `-m capacity` is nothing else."""
+    """A search takes minutes: `-m cpu` and `-m gpu` leave it out; `-m capacity` selects nothing else."""
     assert not [test for test in collected(suite) if "capacity" in test]
     assert {test.partition("[")[0] for test in collected(suite, "-m", "capacity")} == {"test_capacity"}
 
 
 def test_loads_and_batchings_are_options(suite):
-    """One cell for each load and batching that is asked for, named by both."""
+    """Each requested load and batching gives one cell, named by both."""
     ids = collected(
         suite, "-m", "cpu", "-k", "test_load and resnet56", "--ts-loads=closed:2,poisson:7.5", "--ts-batching=1/0,8/50"
     )
@@ -80,7 +80,7 @@ def test_loads_and_batchings_are_options(suite):
 
 
 def test_someone_elses_server_is_only_put_under_traffic(suite):
-    """With --ts-url there is nothing to archive, register or scale: those tests are deselected, not failed."""
+    """With --ts-url there is nothing to archive, register or scale: tests that do so are deselected, not failed."""
     ids = collected(suite, "--ts-url=http://127.0.0.1:1", "--ts-url-model=theirs")
     assert ids == [
         "test_load[theirs-attached-closed4]",
@@ -91,7 +91,7 @@ def test_someone_elses_server_is_only_put_under_traffic(suite):
 
 @pytest.mark.parametrize(("args", "sizes"), [(["--ts-batch-sizes=2,8"], {"b2", "b8"}), (["--ts-quick"], {"b1", "b16"})])
 def test_batch_sizes(suite, args, sizes):
-    """As the option says, or as --ts-quick does."""
+    """The batch sizes are those of --ts-batch-sizes, or those of --ts-quick."""
     ids = collected(suite, "-k", "test_handle", *args)
     assert {test.split("-")[2] for test in ids} == sizes
 
@@ -120,7 +120,7 @@ def test_batch_sizes(suite, args, sizes):
     ],
 )
 def test_a_bad_option_is_a_usage_error(suite, option, message):
-    """One clear message, before anything is collected."""
+    """A bad option gives one clear message, before anything is collected."""
     result = suite.runpytest_subprocess(*option.split())
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([message])
@@ -134,7 +134,7 @@ BAD_BASELINES = [
 
 @pytest.mark.parametrize(("option", "message"), BAD_BASELINES)
 def test_a_baseline_is_looked_for_when_it_is_needed(suite, option, message):
-    """Where a cell is to be held against it, a bad one is a usage error; where none is, nobody asks."""
+    """A bad baseline is a usage error if a cell is to be compared with it; else the baseline is not looked for."""
     suite.makepyfile(test_suite=SUITE)
     (suite.path / "saved").mkdir()
     (suite.path / "saved" / "x.mar").touch()
@@ -146,7 +146,7 @@ def test_a_baseline_is_looked_for_when_it_is_needed(suite, option, message):
 
 
 def test_of_two_bad_options_the_first_of_the_table_is_named(suite, monkeypatch):
-    """Always the same one: neither the order on the command line nor Python's hash seed has a say."""
+    """The same option is named for any order on the command line and any hash seed of Python."""
     bad = ["--ts-slo-ms=0", "--ts-init-rounds=0", "--ts-cell-seconds=0", "--ts-load-workers=0"]
     first = min(bad, key=lambda option: [row.name for row in TABLE].index(option.removesuffix("=0")))
     for seed in range(5):
@@ -164,7 +164,7 @@ def without_gpu(monkeypatch, tmp_path):
 
 @pytest.mark.usefixtures("without_gpu")
 def test_without_a_gpu_the_gpu_tests_skip_and_say_why(suite):
-    """`-m gpu` on such a machine: skipped, with the reason; nothing is started."""
+    """On a machine without a GPU `-m gpu` skips every test, with the reason; nothing is started."""
     suite.makepyfile(test_suite=SUITE)
     result = suite.runpytest_subprocess("-m", "gpu", "-rs")
     outcomes = result.parseoutcomes()
@@ -175,19 +175,19 @@ def test_without_a_gpu_the_gpu_tests_skip_and_say_why(suite):
 
 @pytest.mark.usefixtures("without_gpu")
 def test_a_required_gpu_fails(suite):
-    """With --ts-require-gpu its absence is a failure: an all-skipped green run is a lie."""
+    """With --ts-require-gpu a missing GPU is a failure: a run must not pass because all its tests were skipped."""
     suite.makepyfile(test_suite=SUITE)
     result = suite.runpytest_subprocess("-m", "gpu", "--ts-require-gpu", "-k", "pace")
     result.assert_outcomes(errors=1, deselected=101)
     result.stdout.fnmatch_lines(["*no GPU: nvidia-smi was not found on PATH*--ts-require-gpu*"])
 
 
-# What takes long to import, or is of use only to a session that measures.
+# Modules that take long to import, or that only a session that measures needs.
 SLOW = (
     *("torch", "torchvision", "ts", "model_archiver", "captum", "numpy", "scipy", "matplotlib", "PIL", "jinja2"),
     *("requests", "urllib3", "rich", "psutil", "pynvml", "yaml", "uvloop", "gevent", "locust"),
 )
-# pytest-benchmark asks git where it is: what counts is what our own code starts.
+# pytest-benchmark itself starts git: only the processes that our own code starts count.
 SPY = f"""
 import sys, traceback
 started = []
@@ -203,7 +203,7 @@ print([name for name in {SLOW} if name in sys.modules], started)
 
 
 def test_collecting_is_cheap_and_starts_nothing(suite):
-    """None of what is slow to import is imported, and our code starts no process."""
+    """Collecting imports no module that is slow to import, and our code starts no process."""
     suite.makepyfile(test_suite=SUITE)
     done = subprocess.run(
         [sys.executable, "-c", SPY, "--collect-only", "-q"],
@@ -218,7 +218,7 @@ def test_collecting_is_cheap_and_starts_nothing(suite):
 
 
 def test_a_missing_data_folder_is_a_usage_error(suite):
-    """One clear message, at once, and not one for every test."""
+    """A missing data folder gives one clear message, at once, and not one for every test."""
     result = suite.runpytest_subprocess("--ts-data=/nowhere/at/all")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*wanted: a folder of samples at /nowhere/at/all*", "*found: no such folder*"])

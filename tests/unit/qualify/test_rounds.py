@@ -1,4 +1,4 @@
-"""What the benchmark of the sender makes of its rounds, and how it tells what was missed."""
+"""The results of the rounds of the client's benchmark, and its report of missed targets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from clients import memory, report, rounds
 
 
 def made(*speeds: dict[str, float]) -> list[dict]:
-    """Rounds at each connection count; in each, every client runs right beside a run of ours."""
+    """Return rounds at each connection count; in each, every client runs right beside a run of ours."""
     return [
         {
             "connections": connections,
@@ -33,7 +33,7 @@ def made(*speeds: dict[str, float]) -> list[dict]:
 
 
 def test_a_client_is_compared_with_the_runs_beside_it():
-    """Ours before and after it count by their mean; a run further away does not count."""
+    """The mean of our runs right before and after a client counts; a run further away does not count."""
     block = [
         {"client": client, "per_s": per_s}
         for client, per_s in (("ours", 90), ("wrk", 100), ("ours", 110), ("hey", 55), ("ours", 1000))
@@ -42,7 +42,7 @@ def test_a_client_is_compared_with_the_runs_beside_it():
 
 
 def test_the_ratio_is_the_median_of_the_rounds_with_an_interval():
-    """One disturbed round moves neither far; a client that did not run has neither."""
+    """A disturbed round moves neither ratio nor interval far; a client that did not run has neither."""
     ratios = [1.0, 1.1, 1.2, 1.3, 9.0]
     told = made(*({"ours": ratio * 100, "ab": 100.0} for ratio in ratios))
     assert rounds.against(told, "ab")["4"] == pytest.approx(1.2)
@@ -53,13 +53,13 @@ def test_the_ratio_is_the_median_of_the_rounds_with_an_interval():
 
 
 def test_too_few_rounds_have_no_interval():
-    """Two rounds say nothing of how far the next one will lie."""
+    """Two rounds do not show how far the next round would lie from them."""
     told = made({"ours": 1.0, "ab": 1.0}, {"ours": 1.1, "ab": 1.0})
     assert rounds.certain(told, "ab")["1"] is None
 
 
 def test_what_costs_next_to_nothing_is_compared_in_the_same_round():
-    """What wrk and the raw socket made of a client; neither is compared with itself."""
+    """Each client is compared with wrk and the raw socket in the same round; neither of these with itself."""
     told = made({"ours": 1.0, "wrk": 100.0, "raw socket": 80.0, "locust": 160.0})
     found = rounds.bounds(told, "locust")["16"]
     assert {cheap: made["median"] for cheap, made in found.items()} == {"wrk": 0.625, "raw socket": 0.5}
@@ -71,7 +71,7 @@ def test_what_costs_next_to_nothing_is_compared_in_the_same_round():
 
 
 def found(ratio: float, late_ms: float) -> dict:
-    """A whole result, in which ours ÷ ab is `ratio` and the sender is `late_ms` late."""
+    """Return a whole result, in which ours ÷ ab is `ratio` and our client is `late_ms` late."""
     told = made(*[{"ours": 100 * ratio, "ab": 100.0, "raw socket": 100.0}] * 5)
     return {
         "throughput_vs_ab": rounds.against(told, "ab"),
@@ -95,7 +95,7 @@ def found(ratio: float, late_ms: float) -> dict:
     ids=["reached", "slower", "late"],
 )
 def test_a_missed_target_is_named(ratio, late_ms, missed):
-    """And beside it what the machine grants anyone: a timer at its worst, and system calls without any work."""
+    """A missed target is named, beside the limits of the machine: a timer at its worst, and bare system calls."""
     lines = report.text(found(ratio, late_ms)).splitlines()
     (timer,) = [line for line in lines if "timer that sends nothing" in line]
     (raw_socket,) = [line for line in lines if "of the raw socket" in line]
@@ -106,7 +106,7 @@ def test_a_missed_target_is_named(ratio, late_ms, missed):
 
 
 def test_what_does_not_grow_in_a_straight_line_is_seen():
-    """An offset is none of growth; a square is."""
+    """Linear growth with an offset lies on the line; growth with the square does not."""
     rows = [{"responses": size, "line": 3e-6 * size - 2, "square": size**2} for size in memory.SIZES]
     assert memory.off_the_line(rows, "line") == pytest.approx(0.0)
     assert memory.off_the_line(rows, "square") > 0.1

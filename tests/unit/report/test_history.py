@@ -1,4 +1,4 @@
-"""Comparing with saved runs: only what is alike, nothing lost, nothing that was no measurement."""
+"""Comparison with saved runs: only under the same conditions, without losing a cell, without INVALID entries."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def session(pytester):
 
 
 def edit(pytester, **machine_info):
-    """Change what the one saved file says it was made on; returns it."""
+    """Change the machine_info of the one saved file; return its path."""
     (path,) = pytester.path.rglob("0001_*.json")
     content = json.loads(path.read_text())
     content["machine_info"] |= machine_info
@@ -46,7 +46,7 @@ def edit(pytester, **machine_info):
 
 
 def test_another_environment_is_refused_before_anything_runs(session, pytester):
-    """With the fields that differ, and only those; asked for, it is compared."""
+    """Another environment is refused with the fields that differ, and only those; --ts-compare-across allows it."""
     session([1], "--benchmark-save=kept").assert_outcomes(passed=1)
     edit(pytester, torch="1.13.1", cpu_count=512)
     refused = session([1], "--benchmark-compare")
@@ -62,7 +62,7 @@ def test_another_environment_is_refused_before_anything_runs(session, pytester):
 
 
 def test_a_variable_refuses_by_its_name(session, pytester, monkeypatch):
-    """Each that decides speed and differs, set here or there; no other; and no secret is saved."""
+    """Every variable that decides speed and differs, set here or there, is named, no other; no secret is saved."""
     monkeypatch.setenv("KMP_BLOCKTIME", "0")
     monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
     monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Dmy.password=hunter2")
@@ -85,7 +85,7 @@ NEW = ("cpu_affinity", "cpu_quota", "nice", "kernel_settings", "environment_vari
 
 
 def test_a_file_from_before_conditions_were_recorded(session, pytester, monkeypatch):
-    """Nobody knows whether it is alike: it is refused, and says why."""
+    """A file without recorded conditions is refused with the reason: the conditions are unknown."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     session([1], "--benchmark-save=kept")
     path = edit(pytester)
@@ -143,12 +143,12 @@ LIKE = {
     ],
 )
 def test_each_condition_by_its_name(changed, words):
-    """The condition itself and both values; of variables and settings only those that differ."""
+    """A difference names the condition itself and both values; of variables and settings only those that differ."""
     assert history.differences(LIKE, {**LIKE, **changed}) == words
 
 
 def entry_of(path, **extra_info):
-    """Change what the one entry of a saved file says of itself, and make it ten times as fast."""
+    """Change the extra_info of the one entry of a saved file, and make the entry ten times as fast."""
     content = json.loads(path.read_text())
     (entry,) = content["benchmarks"]
     entry["extra_info"] |= extra_info
@@ -160,7 +160,7 @@ FAILING = ("--benchmark-compare", "--benchmark-compare-fail=median:5%")
 
 
 def test_other_inputs_are_inconclusive(session, pytester):
-    """Real images decode more slowly than made ones: not compared, neither good nor bad nor missing."""
+    """Entries with other inputs are neither compared nor missing: real images decode more slowly than made ones."""
     session([1], "--benchmark-save=kept")
     (path,) = pytester.path.rglob("0001_*.json")
     entry_of(path)
@@ -185,12 +185,12 @@ def test_other_inputs_are_inconclusive(session, pytester):
     ],
 )
 def test_which_entries_are_unlike(mine, theirs, words):
-    """By what was sent and what was loaded."""
+    """Two entries are unlike by the samples that were sent and the weights that were loaded."""
     assert history.unlike(mine, theirs) == words
 
 
 def test_other_inputs_make_no_trend(session, pytester):
-    """Of a cell that was measured now only what was measured with the same inputs; other cells stay."""
+    """Of a cell measured now the trend has only entries with the same inputs; other cells stay."""
     session([1, 4], "--benchmark-save=kept")
     (path,) = pytester.path.rglob("0001_*.json")
     content = json.loads(path.read_text())
@@ -205,7 +205,7 @@ def test_other_inputs_make_no_trend(session, pytester):
 
 
 def test_a_file_of_another_project_is_left_to_pytest_benchmark(session, pytester):
-    """Its machine_info has none of our fields: nothing can be said, and nothing is."""
+    """A file whose machine_info has none of our fields is compared without a message."""
     session([1], "--benchmark-save=kept")
     path = edit(pytester)
     content = json.loads(path.read_text())
@@ -215,7 +215,7 @@ def test_a_file_of_another_project_is_left_to_pytest_benchmark(session, pytester
 
 
 def test_a_cell_that_is_gone_fails(session):
-    """It was saved, its file was run, and it is not there: pytest-benchmark alone would pass."""
+    """A saved cell that is gone although its file ran is missing: pytest-benchmark alone would pass."""
     session([1, 4], "--benchmark-save=kept").assert_outcomes(passed=2)
     result = session([1], "--benchmark-compare")
     result.assert_outcomes(passed=1)
@@ -226,7 +226,7 @@ def test_a_cell_that_is_gone_fails(session):
 
 @pytest.mark.parametrize("args", [("-k", "1"), ("test_cells.py::test_it[1]",), ("test_other.py",)])
 def test_a_cell_that_nobody_asked_for_is_not_gone(session, pytester, args):
-    """Deselected, not named, or in a file that was not."""
+    """A cell that was deselected, not named, or in a file that was not named, is not missing."""
     pytester.makepyfile(test_other="def test_nothing(): pass")
     session([1, 4], "--benchmark-save=kept")
     assert session([1, 4], *args, "--benchmark-compare").ret == pytest.ExitCode.OK
@@ -240,7 +240,7 @@ def test_a_cell_that_an_option_leaves_out_is_not_gone(session):
 
 
 def test_an_invalid_cell_is_not_missed(session, pytester):
-    """Its saved figures were none: without it the comparison is whole."""
+    """A saved INVALID cell has no valid figures: the comparison is complete without the cell."""
     session([1, 4], "--benchmark-save=kept")
     (path,) = pytester.path.rglob("0001_*.json")
     content = json.loads(path.read_text())
@@ -250,7 +250,7 @@ def test_an_invalid_cell_is_not_missed(session, pytester):
 
 
 def test_only_what_is_alike_makes_a_trend(session, pytester):
-    """Other environments, other projects, broken files and INVALID entries are passed over; oldest first."""
+    """Other environments, other projects, broken files and INVALID entries are skipped; the oldest file comes first."""
     for _ in range(3):
         session([1, 4], "--benchmark-save=kept")
     paths = sorted(pytester.path.rglob("*_kept.json"))
@@ -269,7 +269,7 @@ def test_only_what_is_alike_makes_a_trend(session, pytester):
 
 
 def test_two_arms_in_one_process_are_another_environment():
-    """Which baseline does not matter; whether there was one does."""
+    """Runs with and without a baseline are of different environments; which baseline does not matter."""
     plain, paired, other = {"baseline": None}, {"baseline": "HEAD (a)"}, {"baseline": "HEAD (b)"}
     assert history.differences(plain, paired)
     assert not history.differences(paired, other)

@@ -1,4 +1,4 @@
-"""The report: made from what a session left, opened in a real browser."""
+"""The report: made from the journal of a session, opened in a real browser."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ CHARTS = {"verdicts", "init", "handle", "spread", "waterfall", "batches", "capac
 
 
 def deployment(index=0, batch_size=16):
-    """One of many."""
+    """Return one of many deployments."""
     return Deployment(Model(f"model{index}", "x", None, "cifar10"), "cpu", Batching(batch_size, 100))
 
 
 def samples(rng, phases, processes=3, n=40):
-    """Seconds by phase and process."""
+    """Return random seconds by phase and process."""
     return {p: {pid: tuple(rng.uniform(0.01, 0.02) for _ in range(n)) for pid in range(processes)} for p in phases}
 
 
 def every_kind(cells=1):
-    """A run of each kind, and `cells` handle runs; one of them INVALID, one with a baseline."""
+    """Return a run of each kind, and `cells` handle runs; one run is INVALID, one has a baseline."""
     rng = random.Random(1)
     runs = [Run(Cell("init", deployment()), samples(rng, INIT_PHASES, n=1), 1)]
     for index in range(cells):
@@ -81,7 +81,7 @@ def every_kind(cells=1):
 
 
 def journal_of(path, runs):
-    """What a session with these runs would have left."""
+    """Write the journal that a session with these runs would leave; return its path."""
     lines = [{"at": "2026-01-01T00:00:00Z", "line": "session", **MACHINE}]
     lines += [{"line": "run", **run.as_dict()} for run in runs]
     lines += [{"line": "verdict", **asdict(one)} for one in compare(runs, Rules())]
@@ -109,7 +109,7 @@ def made(tmp_path):
 
 @pytest.fixture
 def browser():
-    """A real browser; a machine that is to test everything must have one."""
+    """A real browser; where CI is set, a missing browser is a failure."""
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if found is None and os.environ.get("CI"):
         pytest.fail("no chromium on PATH: install the distribution's package `chromium`")
@@ -126,7 +126,7 @@ def browser():
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 390)])
 def test_the_page_in_a_browser(made, browser, scheme, width):
-    """Every chart is there and visible, nothing is fetched, nothing is complained about, and a click sorts."""
+    """Every chart is there and visible, nothing is fetched, the console stays empty, and a click sorts."""
     folder = made()
     page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
     complaints, fetched = [], []
@@ -156,7 +156,7 @@ def test_the_page_in_a_browser(made, browser, scheme, width):
 
 
 def test_what_it_says(made):
-    """Verdicts first; reasons and names as text, never as markup; the environment."""
+    """The page has the verdicts first, reasons and names as text, never as markup, and the environment."""
     text = (made() / "index.html").read_text()
     assert text.index('id="verdict"') < text.index('id="init"')
     for figure in ("p99 at 90 requests/s", "queue, mean of a request", "batches of 2", "0003_x.json"):
@@ -179,7 +179,10 @@ def test_what_it_says(made):
 
 @pytest.mark.parametrize("warm", [True, False])
 def test_a_warm_up_is_shown_where_there_is_one(tmp_path, warm):
-    """In the page, its picture, the summary and the samples; nowhere, not even as a dash, where no run has one."""
+    """A warm-up is shown in the page, its chart, the summary and the samples.
+
+    If no run has a warm-up, it is shown nowhere, not even as a dash.
+    """
     phases = [phase for phase in INIT_PHASES if warm or phase is not Phase.WARM_UP]
     run = Run(Cell("init", deployment()), samples(random.Random(1), phases, n=3), 1)
     document = reader.read([journal_of(tmp_path / "j.jsonl", [run])])
@@ -192,7 +195,7 @@ def test_a_warm_up_is_shown_where_there_is_one(tmp_path, warm):
 
 
 def test_pictures_are_files_too(made):
-    """Well-formed SVG on a white ground."""
+    """Every chart is also a file: well-formed SVG on a white ground."""
     plots = list((made() / "plots").glob("*.svg"))
     assert {plot.stem for plot in plots} == CHARTS
     for plot in plots:
@@ -201,7 +204,7 @@ def test_pictures_are_files_too(made):
 
 
 def test_every_sample_is_in_the_csv(made):
-    """One row for each raw sample, and of a comparison both arms."""
+    """The CSV file has one row for each raw sample, and of a comparison the samples of both arms."""
     with (made() / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     runs = every_kind()
@@ -212,13 +215,13 @@ def test_every_sample_is_in_the_csv(made):
 
 
 def test_two_hundred_cells_stay_small(made):
-    """Under three megabytes."""
+    """A page of two hundred cells has under three megabytes."""
     page = made(200) / "index.html"
     assert page.stat().st_size < 3e6
 
 
 def test_made_again_from_what_pytest_benchmark_saved(pytester):
-    """`tsperf report` of a saved file: the same cells, processes told apart."""
+    """`tsperf report` of a saved file shows the same cells, with their samples by process."""
     pytester.makepyfile(
         """
 from pytest_torchserve import Model
@@ -250,7 +253,7 @@ def test_it(ts_store):
 
 
 def test_runs_of_two_machines_are_told_apart(tmp_path):
-    """One page may show both; it says so."""
+    """A page may show the runs of two machines, and then says so."""
     first = journal_of(tmp_path / "a.jsonl", every_kind())
     other = tmp_path / "b.jsonl"
     other.write_text(first.read_text().replace('"java": "17"', '"java": "25"'))
@@ -263,7 +266,7 @@ def test_runs_of_two_machines_are_told_apart(tmp_path):
 @pytest.mark.parametrize("content", ["", "{}", "[1, 2]", '{"benchmarks": 3}', "not json"])
 @pytest.mark.parametrize("suffix", ["json", "jsonl"])
 def test_other_files_are_refused(tmp_path, capsys, content, suffix):
-    """With what was wanted and what to name."""
+    """Any other file is refused, with what was wanted and which files to name."""
     path = tmp_path / f"x.{suffix}"
     path.write_text(content)
     with pytest.raises(InputError, match="wanted: "):

@@ -13,14 +13,14 @@ CELL = "densenet161-stock-cpu-b16"
 
 
 def comparison(phase):
-    """A comparison whose row is as long as rows get."""
+    """Return a comparison whose row is as long as rows get."""
     interval = Interval(1.2345, 0.9876, 1.4567, 0.123, 8)
     return Comparison(f"handle {CELL}", phase, 4.526, 5.587, interval, 99, 8, gating=True, verdict=Verdict.INCONCLUSIVE)
 
 
 @pytest.mark.parametrize("width", [60, 72, 80, 100, 120, 200, None])
 def test_every_figure_of_a_verdict_is_whole(width):
-    """In a narrow terminal the table goes on below itself, its first columns repeated; elsewhere a line is a row."""
+    """In a narrow terminal the table continues below, its first columns repeated; elsewhere each row is one line."""
     phases = [Phase.PREPROCESS, Phase.LATENCY]
     lines = verdict_tables.lines([comparison(phase) for phase in phases], {}, Rules(), "HEAD (714aa80fb9)", width=width)
     rows = [line for line in lines if line.startswith(CELL)]
@@ -44,8 +44,20 @@ def test_headings_break_before_figures_do():
     assert narrow[3].split() == wide[2].split() == ["resnet56", "cpu", "65.9", "4347", "80.5", "3"]
 
 
+def test_a_title_is_as_wide_as_the_terminal_lets_it_be():
+    """A title longer than its table stays on one line where the terminal is wide enough; no word is lost elsewhere."""
+    title = "a title of several words above a table that is narrow"
+    for width in (20, 60, None):
+        table = tables.new_table(title, ["model", "n"])
+        table.add_row("noop", "12")
+        lines = tables.render([table], width=width).splitlines()
+        heading = lines.index("model  n")
+        assert " ".join(lines[:heading]) == title
+        assert (heading == 1) is (width is None or width >= len(title))
+
+
 def test_a_name_wider_than_the_terminal_is_folded():
-    """Its letters go on in the next line: all of them are there."""
+    """A name wider than the terminal goes on in the next line, with all its letters."""
     name = "a-model-with-a-name-of-forty-characters!"
     table = tables.new_table("", ["model", "n"])
     table.add_row(name, "12")
@@ -58,7 +70,7 @@ def test_a_name_wider_than_the_terminal_is_folded():
 
 
 def test_a_log_has_no_width(pytester):
-    """Where the output is no terminal, as in CI, COLUMNS or pytest's 80 limit nothing."""
+    """Output that goes to no terminal, as in CI, is limited neither by COLUMNS nor by pytest's width of 80."""
     pytester.makeconftest(
         """
         import pytest

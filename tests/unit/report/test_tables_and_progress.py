@@ -16,7 +16,7 @@ from pytest_torchserve.report.terminal import tables
 
 
 def test_the_accounting_adds_up():
-    """Nested spans are booked to the innermost; what is booked nowhere is overhead; nothing is booked twice."""
+    """Nested spans are booked to the innermost span; unbooked time is overhead; no time is booked twice."""
     clock = FakeClock()
     accounting = TimeAccounting(clock)
     clock.now_s = 1
@@ -34,7 +34,7 @@ def test_the_accounting_adds_up():
 
 
 def test_what_has_passed_before_the_first_span_can_be_booked():
-    """Collecting is booked when it is over; it is overhead no more, and the next span begins after it."""
+    """Collecting is booked when it is over; its time is overhead no more, and the next span begins after it."""
     clock = FakeClock()
     accounting = TimeAccounting(clock)
     clock.now_s = 3
@@ -50,7 +50,7 @@ def test_what_has_passed_before_the_first_span_can_be_booked():
 
 
 def test_a_span_that_fails_is_booked_too():
-    """The time was spent all the same."""
+    """The time of a span that raises was spent all the same, and is booked."""
     clock = FakeClock()
     accounting = TimeAccounting(clock)
 
@@ -64,7 +64,7 @@ def test_a_span_that_fails_is_booked_too():
 
 
 def test_progress_on_a_terminal():
-    """A line of its own that rewrites itself, never wider than the terminal; then back to where pytest was."""
+    """Progress rewrites a line of its own, never wider than the terminal, then returns to pytest's position."""
     written, clock = [], FakeClock()
     progress = Progress(written.append, width=40, total=3, clock=clock, column=lambda: 19)
     progress.start("handle resnet56-cpu-b16")
@@ -81,7 +81,7 @@ def test_progress_on_a_terminal():
 
 
 def test_progress_elsewhere():
-    """One plain line for each cell."""
+    """Without a terminal, progress is one plain line for each cell."""
     written = []
     progress = Progress(written.append, width=0, total=2)
     for cell in ("a", "b"):
@@ -92,7 +92,7 @@ def test_progress_elsewhere():
 
 
 def make_run(name, kind, phases, **more):
-    """A run of which every phase took 12.3456 ms."""
+    """Return a run in which every phase took 12.3456 ms."""
     model = Model(name=name, handler="x", reference=None, dataset="imagenet")
     cell = Cell(kind, Deployment(model, "cpu", Batching(16)))
     return Run(cell=cell, seconds={phase: {1: (0.0123456,) * 5} for phase in phases}, workers=1, **more)
@@ -100,7 +100,7 @@ def make_run(name, kind, phases, **more):
 
 @pytest.mark.parametrize("width", [80, 200])
 def test_tables_fit(width):
-    """The widest names in 80 columns: nothing is cut, every figure is there."""
+    """With the widest names in 80 columns nothing is cut and every figure is there."""
     init = make_run("densenet161-stock", "init", INIT_PHASES, worker_rss_bytes=10**9)
     handle = make_run(
         "densenet161-stock", "handle", HANDLE_PHASES, throughput=1234.5, process_spread={Phase.HANDLE: 0.034}
@@ -113,7 +113,7 @@ def test_tables_fit(width):
 
 
 def test_a_column_for_a_warm_up_where_there_is_one():
-    """Of two models one has it: a dash for the other. None has it: no column."""
+    """If one of two models has a warm-up, the other has a dash; if no model has one, there is no column."""
     needed = [phase for phase in INIT_PHASES if phase is not Phase.WARM_UP]
     with_it, without = make_run("a", "init", INIT_PHASES), make_run("b", "init", needed)
     both = tables.render([tables.init_table([with_it, without])], width=200)
@@ -126,19 +126,19 @@ def test_a_column_for_a_warm_up_where_there_is_one():
     ("value", "text"), [(0.0341, "0.034"), (3.14159, "3.14"), (71.34, "71.3"), (412.6, "413"), (4120.4, "4120")]
 )
 def test_digits(value, text):
-    """Three significant digits or all before the point; never scientific."""
+    """Figures have three significant digits or all digits before the point, never in scientific notation."""
     assert tables.digits(value) == text
 
 
 def test_accuracy_is_said_once():
-    """Once for each model and device, however many of its cells asked all samples; nothing where none did."""
+    """Accuracy is shown once for each model and device, if any of its cells sent all samples."""
     cells = [make_run("resnet56", "handle", HANDLE_PHASES, accuracy=(655, 700)) for _ in range(3)]
     none = make_run("densenet161", "handle", HANDLE_PHASES)
     assert tables.accuracy_lines([*cells, none]) == ["accuracy resnet56-cpu: 655 of 700 labelled samples"]
 
 
 def test_worker_advice():
-    """GPUs ÷ models, at least one; without a GPU the rule says nothing."""
+    """The advice is GPUs ÷ models workers for each model, at least one; without a GPU there is no number."""
     assert worker_advice(8, 2).endswith("4 workers for each model")
     assert worker_advice(1, 2).endswith("1 workers for each model")
     assert "no GPU" in worker_advice(0, 2)

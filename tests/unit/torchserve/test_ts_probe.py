@@ -1,4 +1,4 @@
-"""The probe alone: a worker's side of the story, without TorchServe and without torch."""
+"""The probe alone: the worker's part, without TorchServe and without torch."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def handle(data, context):
 
 
 class FakeContext:
-    """As much of TorchServe's Context as the probe touches."""
+    """The part of TorchServe's Context that the probe touches."""
 
     def __init__(self, handler):
         self.system_properties = {"gpu_id": None, "model_dir": "."}
@@ -71,14 +71,14 @@ def serve(tmp_path, monkeypatch):
 
 
 def report(context, index=0):
-    """What the harness reads from the headers of one answer."""
+    """Return the probe report that the harness reads from the headers of one response."""
     lines = ["HTTP/1.1 200 OK", *(f"{name}: {value}" for name, value in context.headers[index].items())]
     return ProbeReport.of(Response(0, 0, 0, 0, 0, 0, 200, "\r\n".join(lines).encode(), b""))
 
 
 @pytest.mark.parametrize("source", [CLASS_HANDLER, FUNCTION_HANDLER])
 def test_phases_add_up(serve, source):
-    """Every phase is seen, in order of size, and the parts are no more than the whole."""
+    """Every phase is timed, and the parts are no more than the whole."""
     context, handle = serve(source)
     assert handle([{}], context) == ["ok"]
     phases = report(context).phases_s
@@ -89,7 +89,7 @@ def test_phases_add_up(serve, source):
 
 
 def test_init_phases(serve):
-    """The handler's own load_model and to_device are seen inside its initialize."""
+    """The handler's own load_model and to_device are timed inside its initialize."""
     context, handle = serve(CLASS_HANDLER)
     handle([{}], context)
     init = report(context).init_s
@@ -99,7 +99,7 @@ def test_init_phases(serve):
 
 
 def test_without_init_methods_the_rest_is_load_model(serve):
-    """A handler without such methods, and without torch: all of initialize is load_model."""
+    """For a handler without such methods, and without torch, all of initialize is load_model."""
     context, handle = serve(FUNCTION_HANDLER)
     handle([{}], context)
     init = report(context).init_s
@@ -111,9 +111,10 @@ COSTS = {"probe_clock", "probe_handle"}
 
 
 def test_the_probe_tells_what_it_costs(serve):
-    """What an empty method is clocked at, and a batch with all three phases: more than nothing, less than its phases.
+    """The probe reports what timing costs, for an empty method and for a batch with all three phases.
 
-    ComparisonParams with the first answers; calibrating leaves no time in any phase.
+    Each cost is above zero and below the time of the phases. The costs come with the first responses; calibrating
+    leaves no time in any phase.
     """
     context, handle = serve(CLASS_HANDLER)
     handle([{}], context)
@@ -128,7 +129,7 @@ WARMING_HANDLER = (Path(__file__).parents[2] / "served" / "warming.py").read_tex
 
 
 def test_a_warm_up_is_a_part_of_the_start(serve):
-    """It is clocked, and is no part of `load_model`; a part that another one calls is not taken off twice."""
+    """A warm-up is timed and is no part of `load_model`; a part that another part calls is not subtracted twice."""
     context, handle = serve(WARMING_HANDLER)
     handle([{}], context)
     init, slept_s = report(context).init_s, ts_probe._probe.instance.slept_s
@@ -140,7 +141,11 @@ def test_a_warm_up_is_a_part_of_the_start(serve):
 
 @pytest.mark.parametrize("name", ["warm_up", "heat_up"])
 def test_a_start_without_a_warm_up_has_none(serve, name):
-    """A method that the start does not call, or none of that name: no time, and no zero; also once it was called."""
+    """Without a warm-up there is no time for it, and no zero.
+
+    This holds for a method that the start does not call, also once it was called, and for a handler without that
+    method.
+    """
     context, handle = serve(
         f"""
 class Handler:
@@ -157,14 +162,14 @@ class Handler:
 
 
 def test_the_headers_bear_the_names_that_are_looked_for(serve):
-    """The probe imports nothing of the harness: both write the names down, and they are the same."""
+    """The probe imports nothing of the harness: both spell out the names of the headers, and the names are the same."""
     context, handle = serve(CLASS_HANDLER)
     handle([{}], context)
     assert set(context.headers[0]) == {TIMING_HEADER, BATCH_HEADER, INIT_HEADER}
 
 
 def test_every_request_of_a_batch_is_told(serve):
-    """Three requests, three sets of headers, one batch; the count goes on with the next."""
+    """Three requests of one batch have three sets of headers; the count goes on with the next batch."""
     context, handle = serve(CLASS_HANDLER)
     handle([{}] * 3, context)
     assert [(report(context, i).batch, report(context, i).batch_size) for i in range(3)] == [(1, 3)] * 3
@@ -174,7 +179,7 @@ def test_every_request_of_a_batch_is_told(serve):
 
 
 def test_the_start_is_reported_with_the_first_batches_only(serve):
-    """Three times: one lost answer loses nothing, and the thousandth does not carry it."""
+    """The start is reported three times: one lost response loses nothing, and later responses do not carry it."""
     context, handle = serve(CLASS_HANDLER)
     carried = []
     for _ in range(5):
@@ -200,24 +205,24 @@ def test_the_class_is_left_alone(serve):
     module = sys.modules["served_handler"]
     methods = [value for value in vars(module.Handler).values() if callable(value)]
     assert len(methods) == 7
-    # By where its code stands: a wrapper may bear its name.
+    # Compared by the file of the code: a wrapper may bear the name of a method.
     assert {method.__code__.co_filename for method in methods} == {module.__file__}
 
 
 def test_a_handler_that_raises_is_not_hidden(serve):
-    """Its own error goes on to TorchServe."""
+    """The handler's own error goes on to TorchServe."""
     _, handle = serve(CLASS_HANDLER.replace("time.sleep(0.003); return data", "raise ValueError('mine')"))
     with pytest.raises(ValueError, match="mine"):
         handle([{}], FakeContext(""))
 
 
 def test_a_missing_import_is_named_as_it_is(serve):
-    """What the handler cannot import is the cause, not the handler."""
+    """The error names the module that the handler cannot import, not the handler."""
     with pytest.raises(ModuleNotFoundError, match="no_such_module"):
         serve("import no_such_module\n" + CLASS_HANDLER)
 
 
 def test_two_classes_are_one_too_many(serve):
-    """TorchServe's own rule for class handlers, in words that name both."""
+    """TorchServe's own rule for class handlers applies, with a message that names both classes."""
     with pytest.raises(ValueError, match=r"\['Handler', 'Other'\]"):
         serve(CLASS_HANDLER + "class Other: pass\n")

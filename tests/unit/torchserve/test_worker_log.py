@@ -1,4 +1,4 @@
-"""The worker's own words, found in a log that several workers write to at once."""
+"""A worker's traceback, found in a log that several workers write to at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pytest_torchserve.torchserve.worker_log import worker_traceback
 
 
 def line(worker, text):
-    """A line as TorchServe's frontend logs a worker's output."""
+    """Return a line as TorchServe's frontend logs a worker's output."""
     return f"2026-01-01T00:00:00,000 W-{worker}-model_1.0-stdout {text}"
 
 
@@ -19,25 +19,25 @@ TRACEBACK = [
 
 
 def test_found_without_the_logs_prefixes():
-    """From `Traceback` to the line that names the error."""
+    """The traceback runs from `Traceback` to the line that names the error."""
     log = "\n".join([line(9000, "Torch worker started."), *(line(9000, text) for text in TRACEBACK), line(9000, "end")])
     assert worker_traceback(log) == "\n".join(TRACEBACK)
 
 
 def test_interleaved_workers_are_told_apart():
-    """Two workers fail at the same time, their lines shuffled into each other."""
+    """Two workers fail at the same time with interleaved lines; one whole traceback is found."""
     log = "\n".join(line(worker, text) for text in TRACEBACK for worker in (9000, 9001))
     assert worker_traceback(log) == "\n".join(TRACEBACK)
 
 
 def test_half_a_traceback_is_none_yet():
-    """The server may answer before the last line is written: then there is nothing to show yet."""
+    """A traceback without its last line is not shown yet: the server may answer before that line is written."""
     assert worker_traceback("\n".join(line(9000, text) for text in TRACEBACK[:-1])) == ""
     assert worker_traceback("") == ""
 
 
 def test_the_last_of_a_chain_counts():
-    """During handling of one error another occurred: the last is what ended the worker."""
+    """The last of several chained errors is found: it is the error that ended the worker."""
     chain = [*TRACEBACK, "", "During handling of the above exception, another exception occurred:", ""]
     last = [*TRACEBACK[:-1], "ValueError: y"]
     assert worker_traceback("\n".join(line(9000, text) for text in [*chain, *last])) == "\n".join(last)

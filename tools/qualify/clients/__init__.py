@@ -1,4 +1,4 @@
-"""The parts of `tools/qualify/sender.py`: our sender, the clients it is measured against, and what they all ask."""
+"""The parts of `tools/qualify/sender.py`: our client, the clients it is compared with, and the server they all use."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Locust's faster user, asking without a pause. What it asks is in the environment: see `others.Target`."""
+"""Locust's faster user, sending without a pause. The request is in the environment: see `others.Target`."""
 
 import os
 from pathlib import Path
@@ -10,17 +10,17 @@ HEADERS = {"Content-Type": os.environ["BENCH_TYPE"], "Authorization": f"Bearer {
 
 
 class Asker(FastHttpUser):
-    """One connection. Without a `wait_time` a user asks again as soon as it is answered."""
+    """A user with one connection. Without a `wait_time` a user sends again as soon as its response is there."""
 
     running = 0
 
     def on_start(self):
-        """What was counted before all users ran is forgotten; Locust's own --reset-stats would wait a second more."""
+        """Reset the counts once all users run; Locust's own --reset-stats would wait a second more."""
         Asker.running += 1
         if Asker.running == self.environment.parsed_options.num_users:
             self.environment.stats.reset_all()
 
     @task
     def ask(self):
-        """One request; whatever is no success, Locust counts as a failure."""
+        """Send one request; Locust counts every response that is no success as a failure."""
         self.client.post(os.environ["BENCH_PATH"], data=BODY, headers=HEADERS)

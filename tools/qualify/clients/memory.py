@@ -1,4 +1,4 @@
-"""What keeping many responses takes: memory and time, each size in a fresh process."""
+"""The memory and the time that keeping many responses takes, each size in a fresh process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _WARM_UP = 64
 
 
 def recorded(deployed: Deployed) -> bytes:
-    """One whole answer of the real server, as it came over the wire."""
+    """Return one whole response of the real server, as it came over the wire."""
     kept: list[Response] = []
     endpoint, samples = deployed.endpoint, deployed.inputs.samples
 
@@ -55,7 +55,7 @@ def recorded(deployed: Deployed) -> bytes:
 
 
 def measure(deployed: Deployed, sizes: Sequence[int] = SIZES) -> dict[str, Any]:
-    """Each size, and how far its figures lie from growing in a straight line with it."""
+    """Measure each size; return the figures, and how far they are from growing linearly with the size."""
     path, sample = deployed.endpoint.path, deployed.inputs.samples[0]
     with stub.running(path, sample, recorded(deployed)) as address:
         rows = [_in_fresh_process(address, path, sample, deployed.deployment, size) for size in sizes]
@@ -64,10 +64,10 @@ def measure(deployed: Deployed, sizes: Sequence[int] = SIZES) -> dict[str, Any]:
 
 
 def off_the_line(rows: Sequence[dict[str, float]], name: str) -> float:
-    """The largest distance from the fitted straight line, as a share of the largest value; 0.2 where it grows as n².
+    """Return the largest distance from the fitted line, as a share of the largest value; 0.2 for growth with n².
 
-    No slope on logarithmic axes: the first responses find room in what the interpreter has freed, which moves the line
-    of the memory, and does not bend it.
+    A slope on logarithmic axes would not do: the first responses use memory that the interpreter has freed, which moves
+    the line of the memory and does not bend it.
     """
     sizes, values = [row["responses"] for row in rows], [row[name] for row in rows]
     line = statistics.linear_regression(sizes, values)
@@ -76,15 +76,15 @@ def off_the_line(rows: Sequence[dict[str, float]], name: str) -> float:
 
 
 def _in_fresh_process(*job: Any) -> dict[str, float]:
-    """A process that kept many before would have their memory at hand."""
+    """Measure one size in a fresh process: a used process would reuse the memory of earlier responses."""
     with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_keep, *job).result()
 
 
 def _keep(address: Address, path: str, sample: Sample, deployment: Deployment, size: int) -> dict[str, float]:
-    """Send, keep and check so many."""
+    """Send, keep and check `size` requests; return the memory and the time that each step took."""
     samples = (sample,)
-    _send(address, path, samples, _WARM_UP)  # what every sender takes, however many it keeps
+    _send(address, path, samples, _WARM_UP)  # what a client takes, however many responses it keeps
     rss_mb = [_rss_mb()]
     start_s, start_cpu_s = time.monotonic(), cpu_s()
     kept = _send(address, path, samples, size)
@@ -107,7 +107,10 @@ def _keep(address: Address, path: str, sample: Sample, deployment: Deployment, s
 
 
 def _send(address: Address, path: str, samples: Sequence[Sample], count: int) -> list[Response]:
-    """So many responses, in whole batches: a closed loop, which shows its answers now and then, sends more."""
+    """Return `count` responses, in full batches.
+
+    A closed loop would send more, since it hands over its responses only now and then.
+    """
     kept: list[Response] = []
 
     def on_responses(fresh: Sequence[Response]) -> bool:

@@ -1,4 +1,4 @@
-"""The other clients: how each is called, how its report is read, where it can be had."""
+"""The other clients: the command that runs each, the parser of its report, and where to get it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ file:close()
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What every client asks, in the forms that they want."""
+    """The request that every client sends, in the forms that the clients need."""
 
     address: Address
     path: str
@@ -49,7 +49,7 @@ class Target:
 
     @classmethod
     def write(cls, folder: Path, address: Address, path: str, sample: Sample) -> Target:
-        """Body and script as files in `folder`."""
+        """Write the body and wrk's script as files in `folder`."""
         body, lua = folder / "body", folder / "post.lua"
         body.write_bytes(sample.body)
         lua.write_text(_LUA.format(body=body, content_type=sample.content_type, key=address.key), encoding="utf-8")
@@ -57,24 +57,25 @@ class Target:
 
     @property
     def url(self) -> str:
-        """Where to POST to."""
+        """The URL to POST to."""
         return self.address.url + self.path
 
     @property
     def authorization(self) -> str:
-        """As `ab` and `hey` want a header."""
+        """The authorization header as `ab` and `hey` take it."""
         return f"Authorization: Bearer {self.address.key}"
 
     def environment(self) -> dict[str, str]:
-        """For the clients that are programs of ours."""
+        """Return the environment for the clients that are programs in this folder."""
         told = {"PATH": self.path, "BODY": str(self.body), "KEY": self.address.key, "TYPE": self.content_type}
         return {**os.environ, **{f"BENCH_{name}": value for name, value in told.items()}}
 
 
 class Report(NamedTuple):
-    """What a client says of its run. `refused` counts answers other than 200 and requests without any.
+    """The figures that a client reports of its run.
 
-    `cpu_s` is what its sending took; where it does not tell, its whole process counts, the start included.
+    `refused` counts responses other than 200 and requests without a response. `cpu_s` is the processor time of sending;
+    None where the client does not report it: then the time of its whole process counts, the start included.
     """
 
     per_s: float
@@ -85,7 +86,7 @@ class Report(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """One of the others; `module` where it is Python's, else a program on PATH."""
+    """A client other than ours: a Python module where `module` is set, else a program on PATH."""
 
     name: str
     get_it: str
@@ -94,11 +95,11 @@ class Client:
     module: bool = False
 
     def present(self) -> bool:
-        """Whether it is installed."""
+        """Return whether the client is installed."""
         return bool(importlib.util.find_spec(self.name) if self.module else shutil.which(self.name))
 
     def version(self) -> str | None:
-        """In its own words; hey and the raw socket have none."""
+        """Return the client's version, as the client prints it; hey and the raw socket have none."""
         if self.module:
             return metadata.version(self.name)
         flag = {"wrk": "-v", "ab": "-V"}.get(self.name)
@@ -109,10 +110,10 @@ class Client:
 
 
 def run(client: Client, target: Target, connections: int, duration_s: int) -> dict[str, float]:
-    """One run of a client.
+    """Run a client once; return its figures.
 
     Raises:
-        MeasurementError: it failed, or not every answer was a 200.
+        MeasurementError: the run failed, or not every response was a 200.
     """
     before_s = cpu_s(resource.RUSAGE_CHILDREN)
     ended = _ended(client, client.command(target, connections, duration_s), target, duration_s + _GRACE_S)
@@ -131,7 +132,7 @@ def run(client: Client, target: Target, connections: int, duration_s: int) -> di
 
 
 def _ended(client: Client, command: list[str], target: Target, timeout_s: float) -> subprocess.CompletedProcess[str]:
-    """The client's process at its end."""
+    """Run the command of a client to its end; return the finished process."""
     streams = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
     try:
         return subprocess.run(command, **streams, check=False, env=target.environment(), timeout=timeout_s)
@@ -148,7 +149,7 @@ def _failed(client: Client, found: str) -> MeasurementError:
 
 
 def _number(pattern: str, text: str, default: float | None = None) -> float:
-    """The number that the pattern's group finds; ValueError where there is none and it must be there."""
+    """Return the number in the pattern's group, or the default; raise ValueError where there is neither."""
     found = re.search(pattern, text, re.MULTILINE)
     if found is not None:
         return float(found[1])
@@ -168,14 +169,14 @@ def _read_wrk(text: str) -> Report:
 
 
 def _ab(target: Target, connections: int, duration_s: int) -> list[str]:
-    # -n after -t, which stands for 50,000 requests too. -l: a head may differ in length from the first one's.
+    # -n after -t, which also means 50,000 requests. -l: a head may differ in length from the first head.
     command = ["ab", "-k", "-l", "-c", str(connections), "-t", str(duration_s), "-n", str(_MORE_THAN_ANY)]
     return [*command, "-p", str(target.body), "-T", target.content_type, "-H", target.authorization, target.url]
 
 
 def _read_ab(text: str) -> Report:
     requests = int(_number(r"^Complete requests:\s+(\d+)", text))
-    # A client that had to connect anew for each request would be no match.
+    # A client that opens a new connection for each request cannot be compared with the others.
     reconnected = requests - int(_number(r"^Keep-Alive requests:\s+(\d+)", text))
     refused = int(_number(r"^Failed requests:\s+(\d+)", text) + _number(r"^Non-2xx responses:\s+(\d+)", text, 0))
     return Report(_number(r"^Requests per second:\s+([\d.]+)", text), requests, refused + reconnected)
@@ -183,7 +184,7 @@ def _read_ab(text: str) -> Report:
 
 def _hey(target: Target, connections: int, duration_s: int) -> list[str]:
     command = ["hey", "-c", str(connections), "-z", f"{duration_s}s", "-m", "POST", "-D", str(target.body)]
-    # Nobody else asks for compressed answers.
+    # No other client requests compressed responses.
     command += ["-disable-compression", "-T", target.content_type, "-H", target.authorization]
     return [*command, target.url]
 
@@ -197,7 +198,7 @@ def _read_hey(text: str) -> Report:
 
 def _locust(target: Target, connections: int, duration_s: int) -> list[str]:
     command = [sys.executable, "-m", "locust", "-f", str(_HERE / "locustfile.py"), "--headless", "--only-summary"]
-    # Its run time begins with its imports, which take most of a second.
+    # Locust's run time begins with its imports, which take most of a second: hence one second more.
     command += ["-u", str(connections), "-r", str(connections), "-t", f"{duration_s + 1}s", "-H", target.address.url]
     return [*command, "--json", "--loglevel", "ERROR"]
 
@@ -209,7 +210,7 @@ def _read_locust(text: str) -> Report:
 
 
 def _requests(target: Target, connections: int, duration_s: int) -> list[str]:
-    shorter_s = max(1, duration_s - 1)  # far from a tie, it needs no long look
+    shorter_s = max(1, duration_s - 1)  # the result is far from a tie: a shorter run is enough
     return [sys.executable, str(_HERE / "with_requests.py"), target.url, str(connections), str(shorter_s)]
 
 
@@ -230,4 +231,4 @@ CLIENTS = (
 )
 
 RAW_SOCKET = Client("raw socket", "", _raw_socket, _read_json)
-"""No rival: how far Python itself can come."""
+"""No competitor, but the upper limit of a client in Python."""

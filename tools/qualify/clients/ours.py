@@ -1,4 +1,4 @@
-"""Our own sender: its throughput, its processor time, how late it is, how much of a latency it explains."""
+"""Our own client: its throughput, processor time and schedule delay, and the share of a latency that it attributes."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ PUNCTUAL_MS = 1.0
 
 
 class Tally(NamedTuple):
-    """One closed loop of ours.
+    """The result of one closed loop of our client.
 
     Attributes:
-        requests: how many were answered, all rightly.
-        per_s: how many a second.
-        send_cpu_us: this process's time for sending one and keeping its answer.
-        check_cpu_us: its time for judging one answer.
+        requests: how many requests were answered, all rightly.
+        per_s: how many requests were answered per second.
+        send_cpu_us: this process's time for sending one request and keeping its response.
+        check_cpu_us: this process's time for checking one response.
     """
 
     requests: int
@@ -44,22 +44,22 @@ class Tally(NamedTuple):
 
     @property
     def cpu_us(self) -> float:
-        """Both."""
+        """The time for sending one request and checking its response."""
         return self.send_cpu_us + self.check_cpu_us
 
 
 def cpu_s(who: int = resource.RUSAGE_SELF) -> float:
-    """Processor time so far, the kernel's on our behalf too."""
+    """Return the processor time used so far, in the kernel as well."""
     used = resource.getrusage(who)
     return used.ru_utime + used.ru_stime
 
 
 def _quiet(_words: str, _share: float) -> None:
-    """In place of the progress line."""
+    """Show no progress."""
 
 
 def _send(deployed: Deployed, load: TimedSchedule) -> list[Response]:
-    """One load as `traffic.send` drives it, not judged yet."""
+    """Send one load as `traffic.send` does; return its responses, not checked yet."""
     endpoint, clock = deployed.endpoint, MonotonicClock()
     kept = traffic.Collector(load.duration_s, clock, _quiet)
     client.send(endpoint.server.address, endpoint.path, deployed.inputs.samples, load, kept.on_responses, clock)
@@ -67,7 +67,7 @@ def _send(deployed: Deployed, load: TimedSchedule) -> list[Response]:
 
 
 def _judge(deployed: Deployed, responses: list[Response]) -> None:
-    """Every answer; a wrong one ends the benchmark."""
+    """Check every response; a wrong answer ends the benchmark."""
     checker = Checker.for_cell(deployed.deployment)
     right = traffic.judged(responses, checker)
     if len(right) < len(responses) or not right:
@@ -79,21 +79,21 @@ def _judge(deployed: Deployed, responses: list[Response]) -> None:
 
 
 def closed_loop(deployed: Deployed, connections: int, duration_s: float) -> Tally:
-    """As many requests as so many connections get answered; all are checked when the time has been taken."""
+    """Run a closed loop and return its tally; all responses are checked after the time has been taken."""
     cpu_0_s = cpu_s()
     responses = _send(deployed, ClosedLoop(connections, duration_s))
     cpu_1_s = cpu_s()
     _judge(deployed, responses)
     cpu_2_s = cpu_s()
     count = len(responses)
-    # As the others count: from the first departure, what was answered in the time asked for.
+    # As the other clients count: the responses within `duration_s` of the first departure.
     end_ns = min(response.sent_ns for response in responses) + duration_s * 1e9
     per_s = sum(response.done_ns <= end_ns for response in responses) / duration_s
     return Tally(count, per_s, (cpu_1_s - cpu_0_s) / count * 1e6, (cpu_2_s - cpu_1_s) / count * 1e6)
 
 
 def warm_up(deployed: Deployed, connections: int, most_s: float) -> list[float]:
-    """Load until the throughput has stopped rising: the JVM compiles what it runs often. Returns each window's."""
+    """Send load until the throughput stops rising (the JVM compiles what runs often); return it for each window."""
     windows: list[float] = []
     best, without_gain = 0.0, 0
     while without_gain < WINDOWS_WITHOUT_GAIN and len(windows) * WINDOW_S < most_s:
@@ -104,14 +104,14 @@ def warm_up(deployed: Deployed, connections: int, most_s: float) -> list[float]:
 
 
 def schedule_delay(deployed: Deployed, rate_per_s: float, duration_s: float) -> dict[str, float]:
-    """How long after their time requests of an open loop left, in ms."""
+    """Return the schedule delay of the requests of an open loop, in ms."""
     responses = _send(deployed, ConstantRate(rate_per_s, duration_s))
     _judge(deployed, responses)
     return _told([(response.sent_ns - response.scheduled_ns) / 1e6 for response in responses])
 
 
 def bare_schedule_delay(rate_per_s: float, duration_s: float) -> dict[str, float]:
-    """The same of a loop that only wakes up, without server or socket, in ms: the machine's own delay."""
+    """Return the delay of a loop that only wakes up, without server or socket, in ms: the machine's own delay."""
     start_ns, late_ms = time.monotonic_ns(), []
     with process_tuning.undisturbed(punctual=True):
         for number in range(1, 1 + int(rate_per_s * duration_s)):
@@ -123,7 +123,7 @@ def bare_schedule_delay(rate_per_s: float, duration_s: float) -> dict[str, float
 
 
 def _told(late_ms: list[float]) -> dict[str, float]:
-    """What is told of so many latenesses, in ms."""
+    """Return a summary of the delays, in ms."""
     late_ms = sorted(late_ms)
     tail_ms = stats.percentile(late_ms, 0.99)
     if tail_ms is None:
@@ -140,7 +140,7 @@ def _told(late_ms: list[float]) -> dict[str, float]:
 
 
 def attributed(deployed: Deployed, rate_per_s: float, duration_s: float) -> dict[str, Any]:
-    """How much of the median request's latency the waterfall explains, measured as `measure_load` does."""
+    """Return the share of the median request's latency that is attributed, measured as `measure_load` does."""
     endpoint, inputs = deployed.endpoint, deployed.inputs
     traffic.warm_up_server(endpoint, inputs.samples)
     log_offset, load = endpoint.log_offset(), ConstantRate(rate_per_s, duration_s)

@@ -1,7 +1,7 @@
-"""The least that a client in Python can do: `python raw_socket.py URL CONNECTIONS SECONDS`.
+"""The cheapest client that Python can be: `python raw_socket.py URL CONNECTIONS SECONDS`.
 
-The system's calls and nothing around them: no answer is parsed, timed, kept or checked. What it does not reach against
-another client, no sender written in Python does.
+Makes the system calls and nothing around them: no response is parsed, timed, kept or checked. A throughput that this
+client does not reach is out of reach of every client written in Python.
 """
 
 import json
@@ -19,7 +19,7 @@ OK = b"HTTP/1.1 200"
 
 
 def request(url):
-    """The whole request, ready to write."""
+    """Return the whole request, ready to write."""
     body, key = Path(os.environ["BENCH_BODY"]).read_bytes(), os.environ["BENCH_KEY"]
     lines = (
         f"POST {url.path} HTTP/1.1",
@@ -32,7 +32,7 @@ def request(url):
 
 
 def main():
-    """Print what `others.Report` holds, as JSON."""
+    """Send requests, then print the fields of `others.Report` as JSON."""
     url, connections, duration_s = urlsplit(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     asked, poll, sockets = request(url), select.epoll(), {}
     for _ in range(connections):
@@ -48,7 +48,7 @@ def main():
     while time.monotonic() < start_s + duration_s:
         for number, _ in poll.poll():
             made = sockets[number]
-            # An answer of noop's is a few hundred bytes: it comes as one piece.
+            # A response of noop has a few hundred bytes and comes as one piece.
             if made.recv(READ_BYTES).startswith(OK):
                 answered += 1
             else:

@@ -1,4 +1,4 @@
-"""The figures as a person reads them: a table of clients, then each target and whether it was reached."""
+"""The figures as text: a table of clients, then each target and whether it was reached."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _GROWN = {"memory": "rss_mb", "time to send": "send_s", "CPU to check": "check_c
 
 
 def text(found: dict[str, Any]) -> str:
-    """All of it."""
+    """Return the whole report."""
     return "\n".join(["", *_table(found), "", *_verdicts(found), "", *_intervals(found), "", *_bounds(found)])
 
 
 def _table(found: dict[str, Any]) -> Iterator[str]:
-    """A row for each connection count: requests/s, and in brackets ours ÷ theirs."""
+    """Yield a row for each connection count: requests/s, and in brackets ours ÷ theirs."""
     medians = found["details"]["medians"]
     names = [key.removeprefix(_PREFIX) for key in found if key.startswith(_PREFIX)]
     yield "requests/s, medians (ours ÷ theirs, median over rounds)"
@@ -45,7 +45,7 @@ def _verdicts(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _intervals(found: dict[str, Any]) -> Iterator[str]:
-    """How sure a ratio is: the rounds of one run differ, and so would the next run."""
+    """Yield the confidence intervals of the ratios: the rounds of one run differ, and so would the next run."""
     yield "ours ÷ theirs, 95% interval over the rounds, at each connection count"
     for name, by_connections in found["intervals"].items():
         told = ["too few" if made is None else "{:.2f}-{:.2f}".format(*made) for made in by_connections.values()]
@@ -53,7 +53,11 @@ def _intervals(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _bounds(found: dict[str, Any]) -> Iterator[str]:
-    """What clients that do next to nothing made of the others: where they stay below, cost is not the reason."""
+    """Yield the throughput of the cheap clients ÷ that of each other client.
+
+    A cheap client does next to nothing. Where even a cheap client is slower than another client, cost is not the
+    reason.
+    """
     yield "by comparison (raw socket: Python's system calls alone, nothing parsed, kept or checked), 95% interval"
     for name, by_connections in found["bounds"].items():
         for cheap in CHEAP:
@@ -63,13 +67,13 @@ def _bounds(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _bound(made: dict[str, Any]) -> str:
-    """A ratio and how sure it is."""
+    """Return a ratio and its confidence interval as text."""
     around = "too few" if made["interval"] is None else "{:.2f}-{:.2f}".format(*made["interval"])
     return f"{made['median']:.2f} {around}"
 
 
 def _figures(found: dict[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
-    """What, how much, the target, whether it was reached."""
+    """Yield each figure: its name, its value, its target, and whether the target was reached."""
     for key in (key for key in found if key.startswith(_PREFIX)):
         values = [ratio for ratio in found[key].values() if ratio is not None]
         if values:

@@ -1,7 +1,7 @@
-"""What the rounds of a comparison say: each client's own figures, and ours beside it ÷ it.
+"""The results of the rounds: each client's own figures, and the ratio of our throughput to that of each client.
 
-A round has blocks of runs made one right after the other; a ratio is taken within a block, so that whatever else the
-machine does meets both.
+A round has blocks of runs made one right after the other. A ratio is taken within a block, so that other load on the
+machine affects both sides.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ CHEAP = ("wrk", RAW_SOCKET)
 
 
 def ratios(block: Sequence[dict[str, Any]]) -> Iterator[tuple[str, float]]:
-    """Each other client of a block, and ours beside it ÷ it; beside wrk are two, whose mean counts."""
+    """Yield each other client of a block, and the throughput of our runs beside it ÷ its own.
+
+    Where two runs of ours are beside a client, as beside wrk, their mean counts.
+    """
     for at, run in enumerate(block):
         if run["client"] != OURS:
             beside = [near["per_s"] for near in block[max(0, at - 1) : at + 2] if near["client"] == OURS]
@@ -31,7 +34,7 @@ def ratios(block: Sequence[dict[str, Any]]) -> Iterator[tuple[str, float]]:
 
 
 def paired(rounds: list[dict[str, Any]], name: str) -> dict[str, list[float]]:
-    """By connection count each round's ratio to one client; empty where it is missing."""
+    """Return by connection count each round's ratio to one client; empty where the client is missing."""
     found: dict[str, list[float]] = {}
     for connections in CONNECTIONS:
         here = [block for made in rounds if made["connections"] == connections for block in made["blocks"]]
@@ -40,12 +43,12 @@ def paired(rounds: list[dict[str, Any]], name: str) -> dict[str, list[float]]:
 
 
 def against(rounds: list[dict[str, Any]], name: str) -> dict[str, float | None]:
-    """By connection count the median ratio to one client; None where it is missing."""
+    """Return by connection count the median ratio to one client; None where the client is missing."""
     return {count: statistics.median(made) if made else None for count, made in paired(rounds, name).items()}
 
 
 def certain(rounds: list[dict[str, Any]], name: str) -> dict[str, list[float] | None]:
-    """By connection count the interval around it (Student's over the rounds, 95%); None where they are too few."""
+    """Return by connection count the ratio's interval (Student's over the rounds, 95%); None for too few rounds."""
     return {count: _around(made) for count, made in paired(rounds, name).items()}
 
 
@@ -55,10 +58,10 @@ def _around(ratios: Sequence[float]) -> list[float] | None:
 
 
 def bounds(rounds: list[dict[str, Any]], name: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """By connection count, throughput of wrk and of the raw socket ÷ that of one client: `median`, `interval`.
+    """Return by connection count the throughput of wrk and the raw socket ÷ one client's: `median`, `interval`.
 
-    They cost less than any sender that keeps its answers. Where they do not come above a client either, what the
-    sender costs is not the reason.
+    These two cost less than any client that keeps its responses. Where even these two are not faster than a client, the
+    cost of our client is not the reason.
     """
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for connections in CONNECTIONS:
@@ -79,7 +82,7 @@ def bounds(rounds: list[dict[str, Any]], name: str) -> dict[str, dict[str, dict[
 
 
 def medians(rounds: list[dict[str, Any]], name: str) -> dict[str, dict[str, float]]:
-    """By connection count the medians of a client's own figures."""
+    """Return by connection count the medians of a client's own figures."""
     found = {}
     for connections in CONNECTIONS:
         here = [

@@ -1,4 +1,4 @@
-"""One TorchServe of our own, and what is deployed on it."""
+"""A TorchServe of our own, and the models deployed on it."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ FILL_WAIT_MS = 100
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """A live registration with one worker, and what it is asked."""
+    """A live registration with one worker, and the inputs for its requests."""
 
     endpoint: Endpoint
     inputs: ModelInputs
 
     @property
     def deployment(self) -> Deployment:
-        """What was registered."""
+        """The deployment that was registered."""
         return self.endpoint.deployment
 
     def with_one_sample(self) -> Deployed:
-        """The same, asked about its first sample only: every client sends the same bytes."""
+        """Return the same with its first sample only, so that every client sends the same bytes."""
         return replace(self, inputs=replace(self.inputs, samples=self.inputs.samples[:1]))
 
 
@@ -63,9 +63,9 @@ class Service:
 
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[Service]:
-    """A server with its store in `folder`, stopped in the end with all it started.
+    """Run a server with its store in `folder`; at the end, stop the server and all that it started.
 
-    Weights are those on disk, else seeded; samples those in the folder that `TS_DATA` names, else made.
+    Weights are those on disk, else seeded; samples are those in the folder that `TS_DATA` names, else synthetic.
     """
     data = os.environ.get("TS_DATA")
     preparations = Preparations("auto", Path(data).resolve() if data else None)
@@ -73,7 +73,7 @@ def running(folder: Path) -> Iterator[Service]:
     try:
         preparations.start([NOOP, RESNET56])
         server.start()
-        # Before anything is timed: this process would compete for the processor.
+        # Wait before anything is timed: the preparation would compete for the processor.
         preparations.result(RESNET56)
         yield Service(server, preparations)
     finally:

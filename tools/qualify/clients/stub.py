@@ -1,4 +1,4 @@
-"""A server that knows one answer, a recorded one: much faster than TorchServe, and to our sender the same."""
+"""A stub server that always sends one recorded response: much faster than TorchServe, and the same to our client."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HOST = "127.0.0.1"
 
 
 class _Answering(asyncio.Protocol):
-    """One connection: so many bytes are a request, and get the answer."""
+    """A connection on which every `request_bytes` bytes are a request and get the answer."""
 
     def __init__(self, request_bytes: int, answer: bytes) -> None:
         self._request_bytes = request_bytes
@@ -40,7 +40,7 @@ class _Answering(asyncio.Protocol):
 
 
 def _serve(pipe: Connection, path: str, sample: Sample, answer: bytes) -> None:
-    """Tell the port, then answer until the other end of the pipe is closed, even by a parent that was killed."""
+    """Send the address, then answer until the other end of the pipe is closed, even by a parent that was killed."""
 
     async def serve() -> None:
         loop, listener = asyncio.get_running_loop(), socket.create_server((_HOST, 0))
@@ -59,7 +59,7 @@ def _serve(pipe: Connection, path: str, sample: Sample, answer: bytes) -> None:
 
 @contextlib.contextmanager
 def running(path: str, sample: Sample, answer: bytes) -> Iterator[Address]:
-    """The stub in a process of its own, as long as the context lasts."""
+    """Run the stub in a process of its own as long as the context lasts; yield its address."""
     fresh = multiprocessing.get_context("spawn")
     here, there = fresh.Pipe()
     process = fresh.Process(target=_serve, args=(there, path, sample, answer))

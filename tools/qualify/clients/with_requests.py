@@ -1,4 +1,4 @@
-"""The plain way in Python: `python with_requests.py URL THREADS SECONDS`, a `requests.Session` in each thread."""
+"""The plain client in Python: `python with_requests.py URL THREADS SECONDS`, a `requests.Session` in each thread."""
 
 import json
 import os
@@ -13,12 +13,12 @@ OK = 200
 
 
 def ask(url, duration_s, ready, tallies):
-    """One thread: [answered, refused] is added to the tallies."""
+    """Send requests in one thread, then add its [answered, refused] to the tallies."""
     body = Path(os.environ["BENCH_BODY"]).read_bytes()
     headers = {"Content-Type": os.environ["BENCH_TYPE"], "Authorization": f"Bearer {os.environ['BENCH_KEY']}"}
     counts = [0, 0]
     with requests.Session() as session:
-        session.trust_env = False  # else it looks for proxies and .netrc at every request, and is slower still
+        session.trust_env = False  # else the session looks for proxies and .netrc at every request, and is slower still
         ready.wait()
         end_s = time.monotonic() + duration_s
         while time.monotonic() < end_s:
@@ -27,7 +27,7 @@ def ask(url, duration_s, ready, tallies):
 
 
 def main():
-    """Print what `others.Report` holds, as JSON."""
+    """Send requests, then print the fields of `others.Report` as JSON."""
     url, threads, duration_s = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
     ready, tallies = threading.Barrier(threads + 1), []
     threads_of_users = [threading.Thread(target=ask, args=(url, duration_s, ready, tallies)) for _ in range(threads)]

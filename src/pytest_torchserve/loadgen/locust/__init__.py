@@ -1,7 +1,7 @@
 """A load sent by many processes, on this machine or on others, through Locust.
 
-`LocustEngine` is loaded when it is asked for: the master and the workers import this package too, and Locust must
-replace the standard library's sockets before anything else has loaded them.
+`LocustEngine` is imported on first access: the master and the workers import this package too, and Locust must
+replace the standard library's sockets before any other module has imported them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A Locust process as pytest's process sees it: started, listened to, ended."""
+"""A Locust process as a child of pytest's process: start, messages, end."""
 
 from __future__ import annotations
 
@@ -20,56 +20,56 @@ _WRITE_S = 60.0
 
 
 class Child:
-    """One process; it ends when its standard input does, and so with us, however we end.
+    """A child process, which ends when its standard input does, and so with pytest's process, however that ends.
 
     Args:
-        name: for messages.
-        module: which of this package.
-        arguments: its own.
-        piped: whether its standard output is a pipe to us; else it goes where its errors go.
+        name: the name in messages.
+        module: the module of this package to run.
+        arguments: the module's arguments.
+        piped: True for a standard output that is a pipe to pytest's process; else it goes where standard error goes.
     """
 
     def __init__(self, name: str, module: str, *arguments: str, piped: bool = False) -> None:
         self.name = name
-        # Appended to, so that reading does not move the place where it writes.
+        # Opened for appending, so that reading does not move the position where the child writes.
         self._words: IO[bytes] = tempfile.TemporaryFile("a+b", buffering=0)  # noqa: SIM115 - closed by `end`
         self.process = subprocess.Popen(
-            # -P: what lies in the current folder is not Locust, whatever its name.
+            # -P: a file in the current folder must not be imported as Locust, whatever its name.
             [sys.executable, "-P", "-m", f"pytest_torchserve.loadgen.locust.{module}", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE if piped else self._words,
             stderr=self._words,
             bufsize=0,
-            start_new_session=True,  # Ctrl-C is for us, who end it
+            start_new_session=True,  # Ctrl-C is for pytest's process, which ends the child
         )
 
     def say(self, words: str) -> None:
-        """Write to its standard input; whether it is gone is seen elsewhere."""
-        assert self.process.stdin is not None  # noqa: S101 - says to the type checker what PIPE means
+        """Write to the child's standard input; `why_ended` reports a child that is gone."""
+        assert self.process.stdin is not None  # noqa: S101 - tells the type checker what PIPE means
         with contextlib.suppress(OSError):
             self.process.stdin.write(words.encode())
 
     def why_ended(self, wait_s: float = 0.0) -> str | None:
-        """How it ended, in words, with its last ones; None while it runs."""
+        """Return in words how the child ended, with the end of its output; None while it runs."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             code = self.process.wait(wait_s)
             return f"{self.name} ended with exit code {code}; its last words:\n{self.tail()}"
         return None
 
     def tail(self) -> str:
-        """The end of what it wrote to standard error."""
+        """Return the end of the child's standard error."""
         size = os.fstat(self._words.fileno()).st_size
         start = max(0, size - _TAIL_BYTES)
         return os.pread(self._words.fileno(), _TAIL_BYTES, start).decode(errors="replace").strip() or "(none)"
 
     def release(self) -> None:
-        """Close its standard input."""
+        """Close the child's standard input."""
         if self.process.stdin is not None:
             with contextlib.suppress(OSError):
                 self.process.stdin.close()
 
     def end(self) -> None:
-        """Wait until it is gone, and see to it."""
+        """Close the child's standard input and wait for its end; kill it if the wait takes too long."""
         self.release()
         try:
             self.process.wait(_END_S)
@@ -82,11 +82,11 @@ class Child:
 
 
 class Line:
-    """Messages to and from the master, with a limit to every wait: it may hang.
+    """Messages to and from the master, with a limit to every wait, as the master may hang.
 
     Attributes:
         heard_s: when the last message came, monotonic.
-        ended: nothing will come any more.
+        ended: True when no message will come any more.
     """
 
     def __init__(self, master: Child) -> None:
@@ -101,7 +101,7 @@ class Line:
         self.ended = False
 
     def send(self, message: protocol.Message) -> None:
-        """Write one message; where the master is gone or does not read, `ended` says so."""
+        """Write one message; set `ended` if the master is gone or does not read."""
         left = memoryview(protocol.frame(message))
         deadline_s = time.monotonic() + _WRITE_S
         while left and not self.ended:
@@ -116,7 +116,7 @@ class Line:
                 self.ended = True
 
     def receive(self, timeout_s: float) -> list[protocol.Message]:
-        """What came, as soon as something has; nothing at the end of the time, or of the pipe."""
+        """Return the new messages as soon as bytes arrive; none at the timeout or at the end of the pipe."""
         if not _ready(self._read, select.POLLIN, timeout_s):
             return []
         data = os.read(self._read, _READ_BYTES)
@@ -126,7 +126,7 @@ class Line:
 
 
 def _ready(descriptor: int, event: int, timeout_s: float) -> bool:
-    """poll(2): select(2) knows descriptors below 1024 only."""
+    """Return whether the descriptor is ready, by poll(2): select(2) knows descriptors below 1024 only."""
     asked = select.poll()
     asked.register(descriptor, event)
     return bool(asked.poll(max(0.0, timeout_s) * 1e3))

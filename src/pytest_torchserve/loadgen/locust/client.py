@@ -1,7 +1,7 @@
-"""Locust's FastHttp client, made to send what `client.encode` sends, and to tell when the bytes went and came.
+"""Locust's FastHttp client, changed to send what `encoding.encode` returns and to note when bytes go and come.
 
-Locust fires its events and geventhttpclient speaks HTTP as in any Locust user. What differs: no redirects, no
-retries, no cookies, no headers of its own, certificates verified, and as many connections as are needed at once.
+Locust fires its events and geventhttpclient speaks HTTP as in any Locust user. The differences: no redirects, no
+retries, no cookies, no headers added, certificates verified, and as many connections as are needed at once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.loadgen.address import Address
 
 _AT_ONCE = 1 << 20
-"""Connections: more than the system lets us open; an open loop must never wait for a free one."""
+"""The limit of connections: more than the system allows, as an open loop must never wait for a free connection."""
 
 _BLOCK_BYTES = 16 * 1024
 _poll = get_original("select", "poll")
@@ -37,16 +37,16 @@ _POLLIN = 1
 
 @dataclass(slots=True)
 class Stamps:
-    """What the socket saw of one request, where the built-in sender's connection sees it too.
+    """The times of one request at the socket, at the points where the built-in client's connection takes them too.
 
-    Each is noted right after the system call returned, some microseconds late. Between the taking up of a request
-    and `sent_ns` lies Locust's own work for it, a quarter of a millisecond or so, and where the connection is a new
-    one the name's look-up and the handshakes.
+    Each time is noted right after the system call returned, some microseconds late. Between `Response.begun_ns` and
+    `sent_ns` lies Locust's own work for the request, a quarter of a millisecond or so. For a new connection, the name
+    look-up and the handshakes are added.
 
     Attributes:
-        connected: it had a connection, a new one or a kept one.
-        sent_ns: when the kernel had taken all its bytes; 0 where it did not.
-        first_byte_ns: when the first bytes of the answer were read; 0 where none were.
+        connected: the request had a connection, a new one or a kept one.
+        sent_ns: when the kernel had taken all bytes of the request; 0 where it did not.
+        first_byte_ns: when the first bytes of the response were read; 0 where none were.
         ended: the server closed the connection, or reset it.
     """
 
@@ -57,11 +57,11 @@ class Stamps:
 
 
 STAMPS: ContextVar[Stamps] = ContextVar("stamps")
-"""Those of the request that this greenlet is about; each greenlet has a context of its own."""
+"""The stamps of the request that this greenlet sends; each greenlet has its own context."""
 
 
 class _Stamping:
-    """Notes when bytes go and come. geventhttpclient writes a request by one `sendall`."""
+    """A socket mixin that notes when bytes go and come. geventhttpclient writes a request by one `sendall`."""
 
     def sendall(self, data: bytes, flags: int = 0) -> None:
         super().sendall(data, flags)  # type: ignore[misc]
@@ -90,7 +90,7 @@ class _Tls(_Stamping, gevent.ssl.SSLSocket):
 
 
 class Connections(ConnectionPool):
-    """Keep-alive connections to one server, the last used first; a new one where none is idle."""
+    """Keep-alive connections to one server, the last used first; a new connection if none is idle."""
 
     def __init__(self, address: Address, timeout_s: float) -> None:
         host, port = address.host, address.port
@@ -100,7 +100,7 @@ class Connections(ConnectionPool):
             self._tls.sslsocket_class = _Tls
 
     def get_socket(self) -> Any:
-        """An open connection."""
+        """Return an open connection."""
         connection = super().get_socket()
         STAMPS.get().connected = True
         return connection
@@ -119,9 +119,9 @@ class Connections(ConnectionPool):
         return self._tls.wrap_socket(connection, server_hostname=self._request_host)
 
     def _is_socket_alive(self, sock: Any) -> bool:
-        """Whether nothing can be read: an idle connection has nothing to say but that it is closed.
+        """Return True when nothing can be read: an idle connection becomes readable only when it is closed.
 
-        The original asks select(2), which knows descriptors below 1024 only.
+        The original method uses select(2), which knows descriptors below 1024 only.
         """
         if sock.fileno() < 0:
             return False
@@ -131,14 +131,14 @@ class Connections(ConnectionPool):
 
 
 class _Clients(HTTPClientPool):
-    """One client: a load has one address."""
+    """A pool with a single client, as a load has one address."""
 
     def __init__(self, address: Address, timeout_s: float) -> None:
         super().__init__()
-        # TLS is the connections' affair; the client must not make contexts that nobody uses.
+        # `Connections` handles TLS; the client must not create contexts that are never used.
         self._client = HTTPClient(address.host, address.port, block_size=_BLOCK_BYTES)
         self._client.default_headers = Headers()
-        self._client._connection_pool = Connections(address, timeout_s)  # noqa: SLF001 - it cannot be handed over
+        self._client._connection_pool = Connections(address, timeout_s)  # noqa: SLF001 - there is no parameter
 
     def get_client(self, url: str | URL) -> HTTPClient:  # noqa: ARG002 - the pool's signature
         return self._client
@@ -148,22 +148,22 @@ class _Clients(HTTPClientPool):
 
 
 class _Agent(LocustUserAgent):
-    """Takes every status for an answer: with 400 and above the body would be read before it can be timed.
+    """A user agent that accepts every status: otherwise, from 400 on, the body is read before it can be timed.
 
-    A redirect is an answer, too: what lies there is no prediction, and the token is not for it.
+    A redirect is accepted, too, and not followed: its target is no prediction and must not get the token.
     """
 
     valid_response_codes = frozenset(range(100, 1000))
     redirect_response_codes = frozenset[int]()
 
     def _urlopen(self, request: CompatRequest) -> CompatResponse:
-        request.headers.discard("Accept-Encoding")  # Locust's: the body shall come as it is
+        request.headers.discard("Accept-Encoding")  # added by Locust; the body must come unencoded
         opened: CompatResponse = super()._urlopen(request)
         return opened
 
 
-class Session(FastHttpSession):
-    """A Locust client for one address. Its connections are shared by all users of this process."""
+class LocustSession(FastHttpSession):
+    """A Locust client for one address, whose connections are shared by all users of this process."""
 
     def __init__(self, address: Address, request_event: EventHook, timeout_s: float) -> None:
         super().__init__(address.url, request_event, user=None, insecure=False)
@@ -171,5 +171,5 @@ class Session(FastHttpSession):
         self.client.default_headers = Headers()
 
     def close(self) -> None:
-        """Close the idle connections; the others close with their requests."""
+        """Close the idle connections; connections in use close with their requests."""
         self.client.close()

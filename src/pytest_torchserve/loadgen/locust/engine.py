@@ -1,4 +1,4 @@
-"""`LocustEngine` spreads a load over Locust workers. It runs in pytest's process, without gevent."""
+"""`LocustEngine`, which spreads a load over Locust workers and runs in pytest's process, without gevent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pytest_torchserve.loadgen import client
 from pytest_torchserve.loadgen.locust import protocol
 from pytest_torchserve.loadgen.locust.partition import partition
 from pytest_torchserve.loadgen.locust.processes import ANSWER_S, LocustError, Processes
-from pytest_torchserve.loadgen.locust.protocol import Kind
+from pytest_torchserve.loadgen.locust.protocol import MessageKind
 from pytest_torchserve.loadgen.schedule import FullBatches
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _LEAD_S = 0.1
 
 @dataclass(slots=True)
 class _Tally:
-    """Workers that are done, the responses that they say they had, and those that arrived."""
+    """The number of workers that are done, of responses that they announced, and of responses that arrived."""
 
     done: int = 0
     promised: int = 0
@@ -41,16 +41,16 @@ class _Tally:
 
 
 class LocustEngine:
-    """Sends loads from several processes; an `endpoint.Engine`, and a context manager.
+    """A `target.Engine` that sends loads from several processes; a context manager.
 
-    A load that fails, and one that `on_responses` breaks off by an exception, ends the processes; the next load starts
-    them anew. Workers on other machines end with their master and must then be started again by hand.
+    A load that fails, or that an exception from `on_responses` breaks off, ends the processes; the next load starts
+    new ones. Workers on other machines end with their master and must then be started again by hand.
 
     Args:
-        workers: how many processes send.
-        master: `HOST:PORT` to listen on for workers that others start; None starts them here.
-        timeout_s: after which a request is given up, counted from when it was taken up.
-        join_timeout_s: how long to wait for the workers.
+        workers: the number of processes that send.
+        master: `HOST:PORT` to listen on for workers that are started by hand; None starts the workers here.
+        timeout_s: after which a request is given up, counted from `Response.begun_ns`.
+        join_timeout_s: how long to wait until the workers have joined.
     """
 
     def __init__(
@@ -67,36 +67,36 @@ class LocustEngine:
         self._number = 0
 
     def __enter__(self) -> Self:
-        """Start it."""
+        """Start the processes."""
         self.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close it."""
+        """End the processes."""
         self.close()
 
     @property
     def one_clock(self) -> bool:
-        """Whether all workers share this host's monotonic clock, so that their times are exact among ours."""
+        """True when all workers share this host's monotonic clock, so that their times are exact on this host."""
         return set(self._processes.boots.values()) <= {protocol.boot_id()}
 
     @property
     def command(self) -> str:
-        """What starts a worker by hand, on a machine that has pytest-torchserve and Locust."""
+        """The command that starts a worker by hand, on a machine that has pytest-torchserve and Locust."""
         return self._processes.command
 
     def start(self) -> None:
-        """Start the master and, where they are ours, the workers; return when all are there.
+        """Start the master and, unless they are started by hand, the workers; return when all have joined.
 
         Raises:
-            LocustError: they are not; nothing is left running.
+            LocustError: not all workers joined; no process is left running.
         """
         self._processes.start()
 
     def close(self) -> None:
-        """End all that was started; workers elsewhere are told to end."""
+        """End all started processes, and the workers on other machines."""
         self._processes.close()
 
     def __call__(
@@ -108,10 +108,10 @@ class LocustEngine:
         on_responses: OnResponses,
         clock: Clock,
     ) -> None:
-        """Drive one load to its end. Full batches are a stopwatch and no traffic: they leave from this process.
+        """Run one schedule to its end. This process sends full batches itself, as they time batches and are no traffic.
 
         Raises:
-            LocustError: a process ended, fell silent, or lost responses.
+            LocustError: a process ended, stopped responding, or lost responses.
         """
         if isinstance(schedule, FullBatches):
             client.send(address, path, samples, schedule, on_responses, clock, self.timeout_s)
@@ -132,7 +132,7 @@ class LocustEngine:
             raise
 
     def _prepare(self, address: Address, path: str, samples: Sequence[Sample]) -> None:
-        """Tell the workers where to send what, and wait until they know: the load then starts for all at once."""
+        """Send address and samples to the workers and wait until all are ready, so that all start at the same time."""
         self._number += 1
         prepare = {
             "number": self._number,
@@ -141,23 +141,23 @@ class LocustEngine:
             "samples": [(sample.content_type, sample.body) for sample in samples],
             "timeout_s": self.timeout_s,
         }
-        self._processes.tell(Kind.PREPARE, [prepare] * self.workers)
+        self._processes.tell(MessageKind.PREPARE, [prepare] * self.workers)
         ready = 0
         for messages in self._processes.turns(time.monotonic() + ANSWER_S):
-            ready += sum(message.kind == Kind.READY for message in messages)
+            ready += sum(message.kind == MessageKind.READY for message in messages)
             if ready == self.workers:
                 return
 
     def _go(self, parts: Sequence[dict[str, Any]]) -> float:
-        """Start the load in a moment; returns when requests stop leaving, monotonic."""
+        """Start the load after a short lead; return when requests stop leaving, in monotonic seconds."""
         lead_ns = round(_LEAD_S * 1e9)
         start_ns = time.monotonic_ns() + lead_ns
         common = {"number": self._number, "boot_id": protocol.boot_id(), "start_ns": start_ns, "lead_ns": lead_ns}
-        self._processes.tell(Kind.GO, [common | part for part in parts])
+        self._processes.tell(MessageKind.GO, [common | part for part in parts])
         return float(start_ns + parts[0]["duration_ns"]) / 1e9
 
     def _collect(self, on_responses: OnResponses, samples: Sequence[Sample], deadline_s: float) -> None:
-        """Show every response as it comes; after a no those that are left, at once and without asking."""
+        """Show responses as they come; once `on_responses` returns False, stop and show the rest in one call."""
         tally, going = _Tally(), True
         rest: list[Response] = []
         while tally.done < self.workers:
@@ -166,7 +166,7 @@ class LocustEngine:
                 rest += fresh
             elif not on_responses(fresh):
                 going, deadline_s = False, time.monotonic() + ANSWER_S
-                self._processes.tell(Kind.STOP, [{"number": self._number}] * self.workers)
+                self._processes.tell(MessageKind.STOP, [{"number": self._number}] * self.workers)
             if time.monotonic() > deadline_s:
                 self._processes.fail("the workers do not come to an end", "report it")
         if rest:
@@ -175,14 +175,14 @@ class LocustEngine:
             self._processes.fail(f"{tally.promised} responses, of which {tally.received} arrived", "report it")
 
     def _hear(self, tally: _Tally, samples: Sequence[Sample]) -> list[Response]:
-        """The responses of the next quarter of a second, or of what was left of the load."""
+        """Return the responses of the next quarter of a second, or of the rest of the load if that is shorter."""
         fresh: list[Response] = []
         look_s = time.monotonic() + LOOK_EVERY_S
         while tally.done < self.workers and time.monotonic() < look_s:
             for message in self._processes.turn(look_s):
-                if message.kind == Kind.BATCH:
+                if message.kind == MessageKind.BATCH:
                     fresh += protocol.unpack_responses(message.data["batch"], samples)
-                elif message.kind == Kind.DONE:
+                elif message.kind == MessageKind.DONE:
                     tally.done += 1
                     tally.promised += message.data["count"]
         tally.received += len(fresh)

@@ -1,4 +1,4 @@
-"""One request and what became of it: a `Response` as the built-in sender would have made it."""
+"""The exchange of one request for a `Response` like that of the built-in client."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from locust.contrib.fasthttp import FAILURE_EXCEPTIONS
 
 from pytest_torchserve.loadgen.connection import why_unconnected
 from pytest_torchserve.loadgen.encoding import headers
-from pytest_torchserve.loadgen.locust.client import STAMPS, Session, Stamps
+from pytest_torchserve.loadgen.locust.client import STAMPS, LocustSession, Stamps
 from pytest_torchserve.loadgen.response import Failure, Response, why_refused
 
 if TYPE_CHECKING:
@@ -34,21 +34,24 @@ class _Times(NamedTuple):
     def response(
         self, stamps: Stamps, status: int, head: bytes, body: bytes, words: str | None, failure: Failure | None
     ) -> Response:
-        """It ends now. What was never written counts as sent at its end, as with the built-in sender."""
+        """Return the response of a request that ends now.
+
+        A request that was never written counts as sent at its end, as in the built-in client.
+        """
         done_ns = time.monotonic_ns()
         sent_ns = stamps.sent_ns or done_ns
         return Response(*self, sent_ns, stamps.first_byte_ns, done_ns, status, head, body, words, failure)
 
 
 class Destination:
-    """Where to send what.
+    """A path of a server, and the samples to send there.
 
     Args:
         address: host, port, token, TLS or not.
         path: what to POST to.
-        samples: what to send, in turn.
-        timeout_s: after which a request is given up, counted from when it was taken up.
-        request_event: Locust's.
+        samples: sent in turn.
+        timeout_s: after which a request is given up, counted from `Response.begun_ns`.
+        request_event: Locust's request event.
     """
 
     def __init__(
@@ -62,11 +65,11 @@ class Destination:
         self._path = path
         self._timeout_s = timeout_s
         self._requests = [(sample, headers(address, sample)) for sample in samples]
-        self._session = Session(address, request_event, timeout_s)
+        self._session = LocustSession(address, request_event, timeout_s)
 
     @property
-    def session(self) -> Session:
-        """Locust's client."""
+    def session(self) -> LocustSession:
+        """The Locust client."""
         return self._session
 
     def ask(self, index: int, scheduled_ns: int, report: Callable[[Response], None]) -> None:
@@ -88,7 +91,7 @@ class Destination:
             self._session.request(
                 "POST",
                 self._path,
-                data=times.sample.body,  # type: ignore[arg-type]  # it takes bytes too
+                data=times.sample.body,  # type: ignore[arg-type]  # bytes are accepted too
                 headers=sample_headers,
                 stream=True,
                 catch_response=True,
@@ -98,7 +101,7 @@ class Destination:
             status, head = 0 if error else answer.status_code, _head(answer)
             failure, words = self._judge(error, why_refused(status, head), stamps)
             response = times.response(stamps, status, head, body, words, failure)
-            # Locust took the time at the headers and knows no status that is wrong.
+            # Locust took the time at the headers and, with `_Agent`, treats no status as a failure.
             answer.request_meta["response_time"] = (response.done_ns - response.begun_ns) / 1e6
             answer.request_meta["response_length"] = len(body)
             if words is not None:
@@ -108,7 +111,7 @@ class Destination:
     def _judge(
         self, error: BaseException | None, refused: str | None, stamps: Stamps
     ) -> tuple[Failure, str] | tuple[None, None]:
-        """The kind of failure and the words for it, as `connection.Connection` has them."""
+        """Return the kind of failure and its words, as `connection.Connection` has them."""
         if error is None:
             return (None, None) if refused is None else (Failure.HTTP, refused)
         if isinstance(error, gevent.Timeout | TimeoutError):
@@ -123,12 +126,12 @@ class Destination:
         return failure, f"{failure}: {error}"
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close the idle connections."""
         self._session.close()
 
 
 def _read(answer: ResponseContextManager) -> tuple[bytes, BaseException | None]:
-    """The body as it came, and what went wrong before or meanwhile. geventhttpclient wraps time-outs."""
+    """Return the body and the error before or during reading, if any. geventhttpclient wraps time-outs."""
     error: BaseException | None = getattr(answer, "error", None)
     if error is not None:
         return b"", getattr(error, "original", None) or error
@@ -139,7 +142,7 @@ def _read(answer: ResponseContextManager) -> tuple[bytes, BaseException | None]:
 
 
 def _head(answer: ResponseContextManager) -> bytes:
-    """Status line and headers, put together again; headers of one name stand together."""
+    """Return status line and headers, put together again; headers of the same name stand together."""
     if not answer.status_code:
         return b""
     parsed = answer.stream

@@ -1,4 +1,4 @@
-"""One worker's part of a load."""
+"""The division of a load into the parts of the workers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def partition(schedule: Schedule, workers: int) -> list[dict[str, Any]]:
-    """Each worker's users, or its departures; nothing for a load that is neither closed nor open.
+    """Return each worker's users or departures; an empty list for a schedule that is neither a closed nor an open loop.
 
-    The schedule travels as it is: a worker with another Python, or another version of ours, cannot draw another.
+    The departures themselves are sent: a worker with another version of Python or of this package might draw others.
     """
     if isinstance(schedule, ClosedLoop):
         each, left = divmod(schedule.concurrency, workers)
@@ -37,21 +37,21 @@ def partition(schedule: Schedule, workers: int) -> list[dict[str, Any]]:
 
 @dataclass(slots=True)
 class Part:
-    """What one worker sends of one load. All times are of this host's clock.
+    """The part of one load that one worker sends. All times are on the clock of the worker's host.
 
     Attributes:
-        number: the load's, to tell a late message from one that is meant.
-        destination: where to send what.
+        number: the number of the load, by which late messages of another load are recognised.
+        destination: the server and path to send to, and the samples.
         start_ns: when the load starts.
         end_ns: when users of a closed loop stop.
-        first: the load's number of this worker's first request.
-        step: how many workers share the load, and so how far its requests' numbers lie apart.
-        users: how many users it has; one, the dispatcher, in an open loop.
+        first: the index, in the load, of this worker's first request.
+        step: the number of workers, and so the distance between the indices of this worker's requests.
+        users: the number of Locust users; in an open loop one, the dispatcher.
         departures_ns: when requests leave, after the start; empty in a closed loop.
-        shift_ns: what makes these times those of the master's clock.
-        over: nothing shall be sent any more.
-        fresh: responses that nobody has been told of.
-        count: how many responses there were.
+        shift_ns: added to these times, gives times on the master's clock.
+        over: True when no more requests must be sent.
+        fresh: responses that have not been reported yet.
+        count: the number of responses so far.
     """
 
     number: int
@@ -70,11 +70,11 @@ class Part:
 
     @property
     def open(self) -> bool:
-        """Whether requests leave on a schedule."""
+        """True for an open loop, where requests leave at scheduled times."""
         return bool(self.departures_ns)
 
     def next_index(self) -> int:
-        """The number of a closed loop's next request."""
+        """Return the index of a closed loop's next request."""
         self._taken += 1
         return self.first + (self._taken - 1) * self.step
 

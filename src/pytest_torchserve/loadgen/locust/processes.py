@@ -1,4 +1,4 @@
-"""The master and its workers together: started, joined, told, heard, ended."""
+"""The master and its workers together: start, joining, messages, end."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pytest_torchserve.errors import SuiteError
 from pytest_torchserve.loadgen.address import Address
 from pytest_torchserve.loadgen.locust import protocol
 from pytest_torchserve.loadgen.locust.child import Child, Line
-from pytest_torchserve.loadgen.locust.protocol import Kind, Message
+from pytest_torchserve.loadgen.locust.protocol import Message, MessageKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 ANSWER_S = 60.0
-"""So long the master and the workers may take to do what costs them a moment."""
+"""The time limit for actions of the master and the workers that normally take a moment."""
 
 _ANY_HOST = ("*", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
 _LOOPBACK = "127.0.0.1"
@@ -28,20 +28,20 @@ _REAPED_S = 1.0
 
 
 class LocustError(SuiteError):
-    """Locust's master or workers did not start, did not come, or ended while they were needed."""
+    """Locust's master or workers did not start, did not join, or ended while they were needed."""
 
 
 class Processes:
-    """One master and its workers.
+    """A master and its workers.
 
     Args:
-        workers: how many.
-        master: `HOST:PORT` to listen on for workers that others start; None starts them here.
-        join_timeout_s: how long to wait for them.
+        workers: the number of workers.
+        master: `HOST:PORT` to listen on for workers that are started by hand; None starts the workers here.
+        join_timeout_s: how long to wait until the workers have joined.
 
     Attributes:
-        wanted: what they are needed for, in words, for messages.
-        boots: the workers that are here, in the order in which they came, and what their hosts booted as.
+        wanted: the load that needs the processes, in words, for messages.
+        boots: the boot ids of the hosts of the workers that have joined, by worker, in the order of joining.
     """
 
     def __init__(self, workers: int, master: str | None, join_timeout_s: float) -> None:
@@ -56,16 +56,16 @@ class Processes:
 
     @property
     def command(self) -> str:
-        """What starts a worker by hand."""
+        """The command that starts a worker by hand."""
         host, port = protocol.split_address(self._where) if self._where else (_LOOPBACK, 0)
         host = socket.gethostname() if host in _ANY_HOST else host
         return f"python -m pytest_torchserve.loadgen.locust.worker {Address(host, port or self._port).authority}"
 
     def start(self) -> None:
-        """Return when all are there; does nothing where they are.
+        """Start the processes, unless they run already, and return when all workers have joined.
 
         Raises:
-            LocustError: they are not; nothing is left running.
+            LocustError: not all workers joined; no process is left running.
         """
         if self._children:
             return
@@ -81,7 +81,7 @@ class Processes:
             raise
 
     def _launch(self) -> None:
-        """All at once: loading Locust takes a second. The workers are told the port that the master got."""
+        """Start all processes at once, as loading Locust takes a second; then send the workers the master's port."""
         master = Child("the master", "master", self._where or f"{_LOOPBACK}:0", piped=True)
         ours = range(self.workers if self._where is None else 0)
         self._children = [master, *(Child(f"worker {place}", "worker") for place in ours)]
@@ -93,7 +93,7 @@ class Processes:
             child.say(f"{_LOOPBACK}:{self._port}\n")
 
     def _join(self) -> None:
-        """Wait for the workers; more than were asked for stay idle."""
+        """Wait for the workers to join; surplus workers stay idle."""
         deadline_s = time.monotonic() + self._join_timeout_s
         while len(self.boots) < self.workers:
             self.turn(deadline_s)
@@ -102,7 +102,7 @@ class Processes:
                 self.fail(came, f"on each machine that shall send, type: {self.command}")
 
     def close(self) -> None:
-        """End all that was started, together."""
+        """End all started processes together."""
         children, self._children, self._line = self._children, [], None
         self._port, self.boots = 0, {}
         for child in children:
@@ -110,33 +110,33 @@ class Processes:
         for child in children:
             child.end()
 
-    def tell(self, kind: Kind, data: Sequence[dict[str, Any]]) -> None:
-        """To each worker its own."""
+    def tell(self, kind: MessageKind, data: Sequence[dict[str, Any]]) -> None:
+        """Send each worker its own data."""
         assert self._line is not None  # noqa: S101 - they are started
         for worker, own in zip(list(self.boots)[: self.workers], data, strict=True):
             self._line.send(Message(kind, worker, own))
 
     def turns(self, deadline_s: float) -> Iterator[list[Message]]:
-        """What is said, until the caller has heard enough.
+        """Yield the messages of turn after turn, until the caller stops.
 
         Raises:
-            LocustError: it has not by then.
+            LocustError: the caller has not stopped by the deadline.
         """
         while time.monotonic() < deadline_s:
             yield self.turn(deadline_s)
         self.fail("no answer in time", f"see the master's last words:\n{self._children[0].tail()}")
 
     def turn(self, until_s: float) -> list[Message]:
-        """What is said next; nothing when nothing is until then, or for a while: somebody may be gone.
+        """Return the next messages; none if none come until `until_s`, or within the time between checks of processes.
 
         Raises:
-            LocustError: one of them is gone, silent, or says that it failed.
+            LocustError: a process is gone, does not answer, or reports a failure.
         """
         assert self._line is not None  # noqa: S101 - they are started
         messages = self._line.receive(min(until_s - time.monotonic(), _LOOK_EVERY_S))
         for message in messages:
             self._heed(message)
-        # A pipe may be seen to end before its process is.
+        # The end of a pipe may be visible before the end of its process.
         wait_s = _REAPED_S if self._line.ended else 0.0
         ended = [words for child in self._children if (words := child.why_ended(wait_s))]
         if ended:
@@ -146,21 +146,21 @@ class Processes:
         return messages
 
     def _heed(self, message: Message) -> None:
-        """What can come at any time."""
+        """Handle the messages that can come at any time."""
         worker, data = message.worker, message.data
         match message.kind:
-            case Kind.LISTENING:
+            case MessageKind.LISTENING:
                 self._port = data["port"]
-            case Kind.HELLO if data["version"] != __version__:
+            case MessageKind.HELLO if data["version"] != __version__:
                 self.fail(f"{worker} has pytest-torchserve {data['version']}", f"install {__version__} there, as here")
-            case Kind.HELLO if len(self.boots) < self.workers:
+            case MessageKind.HELLO if len(self.boots) < self.workers:
                 self.boots[worker] = data["boot_id"]
-            case Kind.LOST if worker in self.boots:
+            case MessageKind.LOST if worker in self.boots:
                 again = f"start it again: {self.command}" if self._where else "see what stopped it"
                 self.fail(f"{worker} has gone, or is out of reach", again)
-            case Kind.FAILED:
+            case MessageKind.FAILED:
                 self.fail(f"{worker} failed:\n{data['traceback']}", "its traceback says what; report it")
 
     def fail(self, found: str, do: str) -> NoReturn:
-        """Raise it."""
+        """Raise a `LocustError`."""
         raise LocustError(wanted=self.wanted, found=found, do=do)

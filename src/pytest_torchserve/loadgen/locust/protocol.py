@@ -1,6 +1,6 @@
-"""What pytest's process, the master and the workers say to each other: msgpack, with its length in front on pipes.
+"""Messages between pytest's process, the master and the workers: msgpack, on pipes with its length in front.
 
-msgpack comes with Locust, which is optional: it is imported when there is something to say.
+msgpack comes with Locust, which is optional: msgpack is imported when the first message is packed or unpacked.
 """
 
 from __future__ import annotations
@@ -19,50 +19,50 @@ if TYPE_CHECKING:
 _LENGTH_BYTES = 4
 
 
-class Kind(StrEnum):
-    """The messages. Locust routes those between master and worker by this name, hence the prefix."""
+class MessageKind(StrEnum):
+    """The kinds of messages. Locust routes messages between master and worker by these names, hence the prefix."""
 
     LISTENING = "ts-listening"  # master: its port
-    BEAT = "ts-beat"  # master: it lives
+    BEAT = "ts-beat"  # master: it is alive
     LOST = "ts-lost"  # master: a worker is gone
-    HELLO = "ts-hello"  # worker: its boot, its version
-    READY = "ts-ready"  # worker: it knows where to send what
+    HELLO = "ts-hello"  # worker: its boot id, its version
+    READY = "ts-ready"  # worker: it has address and samples
     BATCH = "ts-batch"  # worker: responses
-    DONE = "ts-done"  # worker: how many responses its share of the load made
-    FAILED = "ts-failed"  # worker: a traceback of its own
-    PREPARE = "ts-prepare"  # to a worker: where to send what
-    GO = "ts-go"  # to a worker: its share of a load, and when that starts
-    STOP = "ts-stop"  # to a worker: give up what is in flight
+    DONE = "ts-done"  # worker: the number of responses in its part of the load
+    FAILED = "ts-failed"  # worker: the traceback of its error
+    PREPARE = "ts-prepare"  # to a worker: address and samples
+    GO = "ts-go"  # to a worker: its part of a load, and when the load starts
+    STOP = "ts-stop"  # to a worker: give up the requests in flight
 
 
-FROM_WORKERS = (Kind.HELLO, Kind.READY, Kind.BATCH, Kind.DONE, Kind.FAILED)
+FROM_WORKERS = (MessageKind.HELLO, MessageKind.READY, MessageKind.BATCH, MessageKind.DONE, MessageKind.FAILED)
 
 
 class Message(NamedTuple):
-    """One message on a pipe; `worker` is Locust's id of its sender or its addressee."""
+    """A message on a pipe; `worker` is Locust's id of the worker that sends or receives it."""
 
     kind: str
     worker: str = ""
-    data: dict[str, Any] = {}  # noqa: RUF012 - of a named tuple; nobody writes to it
+    data: dict[str, Any] = {}  # noqa: RUF012 - of a named tuple; never modified
 
 
 def boot_id() -> str:
-    """Tells hosts apart whose monotonic clocks are not one; containers of one host have the same."""
+    """Return the boot id, which differs between hosts (and so monotonic clocks); containers of one host share it."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """`HOST:PORT`; an IPv6 address may stand in brackets.
+    """Split `HOST:PORT`; an IPv6 address may stand in brackets.
 
     Raises:
-        ValueError: there is no port in it.
+        ValueError: the address has no port.
     """
     host, _, port = address.rpartition(":")
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
 def pack(content: object) -> bytes:
-    """As msgpack."""
+    """Pack as msgpack."""
     import msgpack  # noqa: PLC0415 - see above
 
     packed: bytes = msgpack.packb(content)
@@ -70,26 +70,26 @@ def pack(content: object) -> bytes:
 
 
 def unpack(packed: bytes) -> Any:
-    """From msgpack."""
+    """Unpack from msgpack."""
     import msgpack  # noqa: PLC0415 - see above
 
     return msgpack.unpackb(packed, strict_map_key=False)
 
 
 def frame(message: Message) -> bytes:
-    """One message as it goes through a pipe."""
+    """Return the bytes of a message on a pipe."""
     packed = pack(message)
     return len(packed).to_bytes(_LENGTH_BYTES, "big") + packed
 
 
 class Frames:
-    """Takes a pipe's bytes as they come, gives whole messages."""
+    """A decoder that takes a pipe's bytes as they come and returns whole messages."""
 
     def __init__(self) -> None:
         self._pending = bytearray()
 
     def feed(self, data: bytes) -> list[Message]:
-        """The messages that end in these bytes."""
+        """Return the messages that end in these bytes."""
         self._pending += data
         whole = []
         while len(self._pending) >= _LENGTH_BYTES:
@@ -102,11 +102,11 @@ class Frames:
 
 
 def pack_responses(responses: Sequence[Response], shift_ns: int) -> bytes:
-    """Pack a batch. The master does not look into it.
+    """Pack a batch of responses, which the master passes on without unpacking.
 
     Args:
-        responses: of samples whose names are their places among those that the worker was given.
-        shift_ns: what brings the times to the master's clock.
+        responses: each with a sample whose name is its index among the samples in the PREPARE message.
+        shift_ns: added to the times, gives times on the master's clock.
     """
     if shift_ns:
         responses = [_shifted(response, shift_ns) for response in responses]
@@ -114,7 +114,7 @@ def pack_responses(responses: Sequence[Response], shift_ns: int) -> bytes:
 
 
 def unpack_responses(packed: bytes, samples: Sequence[Sample]) -> list[Response]:
-    """Return a batch as it was packed; each response carries its one of the samples."""
+    """Return the responses of a packed batch, each with its sample."""
     batch = unpack(packed)
     for fields in batch:
         fields[0] = samples[fields[0]]
@@ -123,7 +123,7 @@ def unpack_responses(packed: bytes, samples: Sequence[Sample]) -> list[Response]
 
 
 def _shifted(response: Response, shift_ns: int) -> Response:
-    """The same on another clock; where no byte came, 0 stays 0."""
+    """Return the response with its times on another clock; a `first_byte_ns` of 0 (no byte came) stays 0."""
     return response._replace(
         scheduled_ns=response.scheduled_ns + shift_ns,
         begun_ns=response.begun_ns + shift_ns,

@@ -1,4 +1,4 @@
-"""Who sends a worker's share of a load: Locust users."""
+"""Locust users, which send a worker's part of a load."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class WorkerEnvironment(Environment):
-    """Locust's, and the share that its users send."""
+    """Locust's environment, with the part of a load that its users send."""
 
     part: Part
 
 
 class ClosedUser(User):
-    """Sends again as soon as it is answered, until the time is up."""
+    """A user that sends again as soon as the last response has come, until the time is up."""
 
     environment: WorkerEnvironment
 
@@ -35,12 +35,12 @@ class ClosedUser(User):
         self.client = self.part.destination.session
 
     def on_start(self) -> None:
-        """All start together."""
+        """Wait until the load starts, for all users at the same time."""
         gevent.sleep(max(0.0, (self.part.start_ns - time.monotonic_ns()) / 1e9))
 
     @task
     def ask(self) -> None:
-        """One request."""
+        """Send one request."""
         now_ns = time.monotonic_ns()
         if now_ns >= self.part.end_ns:
             raise StopUser
@@ -48,7 +48,7 @@ class ClosedUser(User):
 
 
 class OpenUser(User):
-    """Sends on schedule: a greenlet for each request, and no look at the answers."""
+    """A user that sends on schedule, with a greenlet for each request, whatever the responses."""
 
     environment: WorkerEnvironment
 
@@ -60,7 +60,7 @@ class OpenUser(User):
 
     @task
     def dispatch(self) -> None:
-        """All departures; then it waits for the answers."""
+        """Send at every departure, then wait for the responses."""
         part = self.part
         with contextlib.closing(Timer()) as timer:
             for place, after_ns in enumerate(part.departures_ns):
@@ -71,11 +71,11 @@ class OpenUser(User):
         raise StopUser
 
     def on_stop(self) -> None:
-        """Locust's callback: at its end, or when it is killed. Requests in flight end as unanswered."""
+        """End requests in flight as unanswered (Locust's callback, when the user ends or is killed)."""
         self._flying.kill()
 
     def _ask(self, index: int, due_ns: int) -> None:
         try:
             self.part.ask(index, due_ns)
-        except Exception as error:  # noqa: BLE001 - ours: told as Locust tells of those in its tasks
+        except Exception as error:  # noqa: BLE001 - reported as Locust reports errors in its tasks
             self.environment.events.user_error.fire(user_instance=self, exception=error, tb=error.__traceback__)

@@ -1,10 +1,10 @@
 """A worker: `python -m pytest_torchserve.loadgen.locust.worker HOST:PORT`, where the master listens.
 
-It sends its share of each load that comes, and ends when the master does (at the latest 15 s after it fell
-silent). What it is told includes the server's token, which Locust's connection does not encrypt.
+The worker sends its part of each load, and ends when the master does (at the latest 15 s after the master's last
+heartbeat). The messages to the worker include the server's token, which Locust's connection does not encrypt.
 
-`LocustEngine` starts it without an argument: it then reads one from standard input, as the master chooses its port
-while this process still loads Locust, and ends when standard input does.
+`LocustEngine` starts the worker without an argument: the worker then reads the address from standard input, as the
+master chooses its port while this process still loads Locust, and ends when standard input does.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pytest_torchserve.loadgen.address import Address
 from pytest_torchserve.loadgen.locust import protocol
 from pytest_torchserve.loadgen.locust.exchange import Destination
 from pytest_torchserve.loadgen.locust.partition import Part
-from pytest_torchserve.loadgen.locust.protocol import Kind
+from pytest_torchserve.loadgen.locust.protocol import MessageKind
 from pytest_torchserve.loadgen.locust.users import ClosedUser, OpenUser, WorkerEnvironment
 from pytest_torchserve.model import Sample
 
@@ -45,7 +45,7 @@ _GOODBYE_S = 0.2
 
 
 class LoadWorker:
-    """Does what the master says."""
+    """A worker that executes the master's commands."""
 
     def __init__(self, environment: WorkerEnvironment, runner: WorkerRunner) -> None:
         self._environment = environment
@@ -54,33 +54,37 @@ class LoadWorker:
         self._part: Part | None = None
         self._failed = False
         environment.events.user_error.add_listener(self._user_error)
-        for kind, listener in ((Kind.PREPARE, self._prepare), (Kind.GO, self._go), (Kind.STOP, self._stop)):
+        for kind, listener in (
+            (MessageKind.PREPARE, self._prepare),
+            (MessageKind.GO, self._go),
+            (MessageKind.STOP, self._stop),
+        ):
             runner.register_message(kind, self._guarded(listener))
-        runner.send_message(Kind.HELLO, {"boot_id": protocol.boot_id(), "version": __version__})
+        runner.send_message(MessageKind.HELLO, {"boot_id": protocol.boot_id(), "version": __version__})
 
     def _guarded(self, listener: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
-        """What goes wrong here must be known in pytest's process; Locust would only log it."""
+        """Return a listener that reports errors to pytest's process; Locust would only log them."""
 
         def guarded(msg: Message, **_: object) -> None:
             try:
                 listener(msg.data)
-            except Exception:  # noqa: BLE001 - told as it is
+            except Exception:  # noqa: BLE001 - reported as it is
                 self._fail(traceback.format_exc())
 
         return guarded
 
     def _fail(self, words: str) -> None:
-        """Once: it ends all the processes, and until then each request may fail so."""
+        """Report a failure, only once: the first report ends all processes; until then every request may fail alike."""
         if self._failed:
             return
         self._failed = True
-        self._runner.send_message(Kind.FAILED, {"traceback": words})
+        self._runner.send_message(MessageKind.FAILED, {"traceback": words})
 
     def _user_error(self, exception: BaseException, **_: object) -> None:
         self._fail("".join(traceback.format_exception(exception)))
 
     def _prepare(self, data: dict[str, Any]) -> None:
-        """Know where to send what: its own message, since bodies are large and loads start on time."""
+        """Take address and samples, which have their own message, since bodies are large and loads start on time."""
         self._destination = Destination(
             Address(**data["address"]),
             data["path"],
@@ -88,14 +92,14 @@ class LoadWorker:
             data["timeout_s"],
             self._environment.events.request,
         )
-        # What is here now stays: while requests are due, only what they leave behind is worth the collector's look.
+        # All present objects stay alive: during a load the garbage collector should check only new objects.
         gc.unfreeze()
         gc.collect()
         gc.freeze()
-        self._runner.send_message(Kind.READY, {"number": data["number"]})
+        self._runner.send_message(MessageKind.READY, {"number": data["number"]})
 
     def _go(self, data: dict[str, Any]) -> None:
-        """Start one's part. Where the clock is another one, the load starts so long after this message came."""
+        """Start this worker's part. On a host with another clock, the load starts `lead_ns` after this message came."""
         assert self._destination is not None  # noqa: S101 - the master sends that first
         start_ns, shift_ns = data["start_ns"], 0
         if data["boot_id"] != protocol.boot_id():
@@ -115,7 +119,7 @@ class LoadWorker:
         gevent.spawn(self._guarded_run, self._part)
 
     def _stop(self, data: dict[str, Any]) -> None:
-        """Each greenlet that is killed reports its request as unanswered."""
+        """Kill the users; each killed greenlet reports its request as unanswered."""
         if self._part is not None and self._part.number == data["number"]:
             self._part.over = True
             self._runner.user_greenlets.kill(block=False)
@@ -123,11 +127,11 @@ class LoadWorker:
     def _guarded_run(self, part: Part) -> None:
         try:
             self._run(part)
-        except Exception:  # noqa: BLE001 - told as it is
+        except Exception:  # noqa: BLE001 - reported as it is
             self._fail(traceback.format_exc())
 
     def _run(self, part: Part) -> None:
-        """Locust's users, from their start to the last response."""
+        """Run the Locust users, from their start to the last response."""
         environment, runner = self._environment, self._runner
         environment.part = part
         runner.stats.clear_all()
@@ -140,24 +144,27 @@ class LoadWorker:
         runner.stop()  # fires test_stopping and test_stop
         self._report(part)
         part.destination.close()
-        runner.send_message(Kind.DONE, {"number": part.number, "count": part.count})
+        runner.send_message(MessageKind.DONE, {"number": part.number, "count": part.count})
 
     def _report(self, part: Part) -> None:
         fresh = part.fresh[:]
         part.fresh.clear()
         if fresh:
             batch = protocol.pack_responses(fresh, part.shift_ns)
-            self._runner.send_message(Kind.BATCH, {"number": part.number, "batch": batch})
+            self._runner.send_message(MessageKind.BATCH, {"number": part.number, "batch": batch})
 
 
 def _leave() -> None:
-    """At once: taking zmq apart would wait for a master that is gone."""
+    """Exit at once: closing zmq would wait for a master that is gone."""
     sys.stderr.flush()
     os._exit(0)
 
 
 def _leave_with_parent() -> None:
-    """Nothing more is written to our standard input: that it can be read says that it was closed."""
+    """Exit with the parent process.
+
+    Nothing more is written to standard input, so it becomes readable only when it is closed.
+    """
     parent = os.getppid()
     while os.getppid() == parent and not select.select([0], [], [], _LOOK_EVERY_S)[0]:
         pass
@@ -165,7 +172,7 @@ def _leave_with_parent() -> None:
 
 
 def _leave_with_master(environment: WorkerEnvironment) -> None:
-    """It answers each of our heartbeats, one a second. Locust itself would wait for a minute."""
+    """Exit when the master, which answers one heartbeat a second, is silent. Locust itself would wait for a minute."""
     heard_s = time.monotonic()
 
     def heard(**_: object) -> None:
@@ -180,7 +187,7 @@ def _leave_with_master(environment: WorkerEnvironment) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Serve one master until it or our owner is gone."""
+    """Serve one master until the master or the parent process is gone."""
     parser = argparse.ArgumentParser(prog="python -m pytest_torchserve.loadgen.locust.worker")
     parser.add_argument("master", nargs="?", metavar="HOST:PORT", help="where the master listens")
     place = parser.parse_args(arguments).master
@@ -197,9 +204,9 @@ def main(arguments: Sequence[str]) -> None:
     gevent.spawn(_leave_with_master, environment)
     LoadWorker(environment, runner)
     try:
-        runner.greenlet.join()  # until the master says quit
+        runner.greenlet.join()  # until the master sends quit
     except KeyboardInterrupt:
-        environment.events.quitting.fire(environment=environment, reverse=True)  # tells the master
+        environment.events.quitting.fire(environment=environment, reverse=True)  # notifies the master
         gevent.sleep(_GOODBYE_S)
     _leave()
 

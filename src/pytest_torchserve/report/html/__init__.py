@@ -1,1 +1,1 @@
-"""The page with charts."""
+"""The report as a page with charts."""

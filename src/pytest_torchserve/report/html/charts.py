@@ -1,4 +1,4 @@
-"""The pictures of a report, each from the records of its kind."""
+"""The charts of a report, each from the records of its kind."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _VERDICTS = {"regressed": PALETTE[5], "improved": PALETTE[2], "unchanged": PALET
 
 
 def verdicts(found: Sequence[Record], min_effect: float) -> Chart | None:
-    """Ratios with their intervals, beside the band in which a change is none."""
+    """Draw ratios with their intervals, beside the band in which changes are ignored."""
     judging = [one for one in found if one["gating"]]
     if not judging:
         return None
@@ -50,7 +50,7 @@ def verdicts(found: Sequence[Record], min_effect: float) -> Chart | None:
 
 
 def init_bars(runs: Sequence[Record]) -> Chart | None:
-    """Load the model, move it to the device and warm it up, stacked."""
+    """Draw the phases load_model, to_device and warm_up as stacked bars."""
     caption = "Medians over new worker processes. What a worker needs before its handler runs is in the table."
     rows = [(run, f"{run['model']} {run['device']}") for run in runs]
     parts = (Phase.LOAD_MODEL, Phase.TO_DEVICE, Phase.WARM_UP)
@@ -60,7 +60,7 @@ def init_bars(runs: Sequence[Record]) -> Chart | None:
 
 
 def handle_bars(runs: Sequence[Record]) -> Chart | None:
-    """Preprocess, inference and postprocess of a full batch, stacked."""
+    """Draw preprocess, inference and postprocess of a full batch as stacked bars."""
     caption = "Medians over full batches; a bar for each model, device and batch size, each model on its own scale."
     rows = [(run, f"{run['model']} {run['device']} × {run['batch_size']}") for run in runs]
     return _stacked("handle", "handle: preprocess + inference + postprocess", caption, rows, HANDLER_PHASES)
@@ -69,7 +69,7 @@ def handle_bars(runs: Sequence[Record]) -> Chart | None:
 def _stacked(
     name: str, title: str, caption: str, rows: list[tuple[Record, str]], phases: Sequence[Phase]
 ) -> Chart | None:
-    """Horizontal bars, a panel for each model: their times are of different orders."""
+    """Draw horizontal bars, a panel for each model: the models' times are of different orders of magnitude."""
     if not rows:
         return None
     models = [list(group) for _, group in itertools.groupby(rows, key=lambda row: row[0]["model"])]
@@ -94,7 +94,7 @@ def _stacked(
 
 
 def spread(runs: Sequence[Record]) -> Chart | None:
-    """Where the batches of each worker process lie, as multiples of the cell's median."""
+    """Draw the spread of the batches of each worker process, as multiples of the cell's median."""
     rows = [run for run in runs if run["seconds"].get("handle")]
     if not rows:
         return None
@@ -120,7 +120,7 @@ def spread(runs: Sequence[Record]) -> Chart | None:
 
 
 def _five(values: Sequence[float], middle: float) -> list[float]:
-    """The 5, 25, 50, 75 and 95% points, over the middle."""
+    """Return the 5, 25, 50, 75 and 95% points, divided by the middle."""
     if len(values) < 2:  # noqa: PLR2004 - quantiles need two
         return [values[0] / middle] * 5
     cuts = statistics.quantiles(values, n=20, method="inclusive")
@@ -128,5 +128,5 @@ def _five(values: Sequence[float], middle: float) -> list[float]:
 
 
 def mark(run: Record) -> str:
-    """What must stand beside the name of an INVALID run."""
+    """Return the mark beside the name of an INVALID run; '' for a VALID one."""
     return " (INVALID)" if run.get("validity") == "INVALID" else ""

@@ -1,4 +1,4 @@
-"""How every chart is drawn: one style, one palette, SVG whose ink follows the page's theme."""
+"""The drawing of every chart: one style, one palette, SVG whose ink follows the page's theme."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c8c8c", "#b3a000", "#6a51a3")
-"""ComparisonParams apart by people who do not tell red from green (Okabe and Ito, Color Universal Design)."""
+"""Colours that people who cannot distinguish red from green can (Okabe and Ito, Color Universal Design)."""
 
 _INK, _GRID = "#010203", "#040506"
-"""Stand-ins: on the page they become the theme's own colours."""
+"""Placeholder colours: the page replaces them by the theme's own."""
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -45,14 +45,14 @@ _STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """One picture.
+    """A chart as SVG.
 
     Attributes:
-        name: of its file.
-        title, caption: what it shows, and how to read it.
-        svg: for the page, in the theme's ink.
-        plain: the same for anywhere else, dark on white.
-        width: how wide it was drawn, in pixels: much narrower it is not legible.
+        name: the name of the chart's file.
+        title, caption: what the chart shows, and how to read it.
+        svg: the chart for the page, in the theme's ink.
+        plain: the chart for any other place, dark on white.
+        width: the width as drawn, in pixels: a much narrower chart is not legible.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Chart:
 
 
 def draw(name: str, title: str, caption: str, size: tuple[float, float], paint: Callable[[Figure], None]) -> Chart:
-    """Make a figure of this size in inches, have it painted, and take it down as SVG."""
+    """Make a figure of this size in inches, paint it, and return it as SVG."""
     import matplotlib as mpl  # noqa: PLC0415 - half a second; only for a report
     from matplotlib.figure import Figure  # noqa: PLC0415
 
@@ -77,9 +77,9 @@ def draw(name: str, title: str, caption: str, size: tuple[float, float], paint: 
     raw = raw[raw.index("<svg") :]
     raw = re.sub(r"<metadata>.*?</metadata>", "", raw, flags=re.DOTALL)
     raw = re.sub(r"<!--.*?-->", "", raw, flags=re.DOTALL)
-    # A hundredth of a pixel is enough; what is written in the picture stays as it is.
+    # A hundredth of a pixel is enough; the text in the chart stays as it is.
     raw = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\d+\.\d{2})\d+", r"\1", tag[0]), raw)
-    # Identifiers are the page's: two pictures must not share theirs.
+    # Identifiers belong to the whole page: two charts must not share any.
     raw = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", raw)
     themed = raw.replace(_INK, "currentColor").replace(_GRID, "var(--line)")
     themed = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'role="img"', themed, count=1)
@@ -89,12 +89,12 @@ def draw(name: str, title: str, caption: str, size: tuple[float, float], paint: 
 
 
 def horizontal(axes: Axes, labels: list[str]) -> None:
-    """Rows from top to bottom with these names, lines only for the values."""
+    """Label rows from top to bottom, and draw grid lines only for the values."""
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
 
 
 def legend(axes: Axes, columns: int, **more: Any) -> None:
-    """Above the axes, out of the data's way."""
+    """Place the legend above the axes, out of the data's way."""
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, handlelength=1, borderaxespad=0.2, **more)

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from pytest_torchserve.report.reader import Document, Record
 
 COLUMNS = ("kind", "cell", "model", "device", "batch_size", "phase", "process", "sample", "arm", "seconds")
-"""Of a raw sample."""
+"""The columns of a raw sample."""
 
 Figure = tuple[str, str, str, float | None]
-"""(cell, what, unit, value)"""
+"""A row: (cell, what, unit, value)."""
 
 
 def durations(document: Document) -> Iterator[dict[str, Any]]:
-    """Every figure: one row for each run and phase."""
+    """Yield the figures of the durations: one row for each run and phase."""
     for run in document.runs:
         for phase in run["seconds"]:
             values = pooled(run, phase)
@@ -42,7 +42,7 @@ def durations(document: Document) -> Iterator[dict[str, Any]]:
 
 
 def others(document: Document) -> Iterator[Figure]:
-    """What is no duration's distribution: waterfalls, batches, capacity, the trend."""
+    """Yield the figures that are no distribution of durations: waterfalls, batches, capacity, the trend."""
     for run in document.runs:
         yield from _of_traffic(run, f"{run['kind']} {run['cell']}")
         yield from _of_capacity(run.get("capacity") or {}, f"{run['kind']} {run['cell']}")
@@ -76,7 +76,7 @@ def _ms(seconds: float | None) -> float | None:
 
 
 def samples(document: Document) -> Iterator[list[Any]]:
-    """Every raw sample; of a comparison both arms'."""
+    """Yield every raw sample; of a comparison, the samples of both arms."""
     for run in document.runs:
         about = [run[name] for name in ("kind", "cell", "model", "device", "batch_size")]
         paired = (run.get("paired") or {}).get("pairs") or {}

@@ -1,4 +1,4 @@
-"""A report's files: `index.html`, `summary.md`, `results.csv`, and each picture as SVG."""
+"""A report's files: `index.html`, `summary.md`, `results.csv`, and each chart as SVG."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def write(document: Document, folder: Path) -> Path:
-    """Write the report into a folder, over an older one; returns the page."""
+    """Write the report into a folder, over an older report; return the page's path."""
     pictures = _pictures(document)
     plots = folder / "plots"
     plots.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def write(document: Document, folder: Path) -> Path:
 
 
 def _pictures(document: Document) -> list[Chart]:
-    """Those that these runs have something for."""
+    """Return the charts for which these runs have data."""
     handle, load = document.of_kind("handle"), document.of_kind("load")
     made = (
         charts.verdicts(document.verdicts, document.min_effect),
@@ -81,6 +81,6 @@ def _templates() -> Environment:
 
 
 def _environment(document: Document) -> dict[str, Any]:
-    """What is told of the machine: what decides whether runs are alike, and when it was."""
+    """Return the environment's fields for the page: the time, and the fields that decide whether runs are alike."""
     shown = {"at": document.environment.get("at", "")}
     return shown | {name: document.environment.get(name) for name in FIELDS if document.environment.get(name)}

@@ -1,4 +1,4 @@
-"""The pictures of traffic: where latency goes, how full batches were, how much a deployment takes; and the trend."""
+"""The charts of traffic: latency breakdowns, batch sizes and capacity; and the trend."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_HISTORY = 12
 
 
 def waterfall(runs: Sequence[Record]) -> Chart | None:
-    """Where the latency of a request went, on average: shares of it, and beside them how long it was."""
+    """Draw the mean latency breakdown of a request: the share of each stage, and beside the bar the mean latency."""
     rows = [run for run in runs if (run.get("traffic") or {}).get("waterfall")]
     if not rows:
         return None
@@ -50,7 +50,7 @@ def waterfall(runs: Sequence[Record]) -> Chart | None:
 
 
 def fills(runs: Sequence[Record]) -> Chart | None:
-    """Which batch sizes the frontend really made."""
+    """Draw the distribution of the batch sizes that the frontend really made."""
     rows = [run for run in runs if run.get("batch_sizes") and run["batch_size"]]
     if not rows:
         return None
@@ -98,7 +98,7 @@ def capacity(runs: Sequence[Record]) -> Chart | None:
 
 
 def trend(history: Sequence[Saved]) -> Chart | None:
-    """Medians of `handle` over saved runs of one environment, each against its first."""
+    """Draw the medians of `handle` over saved runs of one environment, each relative to the first run."""
     history = history[-_MOST_HISTORY:]
     ending = f"-{Phase.HANDLE}]"
     tests = sorted({test for saved in history for test in saved.medians if test.endswith(ending)})

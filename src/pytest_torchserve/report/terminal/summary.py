@@ -1,4 +1,4 @@
-"""What a session says at its end."""
+"""The summary that a session prints at its end."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 def lines(runs: Sequence[Run], *, width: int | None) -> list[str]:
-    """Tables, then what has no column: waterfalls, capacity, accuracy, and every stamp that is not VALID."""
-    # Of a load the figures of right answers stand, INVALID as they may be; of a stopwatch they do not.
+    """Return the tables, then what has no column: waterfalls, capacity, accuracy, and stamps that are not VALID."""
+    # A load with wrong answers keeps its figures, though it is INVALID; an init or handle run does not.
     good = [run for run in runs if not run.wrong or run.traffic is not None]
     kinds = {
         "init": tables.init_table,

@@ -26,21 +26,21 @@ SHORT = {
     Phase.INFERENCE: "infer",
     Phase.POSTPROCESS: "post",
 }
-"""What a phase is called where a column must be narrow."""
+"""The names of phases where a column must be narrow."""
 
 _KEYS = ("model", "on", "batch", "phase", "load")
-"""The columns that say what a row is about."""
+"""The columns that identify a row."""
 
 _UNLIMITED = 10_000
 
 
 def milliseconds(seconds: float) -> str:
-    """A duration in milliseconds for the tables."""
+    """Return a duration in milliseconds for the tables."""
     return digits(seconds * 1e3)
 
 
 def digits(value: float) -> str:
-    """Three significant digits, never scientific: `0.034`, `71.3`, `4120`."""
+    """Return a number with about three significant digits, never in scientific notation: `0.034`, `71.3`, `4120`."""
     places = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3  # noqa: PLR2004
     return f"{value:.{places}f}"
 
@@ -57,7 +57,7 @@ def _median(run: Run, phase: Phase) -> str:
 
 
 def new_table(title: str, columns: Sequence[str]) -> Table:
-    """An empty table in our style."""
+    """Return an empty table in the suite's style."""
     from rich.table import Table  # noqa: PLC0415 - not needed to collect tests
 
     table = Table(
@@ -69,7 +69,7 @@ def new_table(title: str, columns: Sequence[str]) -> Table:
 
 
 def init_table(runs: Sequence[Run]) -> Table:
-    """A row for each model × device: medians over workers."""
+    """Return a table with a row for each model × device: medians over workers."""
     shown = present(INIT_PHASES, (phase for run in runs for phase in run.seconds))
     names = [SHORT.get(phase, phase.value) for phase in shown]
     table = new_table("init: ms, median over new workers", ["model", "on", *names, "RSS MiB", "n"])
@@ -83,7 +83,10 @@ def init_table(runs: Sequence[Run]) -> Table:
 
 
 def handle_table(runs: Sequence[Run]) -> Table:
-    """A row for each model × device × batch: medians over batches, and the processes' spread of `handle`."""
+    """Return a table with a row for each model × device × batch size.
+
+    Its figures are medians over batches, and the spread of `handle` over processes.
+    """
     names = [SHORT.get(phase, phase.value) for phase in HANDLE_PHASES]
     table = new_table(
         "handle: ms a full batch, median over batches",
@@ -105,7 +108,7 @@ def handle_table(runs: Sequence[Run]) -> Table:
 
 
 def accuracy_lines(runs: Iterable[Run]) -> list[str]:
-    """Where all labelled samples were asked: how many were right, once for each model and device."""
+    """Return how many labelled samples were right, once for each model and device that all samples were sent to."""
     lines = {}
     for run in runs:
         if run.accuracy is not None:
@@ -127,6 +130,9 @@ def render(tables: Sequence[Table], *, width: int | None) -> str:
     file = io.StringIO()
     console = Console(file=file, width=width or _UNLIMITED, force_terminal=False, color_system=None)
     for table in tables:
+        title, table.title = table.title, None
+        if title:  # a line of its own: rich would break it to the width of its table
+            console.print(title)
         for part in _parts(table, console):
             console.print(part, soft_wrap=False)
         console.print()
@@ -134,7 +140,7 @@ def render(tables: Sequence[Table], *, width: int | None) -> str:
 
 
 def _parts(table: Table, console: Console) -> list[Table]:
-    """Return the table, or as many with fewer columns each as it takes to fit."""
+    """Return the table, or several tables with fewer columns each, so that all fit."""
     if sum(_widths(table, console)) - 1 <= console.width:
         return [table]
     for column in table.columns:
@@ -147,7 +153,7 @@ def _parts(table: Table, console: Console) -> list[Table]:
         if groups[-1] and sum(widths[i] for i in groups[-1]) + widths[index] > room:
             groups.append([])
         groups[-1].append(index)
-    return [_chosen(table, [*range(keys), *group], first=group is groups[0]) for group in groups]
+    return [_chosen(table, [*range(keys), *group]) for group in groups]
 
 
 def _widths(table: Table, console: Console) -> list[int]:
@@ -160,9 +166,9 @@ def _widths(table: Table, console: Console) -> list[int]:
     ]
 
 
-def _chosen(table: Table, columns: Sequence[int], *, first: bool) -> Table:
-    """Return a table of these columns; only the first part has the title."""
-    part = new_table(str(table.title or "") if first else "", [str(table.columns[index].header) for index in columns])
+def _chosen(table: Table, columns: Sequence[int]) -> Table:
+    """Return a table of these columns, without a title."""
+    part = new_table("", [str(table.columns[index].header) for index in columns])
     cells = [list(table.columns[index].cells) for index in columns]
     for row in zip(*cells, strict=True):
         part.add_row(*row)

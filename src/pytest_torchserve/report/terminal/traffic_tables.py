@@ -1,4 +1,4 @@
-"""What traffic has to show at the session's end: the load table, waterfalls, capacity curves."""
+"""The tables of traffic at the session's end: the load table, waterfalls, capacity curves."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NOTHING = "–"
 
 
 def load_table(runs: Sequence[Run]) -> Table:
-    """A row for each load: what was asked and got, the batches that came of it, latency, and the stamp."""
+    """Return a table with a row for each load: offered and achieved rate, batches, latency, and the stamp."""
     table = new_table(
         "load: latency in ms from when a request should have left",
         ["model", "on", "batch", "load", "asked/s", "got/s", *_PERCENTILES, "stamp"],
@@ -51,7 +51,7 @@ def load_table(runs: Sequence[Run]) -> Table:
 
 
 def batch_words(traffic: Traffic) -> str:
-    """`16`, or `16→2.3` where the batches were smaller than configured."""
+    """Return the batch size: `16`, or `16→2.3` where the batches were smaller than configured."""
     configured, mean = traffic.batches.configured, traffic.batches.mean_size
     if mean is None or mean == configured:
         return _NOTHING if configured is None else str(configured)
@@ -59,14 +59,14 @@ def batch_words(traffic: Traffic) -> str:
 
 
 def interval_words(quantiles: Sequence[Quantile]) -> str:
-    """`p50 12.1 [11.9, 12.3], p90 …` in milliseconds."""
+    """Return percentiles with their intervals, `p50 12.1 [11.9, 12.3], p90 …`, in milliseconds."""
     return ", ".join(
         f"{q.name} {milliseconds(q.value)} [{milliseconds(q.low)}, {milliseconds(q.high)}]" for q in quantiles
     )
 
 
 def batch_lines(run: Run) -> list[str]:
-    """What the batcher did, where there was anything to gather."""
+    """Return the sizes of the batches, unless the configured size is 1 or unknown."""
     traffic = run.traffic
     if traffic is None or not traffic.batches.count or traffic.batches.configured in {None, 1}:
         return []
@@ -78,12 +78,12 @@ def batch_lines(run: Run) -> list[str]:
 
 
 def _wrapped(words: str) -> list[str]:
-    """In as many lines as it takes, a little to the right."""
+    """Return the words as indented lines of limited width."""
     return textwrap.wrap(words, _WIDTH, initial_indent="  ", subsequent_indent="    ")
 
 
 def detail_lines(run: Run) -> list[str]:
-    """Percentiles with their intervals, batches, and the waterfall of one load."""
+    """Return the details of one load: percentiles with their intervals, batches, CPU use, slices and waterfall."""
     traffic = run.traffic
     if traffic is None:
         return []
@@ -112,7 +112,7 @@ def slice_lines(slices: Sequence[Slice]) -> list[str]:
 
 
 def waterfall_lines(fall: LatencyBreakdown) -> list[str]:
-    """Each stage's mean as figures and as a bar that begins where the stage before ended."""
+    """Return each stage's mean as figures and as a bar that begins where the stage before ended."""
     total_s = sum(fall.mean_s.values())
     slow = f"slowest {fall.slow_share:.0%}" if fall.slow_s else ""
     lines = [f"  {'where it went':<15} {'mean ms':>8} {'share':>6} {slow:>12}"]
@@ -127,13 +127,13 @@ def waterfall_lines(fall: LatencyBreakdown) -> list[str]:
 
 
 def _bar(at_s: float, length_s: float, total_s: float) -> str:
-    """A bar from `at_s`; what is too short for a block is a thin line."""
+    """Return a bar from `at_s`; a length that is too short for a block becomes a thin line."""
     start, end = (round(_BAR * value / total_s) for value in (at_s, at_s + length_s))
     return " " * start + ("█" * (end - start) or "▏" * (length_s > 0))
 
 
 def capacity_lines(run: Run) -> list[str]:
-    """The answer, and the curve that it was read from."""
+    """Return the capacity, and the curve that it was read from."""
     found = run.capacity
     if found is None:
         return []
@@ -155,7 +155,7 @@ def capacity_lines(run: Run) -> list[str]:
 
 
 def _curve(p99_s: float | None, slo_s: float) -> str:
-    """A bar that is half as long as it may be at the goal, and is broken off at twice the goal."""
+    """Return a bar for p99: half its greatest length at the goal, and broken off at twice the goal."""
     share = 0.0 if p99_s is None else p99_s / slo_s / 2
     return "█" * round(_CURVE * share) if share <= 1 else "█" * _CURVE + "▶"
 

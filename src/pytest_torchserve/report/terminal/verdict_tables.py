@@ -1,4 +1,4 @@
-"""The verdicts at the session's end: a table for all phases, a line for what a reader must act on."""
+"""The verdicts at the session's end: a table of all phases, and a line for each that needs action."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def percent(share: float) -> str:
-    """`2%`, `2.5%`."""
+    """Return a share as `2%` or `2.5%`."""
     return f"{100 * share:.3g}%"
 
 
 def lines(
     comparisons: Sequence[Comparison], uncompared: Mapping[str, str], rules: Rules, baseline: str, *, width: int | None
 ) -> list[str]:
-    """The table, then a line for each comparison that fails the session or warns."""
+    """Return the table, then a line for each comparison that fails the session or warns."""
     found: list[str] = []
     if comparisons:
         found += [*render([_table(comparisons, baseline)], width=width).splitlines(), ""]
@@ -34,7 +34,7 @@ def lines(
             found.append(one.line() + (f" ({limit})" if one in failed else ""))
     found += [f"warning: {one.line()}" for one in gating if one.verdict is Verdict.INCONCLUSIVE]
     found += [f"warning: inconclusive {cell}: {why}" for cell, why in uncompared.items()]
-    found += _floor_lines(gating, rules)
+    found += _probe_cost_lines(gating, rules)
     counts = {verdict: sum(one.verdict is verdict for one in gating) for verdict in Verdict}
     counts[Verdict.INCONCLUSIVE] += len(uncompared)
     told = ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items() if count)
@@ -47,8 +47,8 @@ def lines(
     return found
 
 
-def _floor_lines(gating: Sequence[Comparison], rules: Rules) -> list[str]:
-    """Name the phases of which the probe itself takes more than the smallest change that counts."""
+def _probe_cost_lines(gating: Sequence[Comparison], rules: Rules) -> list[str]:
+    """Name the phases in which the probe's own cost exceeds the smallest change that is not ignored."""
     cells: dict[str, list[str]] = {}
     for one in gating:
         if one.probe_cost > rules.min_effect:
@@ -58,8 +58,8 @@ def _floor_lines(gating: Sequence[Comparison], rules: Rules) -> list[str]:
 
 
 def _table(comparisons: Sequence[Comparison], baseline: str) -> Table:
-    """A row for each phase; in brackets what is shown and does not judge."""
-    title = f"verdict: ms, medians; is ÷ was ({baseline}), 95% intervals of all together"
+    """Return a table with a row for each phase; a verdict in brackets does not gate."""
+    title = f"verdict: ms, medians; candidate ÷ baseline ({baseline}), 95% intervals of all together"
     table = new_table(title, ["model", "phase", "was", "is", "ratio", "interval", "detectable", "verdict"])
     for one in comparisons:
         interval = one.interval

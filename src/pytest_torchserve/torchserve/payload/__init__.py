@@ -1,1 +1,1 @@
-"""What runs inside a TorchServe worker. It imports nothing else of the harness, and is packed into archives."""
+"""Programs that run inside a TorchServe worker: packed into archives, independent of the rest of this package."""

@@ -1,12 +1,12 @@
-"""The entry point of an archive with two arms: two handlers in one worker process, kept apart, asked in turn.
+"""The entry point of an archive with two arms: two handlers in one worker process, kept apart, called in turn.
 
 Packed beside `ts_probe`, which clocks each arm. Under `probe:` in model-config.yaml stand `seed` and, for each
-arm, the name of its handler, its manifest and its own config; its files lie in a folder of the arm's name.
+arm, the name of its handler, its manifest and its own config; the arm's files lie in a folder of the arm's name.
 
-Two processes of the same code differ by more than what is to be found, so both arms live in one. What belongs to
+Two processes of the same code differ by more than the effect sought, so both arms live in one process. What belongs to
 an arm alone is swapped when the turn changes, outside the clocked time: the place of its files on `sys.path`, the
 modules that came from there, the state of the random generators, and the context's manifest, config and model_dir. What
-belongs to the process (threads, allocator, flags) cannot be: where the arms disagree about it, every answer says so.
+belongs to the process (threads, allocator, flags) cannot be swapped: where the arms disagree, every response says so.
 """
 
 import copy
@@ -16,19 +16,19 @@ import random
 import sys
 from typing import TYPE_CHECKING, Any
 
-import ts_probe  # type: ignore[import-not-found]  # beside it in the archive
+import ts_probe  # type: ignore[import-not-found]  # beside this file in the archive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 ARMS = ("baseline", "candidate")
-_LOOKS = 3  # at the settings, after so many first batches of each arm; and then now and again
-_LOOK_EVERY = 64
+_LOOKS = 3  # the process settings are checked around this many first batches of each arm,
+_LOOK_EVERY = 64  # and then around every 64th
 _OWN = ("manifest", "model_yaml_config", "_system_properties", "system_properties")
 
 
 class _Place:
-    """A folder whose modules exist only while it is entered: two of them may hold files of the same names."""
+    """A folder whose modules exist only while it is entered: two folders may hold files of the same names."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
@@ -41,7 +41,7 @@ class _Place:
         self._known = len(sys.modules)
 
     def __exit__(self, *_: object) -> None:
-        # Looked for only where something was imported: there are thousands of modules, and a switch at every batch.
+        # Search only after an import: there are thousands of modules, and a switch at every batch.
         if len(sys.modules) != self._known:
             self.modules |= {name: module for name, module in list(sys.modules.items()) if self._holds(module)}
         for name in self.modules:
@@ -57,7 +57,7 @@ class _Place:
 
 
 class _Arm:
-    """One handler behind a probe of its own, with the context that it would have alone."""
+    """A handler behind a probe of its own, with the context that the handler would have alone."""
 
     def __init__(self, name: str, context: Any, settings: "dict[str, Any]") -> None:
         folder = os.path.join(context.system_properties["model_dir"], name)  # noqa: PTH118 - as TorchServe's own
@@ -67,7 +67,7 @@ class _Arm:
         self.context.manifest = settings["manifest"]
         self.context.model_yaml_config = settings["config"]
         properties = {**context.system_properties, "model_dir": folder}
-        # TorchServe's Context has a read-only property over this; a plain object has the name itself.
+        # In TorchServe's Context, `system_properties` is a read-only property; in a plain object, an attribute.
         own = "_system_properties" if hasattr(context, "_system_properties") else "system_properties"
         setattr(self.context, own, properties)
         before, self._random = process_settings(), random_state()
@@ -79,7 +79,7 @@ class _Arm:
         self._random = swap_random(self._random)
 
     def handle(self, data: Any, context: Any, tag: str) -> Any:
-        """One batch, as if the other arm were not there."""
+        """Handle one batch, as if the other arm were not there."""
         fresh = {key: value for key, value in vars(context).items() if key not in _OWN}
         vars(self.context).update(fresh)
         self.probe.tag = tag
@@ -92,19 +92,19 @@ class _Arm:
 
 
 class Pair:
-    """Both arms; in each pair of batches each is asked once, in an order drawn anew."""
+    """Both arms; in each pair of batches each arm handles one, in an order drawn anew."""
 
     def __init__(self, context: Any) -> None:
         told = context.model_yaml_config["probe"]
         self._random = random.Random(f"{told['seed']} {os.getpid()}")  # noqa: S311 - an order, no secret
-        # Which arm is loaded first decides where each lies in memory, and so how fast it is: it alternates.
+        # The order of loading decides where each arm lies in memory, and so its speed: the order alternates.
         starts = _starts(context.system_properties["model_dir"])
         order = ARMS if (told["seed"] + starts) % 2 else ARMS[::-1]
         loaded = {name: _Arm(name, context, told["arms"][name]) for name in order}
         self._sides = loaded
         self._differs = disagreement(*(loaded[name].changed for name in ARMS))
         if not self._differs:
-            set_all(loaded["candidate"].changed)  # each alone would run under what both set
+            set_all(loaded["candidate"].changed)  # set by both arms: each alone would run with these
         self._turns: list[str] = []
         self._pairs = 0
 
@@ -112,7 +112,7 @@ class Pair:
         return self._random.sample(ARMS, len(ARMS))
 
     def handle(self, data: Any, context: Any) -> Any:
-        """One batch, by the arm whose turn it is."""
+        """Handle one batch with the arm whose turn it is."""
         if not self._turns:
             self._turns = self._shuffled()
             self._pairs += 1
@@ -127,11 +127,11 @@ class Pair:
         try:
             return arm.handle(data, context, tag)
         finally:
-            self._differs |= changes(before).keys()  # for both from now on, and set by one
+            self._differs |= changes(before).keys()  # set by one arm, in force for both
 
 
 def _starts(folder: str) -> int:
-    """Return how many processes have started from this folder before; a file there has so many bytes."""
+    """Return how many processes have started from this folder before; a file there has one byte for each."""
     file = os.open(os.path.join(folder, ".starts"), os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600)  # noqa: PTH118
     try:
         os.write(file, b".")
@@ -141,9 +141,10 @@ def _starts(folder: str) -> int:
 
 
 def process_settings() -> "dict[str, Any]":
-    """What a handler can set for its whole process, as far as it can be asked for.
+    """Return the settings that a handler can change for its whole process, as far as they can be read.
 
-    Not the environment: what both arms import sets variables once, and only the first would seem to have done so.
+    Environment variables are left out: a module that both arms import sets them once, and only the arm that was
+    loaded first would seem to have done so.
     """
     torch: Any = sys.modules.get("torch")  # TorchServe's own worker has loaded it
     found = {"cwd": os.getcwd(), "gc.enabled": gc.isenabled(), "gc.threshold": gc.get_threshold()}  # noqa: PTH109
@@ -153,12 +154,12 @@ def process_settings() -> "dict[str, Any]":
 
 
 def changes(before: "dict[str, Any]") -> "dict[str, Any]":
-    """What of these settings is different now."""
+    """Return the settings that differ from these, with their values now."""
     return {key: value for key, value in process_settings().items() if key in before and value != before[key]}
 
 
 def random_state() -> "dict[str, Any]":
-    """Where the generators stand that handlers share: Python's, numpy's and torch's on the CPU."""
+    """Return the state of the random generators that handlers share: Python's, numpy's and torch's on the CPU."""
     numpy: Any = sys.modules.get("numpy")
     torch: Any = sys.modules.get("torch")
     found: dict[str, Any] = {"random": random.getstate()}
@@ -170,7 +171,7 @@ def random_state() -> "dict[str, Any]":
 
 
 def swap_random(state: "dict[str, Any]") -> "dict[str, Any]":
-    """Put the generators there; returns where they stood."""
+    """Set the random generators to this state; return their state before."""
     before = random_state()
     random.setstate(state["random"])
     if "numpy" in state:
@@ -181,12 +182,12 @@ def swap_random(state: "dict[str, Any]") -> "dict[str, Any]":
 
 
 def disagreement(baseline: "dict[str, Any]", candidate: "dict[str, Any]") -> "set[str]":
-    """Which settings the two arms left differently."""
+    """Return the names of the settings that the two arms left differently."""
     return {key for key in baseline.keys() | candidate.keys() if baseline.get(key) != candidate.get(key)}
 
 
 def set_all(settings: "dict[str, Any]") -> None:
-    """Set these again: what was before one arm came, or what both have set."""
+    """Restore these settings: the values before an arm was loaded, or the values that both arms have set."""
     torch: Any = sys.modules.get("torch")
     for key, value in settings.items():
         if key == "cwd":
@@ -200,7 +201,7 @@ def set_all(settings: "dict[str, Any]") -> None:
 
 
 def _flag(path: str) -> "tuple[Callable[[Any], Any], Callable[[Any, Any], None]]":
-    """How a flag of torch, such as `backends.cudnn.benchmark`, is read and set."""
+    """Return the functions that read and set a flag of torch, such as `backends.cudnn.benchmark`."""
     *parents, name = path.split(".")
 
     def owner(torch: Any) -> Any:

@@ -1,9 +1,9 @@
 """The probe: a .mar's entry point that times the real handler from outside and reports in response headers.
 
-Packed into every archive. It needs the standard library alone, and touches torch only where the handler
-has loaded it. The real handler's name stands in model-config.yaml under `probe: handler:`.
+Packed into every archive, the probe needs the standard library alone, and touches torch only where the handler
+has imported it. The real handler's name stands in model-config.yaml under `probe: handler:`.
 
-Phases are clocked by replacing methods on the handler's *instance*; its class and its file stay untouched.
+Phases are clocked by replacing methods on the handler's *instance*; the handler's class and file stay untouched.
 The names of the headers are those in `pytest_torchserve.loadgen.probe_report`.
 """
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 _now_ns = time.monotonic_ns
 _HANDLER_PHASES = ("preprocess", "inference", "postprocess")
 _INIT_PHASES = ("load_model", "to_device", "warm_up")
-_ROUNDS = 500  # of an empty method, to learn what clocking it costs; under a millisecond
+_ROUNDS = 500  # calls of an empty method, to measure the cost of clocking; under a millisecond
 _ANY = "any"
-_INIT_REPORTS = 3  # so many first batches carry the worker's start: one lost answer loses nothing
+_INIT_REPORTS = 3  # this many first batches carry the init report: a lost response loses nothing
 
 
 def _load_module(name: str) -> Any:
@@ -32,12 +32,12 @@ def _load_module(name: str) -> Any:
     except ModuleNotFoundError as missing:
         if missing.name != name.removesuffix(".py"):
             raise  # the handler is there; what it imports is not
-    # Outside the `except`: what goes wrong here is no consequence of there being no such file.
+    # Outside the `except`: an error here is no consequence of the missing file.
     return importlib.import_module("ts.torch_handler." + name)
 
 
 def _find_handler(name: str) -> "tuple[Any, Callable[[Any], Any], Callable[[Any, Any], Any]]":
-    """The handler's instance (or None) and its two calls: `initialize(context)`, `handle(data, context)`."""
+    """Return the handler's instance (or None) and its two calls: `initialize(context)`, `handle(data, context)`."""
     file, _, function = name.partition(":")
     module = _load_module(file)
     entry = getattr(module, function or "handle", None)
@@ -56,7 +56,7 @@ def _find_handler(name: str) -> "tuple[Any, Callable[[Any], Any], Callable[[Any,
 
 
 class _Stopwatch:
-    """Adds up the time spent in named calls. On a GPU each edge waits until the device has caught up."""
+    """A stopwatch that adds up the time of named calls. On a GPU, a call's start and end wait for the device."""
 
     def __init__(self) -> None:
         self.spent_ns: dict[str, int] = {}
@@ -64,13 +64,13 @@ class _Stopwatch:
         self.synchronize: Callable[[], object] | None = None
 
     def now_ns(self) -> int:
-        """The monotonic time, once the device has caught up."""
+        """Return the monotonic time, once the device has caught up."""
         if self.synchronize is not None:
             self.synchronize()
         return _now_ns()
 
     def wrap(self, name: str, call: "Callable[..., Any]") -> "Callable[..., Any]":
-        """`call`, clocked under `name`; of nested calls of one name the outermost counts."""
+        """Return `call`, clocked under `name`; of nested calls of one name the outermost counts."""
         running = self._running
 
         def clocked(*args: Any, **kwargs: Any) -> Any:
@@ -87,9 +87,9 @@ class _Stopwatch:
         return clocked
 
     def wrap_methods(self, instance: Any, names: "Iterable[str]", parts: "_Stopwatch | None" = None) -> "list[str]":
-        """Replace the methods of these names on the instance; returns the names that it has.
+        """Replace the methods of these names on the instance; return the names that it has.
 
-        Their time, whichever it is of them, goes to `parts` as well, where there is one.
+        Where `parts` is given, the time of all these methods together is added up there as well.
         """
         found = [name for name in names if callable(getattr(instance, name, None))]
         for name in found:
@@ -99,7 +99,7 @@ class _Stopwatch:
 
 
 class Probe:
-    """One worker's handler, wrapped: `initialize` once, then `handle` for each batch."""
+    """A wrapper around one worker's handler: `initialize` once, then `handle` for each batch."""
 
     def __init__(self, name: str) -> None:
         self.watch = _Stopwatch()
@@ -109,13 +109,13 @@ class Probe:
         self.init_report = ""
         self.gpu_bytes = 0
         self.batches = 0
-        self.tag = ""  # of an archive with two arms: which one, and where in their order
+        self.tag = ""  # in an archive with two arms: the arm and the number of its pair
 
     def initialize(self, context: Any) -> None:
-        """Run the real `initialize`, clocking what can be seen inside it."""
+        """Run the real `initialize`, and clock the phases that can be seen inside it."""
         watch = self.watch
         torch: Any = sys.modules.get("torch")
-        parts = _Stopwatch()  # of all parts together: where one calls another, its time counts once
+        parts = _Stopwatch()  # all phases together: where one calls another, the time counts once
         seen = watch.wrap_methods(self.instance, _INIT_PHASES, parts) if self.instance is not None else []
         gpu = context.system_properties.get("gpu_id")
         if gpu is not None:
@@ -143,7 +143,7 @@ class Probe:
         self.init_report = _server_timing(start_report)
 
     def _cost(self) -> "tuple[int, int]":
-        """Return what an empty method is clocked at, and what clocking it adds to its caller; medians, in ns."""
+        """Return the time clocked for an empty method, and the time that clocking adds to its caller; medians in ns."""
 
         def empty() -> None:
             pass
@@ -162,7 +162,7 @@ class Probe:
         return sorted(inside)[_ROUNDS // 2], max(0, sorted(outside)[_ROUNDS // 2])
 
     def _find_parameter(self, torch: Any) -> Any:
-        """A parameter of the first network that hangs on the handler, or on what hangs there; it knows its device."""
+        """Return a parameter of the first network among the handler's attributes or theirs: it has a device."""
         if torch is None or self.instance is None:
             return None
         near = list(vars(self.instance).values())
@@ -172,7 +172,7 @@ class Probe:
         return next((parameter for network in networks for parameter in network.parameters()), None)
 
     def handle(self, data: Any, context: Any) -> Any:
-        """Run the real `handle` on one batch and report on it in every answer's headers."""
+        """Run the real `handle` on one batch and report on the batch in every response's headers."""
         watch = self.watch
         spent = watch.spent_ns
         spent.clear()
@@ -199,13 +199,13 @@ class Probe:
         return "none" if self.parameter is None else str(self.parameter.device)
 
     def _synchronize(self) -> None:
-        """Wait for the GPU; not before the handler itself has woken CUDA, which is part of what its start costs."""
+        """Wait for the GPU; not before the handler has initialized CUDA, which is part of the cost of its start."""
         torch: Any = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_initialized():
             torch.cuda.synchronize(self.device_index)
 
     def _gpu_bytes(self) -> int:
-        """What torch has reserved on the GPU. Asked for with the first batches only: it is not cheap."""
+        """Return the bytes that torch has reserved on the GPU. For the first batches only: the call is not cheap."""
         torch: Any = sys.modules.get("torch")
         if self.device_index is None or torch is None or not torch.cuda.is_initialized():
             return 0
