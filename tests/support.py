@@ -106,7 +106,10 @@ class _Queue:
             how = {}
         else:
             due_s = [at / 1e9 for at in load.departures_ns()]
-            how = {"wrong": load.rate_per_s > self._wrong_above, "refused": load.rate_per_s > self._refused_above}
+            how = {
+                "wrong": load.mean_rate_per_s > self._wrong_above,
+                "refused": load.mean_rate_per_s > self._refused_above,
+            }
         free_s = 0.0
         for at_s in due_s:
             free_s = max(free_s, at_s) + self._service_s

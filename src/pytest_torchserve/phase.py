@@ -35,11 +35,14 @@ INIT_PHASES = (
 OPTIONAL_PHASES = (Phase.WARM_UP,)
 """The phases that a handler need not have: nothing is stored for a phase that the handler lacks."""
 
-START_PARTS = (Phase.SPAWN_AND_IMPORT, Phase.LOAD_MODEL, Phase.TO_DEVICE, Phase.WARM_UP)
+PROBED_INIT_PHASES = (Phase.LOAD_MODEL, Phase.TO_DEVICE, Phase.WARM_UP)
+"""The phases of `initialize` that the probe clocks."""
+
+START_PARTS = (Phase.SPAWN_AND_IMPORT, *PROBED_INIT_PHASES)
 """The parts of `total`."""
 
-HANDLER_PHASES = (Phase.PREPROCESS, Phase.INFERENCE, Phase.POSTPROCESS)
+METHOD_PHASES = (Phase.PREPROCESS, Phase.INFERENCE, Phase.POSTPROCESS)
 """The parts of `handle`; the rest of `handle` is the handler's own glue code."""
 
-HANDLE_PHASES = (*HANDLER_PHASES, Phase.HANDLE, Phase.LATENCY)
+HANDLE_PHASES = (*METHOD_PHASES, Phase.HANDLE, Phase.LATENCY)
 """The phases that `test_handle` stores, in the order of a batch's life."""

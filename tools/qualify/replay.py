@@ -17,9 +17,9 @@ from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.measure import Cell, Run
 from pytest_torchserve.measure.run import Paired
 from pytest_torchserve.model import Model
-from pytest_torchserve.phase import HANDLER_PHASES, Phase
+from pytest_torchserve.phase import METHOD_PHASES, Phase
 
-PHASES = (*HANDLER_PHASES, Phase.HANDLE)
+PHASES = (*METHOD_PHASES, Phase.HANDLE)
 PLANTS = {
     "found_inference_5pct": (Phase.INFERENCE, 1.05, 98),
     "found_inference_3pct": (Phase.INFERENCE, 1.03, 90),

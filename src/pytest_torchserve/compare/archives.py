@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from pytest_torchserve.compare.setup import ComparisonSetup
+    from pytest_torchserve.compare.comparison_setup import ComparisonSetup
     from pytest_torchserve.deployment import Deployment
     from pytest_torchserve.model import Model
 

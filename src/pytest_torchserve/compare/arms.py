@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pytest_torchserve.compare.answers import Agreement
-from pytest_torchserve.measure import validity
+from pytest_torchserve.measure import invalid_reasons
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.run import Paired, Run
 from pytest_torchserve.model import TOLERANCE
-from pytest_torchserve.phase import HANDLE_PHASES, HANDLER_PHASES, INIT_PHASES, Phase
+from pytest_torchserve.phase import HANDLE_PHASES, INIT_PHASES, METHOD_PHASES, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,7 +86,7 @@ class Arms:
             statistics.median(told) if (told := [cost[name] for cost in self.costs.values() if name in cost]) else 0.0
             for name in ("probe_clock", "probe_handle")
         )
-        return {**dict.fromkeys(HANDLER_PHASES, clock_s), Phase.HANDLE: handle_s} if handle_s else {}
+        return {**dict.fromkeys(METHOD_PHASES, clock_s), Phase.HANDLE: handle_s} if handle_s else {}
 
     def add(self, process: int, baseline: Mapping[Phase, float], candidate: Mapping[Phase, float]) -> None:
         """Add one whole pair."""
@@ -125,7 +125,7 @@ class Arms:
         judged = sum(one.judged for one in self.evidence)
         wrong = sum(one.wrong_answers for one in self.evidence) + self.agreement.differing
         errors = sum((one.errors for one in self.evidence), Counter[str]())
-        invalid = validity.found(validity.errors(errors, judged), validity.wrong(wrong, judged))
+        invalid = invalid_reasons.of_comparison(errors, wrong, judged)
         evidence = replace(candidate, wrong=list(self.wrong), failed=[], errors=errors)
         return Run.of(
             cell,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_torchserve.phase import HANDLER_PHASES, Phase
+from pytest_torchserve.phase import METHOD_PHASES, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def batch_times(responses: Sequence[Response], report: ProbeReport) -> dict[Phase, float]:
     """Return the seconds of one whole batch: the phases in its probe report, and the latency at the client."""
-    found = {phase: report.phases_s[phase] for phase in (*HANDLER_PHASES, Phase.HANDLE) if phase in report.phases_s}
+    found = {phase: report.phases_s[phase] for phase in (*METHOD_PHASES, Phase.HANDLE) if phase in report.phases_s}
     found[Phase.LATENCY] = (max(r.done_ns for r in responses) - min(r.sent_ns for r in responses)) / 1e9
     return found
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from pytest_torchserve.compare.setup import ComparisonSetup
+    from pytest_torchserve.compare.comparison_setup import ComparisonSetup
     from pytest_torchserve.measure import Cell, Context, Run
     from pytest_torchserve.torchserve.server import Server
 

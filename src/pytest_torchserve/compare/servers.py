@@ -13,7 +13,7 @@ from pytest_torchserve.torchserve.server import Server
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_torchserve.compare.setup import ComparisonSetup
+    from pytest_torchserve.compare.comparison_setup import ComparisonSetup
     from pytest_torchserve.deployment import Deployment
     from pytest_torchserve.torchserve.archive import Archive
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve.compare.intervals import Interval, interval
 from pytest_torchserve.measure.cell import FEWEST_SAMPLES
-from pytest_torchserve.phase import HANDLER_PHASES, START_PARTS, Phase
+from pytest_torchserve.phase import METHOD_PHASES, START_PARTS, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -157,7 +157,7 @@ def _gates(paired: Paired, phase: Phase) -> bool:
     whole = Phase.HANDLE if Phase.HANDLE in paired.pairs else Phase.TOTAL
     if phase is whole:
         return True
-    parts = HANDLER_PHASES if whole is Phase.HANDLE else START_PARTS
+    parts = METHOD_PHASES if whole is Phase.HANDLE else START_PARTS
     shares = zip(_medians(paired, phase), _medians(paired, whole), strict=True)
     return phase in parts and any(part >= GATING_SHARE * all_of_it for part, all_of_it in shares)
 

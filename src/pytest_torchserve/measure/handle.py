@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve.loadgen.clock import MonotonicClock
 from pytest_torchserve.loadgen.schedule import FullBatches
-from pytest_torchserve.measure import validity
+from pytest_torchserve.measure import invalid_reasons
 from pytest_torchserve.measure.cell import Cell
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.handle_meter import HandleMeter
@@ -17,7 +17,6 @@ from pytest_torchserve.telemetry.resident import resident_bytes
 if TYPE_CHECKING:
     from pytest_torchserve.loadgen.target import ScalableTarget
     from pytest_torchserve.measure.context import Context
-    from pytest_torchserve.telemetry.monitor import Telemetry
 
 
 def measure_handle(target: ScalableTarget, context: Context) -> Run:
@@ -38,7 +37,7 @@ def measure_handle(target: ScalableTarget, context: Context) -> Run:
         checked=meter.checked,
         workers=budget.processes,
         seconds=meter.samples(),
-        invalid=_why_invalid(meter, telemetry),
+        invalid=invalid_reasons.of_handle(checker.evidence, meter, telemetry),
         telemetry=telemetry,
         batch_sizes=dict(meter.batch_sizes),
         throughput=meter.checked / meter.in_flight_s if meter.in_flight_s else None,
@@ -47,15 +46,4 @@ def measure_handle(target: ScalableTarget, context: Context) -> Run:
         process_spread=meter.process_spread(),
         precision=meter.precision(),
         accuracy=checker.evidence.accuracy(inputs.samples, inputs.artifacts.weights_kind),
-    )
-
-
-def _why_invalid(meter: HandleMeter, telemetry: Telemetry | None) -> tuple[str, ...]:
-    """Return every reason why the figures are not representative."""
-    evidence = meter.checker.evidence
-    return validity.found(
-        validity.errors(evidence.errors, evidence.judged),
-        validity.wrong(evidence.wrong_answers, evidence.judged),
-        validity.unstable(None, meter.done_ns, meter.started_ns, max(meter.done_ns, default=0), 1),
-        validity.other_processes(telemetry),
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_torchserve import stats
 from pytest_torchserve.errors import MeasurementError
 from pytest_torchserve.measure.warm_up import WarmUp
-from pytest_torchserve.phase import HANDLE_PHASES, HANDLER_PHASES, Phase
+from pytest_torchserve.phase import HANDLE_PHASES, METHOD_PHASES, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,7 +78,7 @@ class HandleMeter:
         self.done_ns.append(max(response.done_ns for response in responses))
         self.in_flight_s += latency_s
         self.gpu_bytes = max(self.gpu_bytes, first.gpu_bytes)
-        for phase in (*HANDLER_PHASES, Phase.HANDLE):
+        for phase in (*METHOD_PHASES, Phase.HANDLE):
             if phase in first.phases_s:
                 self.seconds[phase][first.pid].append(first.phases_s[phase])
         self.seconds[Phase.LATENCY][first.pid].append(latency_s)

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from pytest_torchserve import stats
+from pytest_torchserve.phase import METHOD_PHASES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,7 +44,7 @@ class Stage(StrEnum):
     """From the end of `handle` to the last byte of the answer."""
 
 
-_PHASES = (Stage.PREPROCESS, Stage.INFERENCE, Stage.POSTPROCESS)
+_PHASES = tuple(Stage(phase.value) for phase in METHOD_PHASES)
 
 
 def share_a_clock(pairs: Sequence[tuple[Response, ProbeReport]]) -> bool:

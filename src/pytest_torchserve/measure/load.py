@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve import stats
 from pytest_torchserve.loadgen.arrivals import OpenLoop
-from pytest_torchserve.measure import traffic
+from pytest_torchserve.measure import invalid_reasons, traffic
 from pytest_torchserve.measure.batches import batches
 from pytest_torchserve.measure.latency_breakdown import latency_breakdown
-from pytest_torchserve.measure.load_validity import why_invalid
 from pytest_torchserve.measure.run import Run, Traffic
 from pytest_torchserve.measure.slices import slices_of
 from pytest_torchserve.phase import Phase
@@ -38,7 +37,9 @@ def measure_load(target: Target, cell: Cell, context: Context) -> Run:
         failures_are_wrong=False,
         workers=target.worker_count,
         seconds={Phase.LATENCY: seconds} if seconds else {},
-        invalid=why_invalid(schedule, sent, gathered, target.worker_count, telemetry if target.owned else None),
+        invalid=invalid_reasons.of_load(
+            schedule, sent, gathered, target.worker_count, telemetry if target.owned else None
+        ),
         batch_sizes=gathered.sizes,
         throughput=traffic.throughput(sent),
         worker_rss_bytes=telemetry.rss_bytes.get("worker") if telemetry else None,
@@ -48,7 +49,7 @@ def measure_load(target: Target, cell: Cell, context: Context) -> Run:
         telemetry=telemetry,
         traffic=Traffic(
             asked=len(sent.responses),
-            offered_per_s=schedule.rate_per_s if isinstance(schedule, OpenLoop) else None,
+            offered_per_s=schedule.mean_rate_per_s if isinstance(schedule, OpenLoop) else None,
             schedule_delay=stats.quantiles([(r.sent_ns - r.scheduled_ns) / 1e9 for r in sent.responses]),
             latency=stats.quantiles([r.latency_s for r, _ in sent.timed]),
             waterfall=latency_breakdown(sent.timed, frontend_times, same_host=target.same_host),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_torchserve.errors import MeasurementError
 from pytest_torchserve.loadgen.clock import MonotonicClock
 from pytest_torchserve.loadgen.target import ask
-from pytest_torchserve.phase import Phase
+from pytest_torchserve.phase import PROBED_INIT_PHASES, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from pytest_torchserve.loadgen.response import Response
     from pytest_torchserve.loadgen.target import ScalableTarget
     from pytest_torchserve.model import Sample
-
-_PROBED = (Phase.LOAD_MODEL, Phase.TO_DEVICE, Phase.WARM_UP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,7 @@ def start_worker(
         )
     init = report.init_s
     seconds = {
-        **{phase: init[phase] for phase in _PROBED if phase in init},
+        **{phase: init[phase] for phase in PROBED_INIT_PHASES if phase in init},
         Phase.SPAWN_AND_IMPORT: total_s - init["initialize"],
         Phase.TOTAL: total_s,
         Phase.FIRST_INFERENCE: (first.done_ns - first.sent_ns) / 1e9,

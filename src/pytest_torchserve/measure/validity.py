@@ -64,7 +64,9 @@ def rate(schedule: OpenLoop, responses: Sequence[Response]) -> str | None:
     reached = planned_s / (planned_s + overrun_s) if planned_s else 1.0
     if reached >= RATE_SHARE:
         return None
-    return f"the rate was not reached: {reached * schedule.rate_per_s:.3g}/s left of {schedule.rate_per_s:g}/s"
+    return (
+        f"the rate was not reached: {reached * schedule.mean_rate_per_s:.3g}/s left of {schedule.mean_rate_per_s:g}/s"
+    )
 
 
 def errors(kinds: Mapping[str, int], asked: int) -> str | None:
@@ -125,8 +127,8 @@ def overload(
     size = batches.configured or 1
     if handle_s:
         capacity = workers * size / statistics.median(handle_s)
-        if capacity < schedule.rate_per_s:
-            return f"overload: {schedule.rate_per_s:g}/s came, full batches make {capacity:.3g}/s"
+        if capacity < schedule.mean_rate_per_s:
+            return f"overload: {schedule.mean_rate_per_s:g}/s came, full batches make {capacity:.3g}/s"
     due = sorted(r.scheduled_ns for r in responses)
     if len(due) < 2 * WINDOWS:
         return None

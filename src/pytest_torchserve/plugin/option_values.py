@@ -22,6 +22,8 @@ from pytest_torchserve.measure.cell import FEWEST_SAMPLES
 from pytest_torchserve.torchserve import settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pytest
 
     from pytest_torchserve.compare.baseline import Baseline
@@ -32,47 +34,58 @@ PORTS = 1 << 16
 
 
 def schedules(text: str, duration_s: float, seed: int) -> tuple[TimedSchedule, ...]:
-    """Read `closed:4,constant:10,poisson:50,ramp:5-50`: users, or requests a second.
+    """Return the loads that a text such as `closed:4,constant:10,poisson:50,ramp:5-50` names.
 
     Raises:
         OptionError: the text cannot be read.
     """
-    schedules: list[TimedSchedule] = []
+    found: list[TimedSchedule] = []
     for part in text.split(","):
-        kind, _, number = part.strip().partition(":")
+        kind, _, numbers = part.strip().partition(":")
         try:
-            schedules.append(_schedule(kind, number, duration_s, seed))
-        except ValueError as error:
+            found.append(_KINDS[kind][1](numbers, duration_s, seed))
+        except (ValueError, KeyError) as error:
             raise OptionError(
-                wanted="--ts-loads as closed:USERS, constant:RATE, poisson:RATE or ramp:FROM-TO, with commas between, "
-                "each number above 0",
+                wanted=f"--ts-loads as {', '.join(usage for usage, _ in _KINDS.values())}, each number above 0",
                 found=repr(part),
                 do="write for example --ts-loads=closed:4,constant:10,poisson:50",
             ) from error
-    return tuple(dict.fromkeys(schedules))
-
-
-def _schedule(kind: str, number: str, duration_s: float, seed: int) -> TimedSchedule:
-    """Read one schedule; ValueError for an unknown kind or an impossible number."""
-    if kind == "ramp":
-        start, _, end = number.partition("-")
-        return Ramp(_above_zero(start), _above_zero(end), duration_s)
-    _above_zero(number)
-    if kind == "closed":
-        return ClosedLoop(int(number), duration_s)
-    if kind == "constant":
-        return ConstantRate(float(number), duration_s)
-    if kind == "poisson":
-        return Poisson(float(number), duration_s, seed)
-    raise ValueError(kind)
+    return tuple(dict.fromkeys(found))
 
 
 def _above_zero(text: str) -> float:
-    """Read a number above 0; ValueError for anything else."""
+    """Return a number above 0; ValueError for any other text."""
     number = float(text)
     if not 0 < number < math.inf:
         raise ValueError(text)
     return number
+
+
+def _closed(number: str, duration_s: float, _: int) -> TimedSchedule:
+    _above_zero(number)
+    return ClosedLoop(int(number), duration_s)
+
+
+def _constant(rate: str, duration_s: float, _: int) -> TimedSchedule:
+    return ConstantRate(_above_zero(rate), duration_s)
+
+
+def _poisson(rate: str, duration_s: float, seed: int) -> TimedSchedule:
+    return Poisson(_above_zero(rate), duration_s, seed)
+
+
+def _ramp(rates: str, duration_s: float, _: int) -> TimedSchedule:
+    start, _, end = rates.partition("-")
+    return Ramp(_above_zero(start), _above_zero(end), duration_s)
+
+
+_KINDS: dict[str, tuple[str, Callable[[str, float, int], TimedSchedule]]] = {
+    "closed": ("closed:USERS", _closed),
+    "constant": ("constant:RATE", _constant),
+    "poisson": ("poisson:RATE", _poisson),
+    "ramp": ("ramp:FROM-TO", _ramp),
+}
+"""The kinds of load: how each is written, and what reads its numbers."""
 
 
 def engine(config: pytest.Config) -> LocustConfig | None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve.compare import verdict
 from pytest_torchserve.compare.baseline import NoBaselineError
+from pytest_torchserve.compare.comparison_setup import ComparisonSetup
 from pytest_torchserve.compare.runner import ComparisonRunner
-from pytest_torchserve.compare.setup import ComparisonSetup
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -6,7 +6,7 @@ import itertools
 import statistics
 from typing import TYPE_CHECKING
 
-from pytest_torchserve.phase import HANDLER_PHASES, Phase
+from pytest_torchserve.phase import METHOD_PHASES, Phase
 from pytest_torchserve.report.html.drawing import PALETTE, Chart, draw, horizontal, legend
 from pytest_torchserve.report.reader import median_ms
 from pytest_torchserve.report.terminal.tables import SHORT, digits, present
@@ -63,7 +63,7 @@ def handle_bars(runs: Sequence[Record]) -> Chart | None:
     """Draw preprocess, inference and postprocess of a full batch as stacked bars."""
     caption = "Medians over full batches; a bar for each model, device and batch size, each model on its own scale."
     rows = [(run, f"{run['model']} {run['device']} × {run['batch_size']}") for run in runs]
-    return _stacked("handle", "handle: preprocess + inference + postprocess", caption, rows, HANDLER_PHASES)
+    return _stacked("handle", "handle: preprocess + inference + postprocess", caption, rows, METHOD_PHASES)
 
 
 def _stacked(

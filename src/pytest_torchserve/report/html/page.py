@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_torchserve.phase import HANDLE_PHASES, INIT_PHASES
 from pytest_torchserve.report.history import FIELDS
-from pytest_torchserve.report.html import charts, figures, traffic_charts
+from pytest_torchserve.report.html import charts, numbers, traffic_charts
 from pytest_torchserve.report.reader import median_ms
 from pytest_torchserve.report.terminal.tables import digits, present
 
@@ -32,10 +32,10 @@ def write(document: Document, folder: Path) -> Path:
     told = {
         "document": document,
         "charts": pictures,
-        "rows": list(figures.durations(document)),
+        "rows": list(numbers.durations(document)),
         "environment": _environment(document),
     }
-    told["others"] = list(figures.others(document))
+    told["others"] = list(numbers.others(document))
     told |= {"gating": [one for one in document.verdicts if one["gating"]], "handle": HANDLE_PHASES}
     told["init"] = present(INIT_PHASES, (phase for run in document.of_kind("init") for phase in run["seconds"]))
     templates = _templates()
@@ -43,8 +43,8 @@ def write(document: Document, folder: Path) -> Path:
         (folder / name).write_text(templates.get_template(f"{name}.j2").render(told), encoding="utf-8")
     with (folder / "results.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(figures.COLUMNS)
-        writer.writerows(figures.samples(document))
+        writer.writerow(numbers.COLUMNS)
+        writer.writerows(numbers.samples(document))
     return folder / "index.html"
 
 
