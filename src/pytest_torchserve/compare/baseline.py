@@ -42,6 +42,11 @@ class Baseline:
     kind: Literal["archives", "revision", "python"]
     path: Path
 
+    @property
+    def has_own_server(self) -> bool:
+        """True for another environment: its workers need a TorchServe of that environment."""
+        return self.kind == "python"
+
 
 def parse(text: str, root: Path) -> Baseline:
     """Return the baseline that the option's text names.

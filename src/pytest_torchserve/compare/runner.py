@@ -49,7 +49,7 @@ class ComparisonRunner:
             NoBaselineError: the baseline does not have the model.
         """
         params = ComparisonParams(cell.deployment, self._baseline.words, context)
-        if self._baseline.kind == "python":
+        if self._baseline.has_own_server:
             return self._in_separate_processes(cell, {"baseline": candidate, "candidate": candidate}, params)
         with self._accounting.span(Activity.GOLDEN):
             arms = {"baseline": self._archives.of_baseline(cell.deployment), "candidate": candidate}

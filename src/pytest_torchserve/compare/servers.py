@@ -45,7 +45,7 @@ class ArmServers:
 
     def _server_of(self, arm: str) -> Server:
         """Return the server of an arm: the session's, or the baseline's own, started at the first call."""
-        if self._setup.baseline.kind != "python" or arm != "baseline":
+        if not self._setup.baseline.has_own_server or arm != "baseline":
             return self._server
         if self._other is None:
             settings = self._setup.baseline_server or self._setup.server

@@ -196,7 +196,7 @@ def resolved(config: pytest.Config, wanted: str) -> Baseline:
     """
     found = baseline.parse(wanted, config.rootpath)
     own = config.getoption("ts_baseline_config") or config.getoption("ts_baseline_worker_env")
-    if own and found.kind != "python":
+    if own and not found.has_own_server:
         raise OptionError(
             wanted="--ts-baseline=python:VENV with settings of the baseline's own server",
             found=f"--ts-baseline={wanted}, which shares the candidate's server",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 COLUMNS = ("kind", "cell", "model", "device", "batch_size", "phase", "process", "sample", "arm", "seconds")
 """The columns of a raw sample."""
 
-Figure = tuple[str, str, str, float | None]
+Row = tuple[str, str, str, float | None]
 """A row: (cell, what, unit, value)."""
 
 
@@ -41,7 +41,7 @@ def durations(document: Document) -> Iterator[dict[str, Any]]:
             }
 
 
-def others(document: Document) -> Iterator[Figure]:
+def others(document: Document) -> Iterator[Row]:
     """Yield the figures that are no distribution of durations: waterfalls, batches, capacity, the trend."""
     for run in document.runs:
         yield from _of_traffic(run, f"{run['kind']} {run['cell']}")
@@ -53,7 +53,7 @@ def others(document: Document) -> Iterator[Figure]:
                 yield f"trend {cell}", saved.name, "ms", 1e3 * median_s
 
 
-def _of_traffic(run: Record, cell: str) -> Iterator[Figure]:
+def _of_traffic(run: Record, cell: str) -> Iterator[Row]:
     waterfall = (run.get("traffic") or {}).get("waterfall") or {}
     for stage, mean_s in waterfall.get("mean_s", {}).items():
         yield cell, f"{stage}, mean of a request", "ms", 1e3 * mean_s
@@ -62,7 +62,7 @@ def _of_traffic(run: Record, cell: str) -> Iterator[Figure]:
             yield cell, f"batches of {size}", "", count
 
 
-def _of_capacity(found: Record, cell: str) -> Iterator[Figure]:
+def _of_capacity(found: Record, cell: str) -> Iterator[Row]:
     if found:
         yield cell, "capacity", "requests/s", found["rate_per_s"]
         yield cell, "goal", "ms", 1e3 * found["slo_s"]
