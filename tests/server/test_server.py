@@ -75,7 +75,7 @@ def test_the_delay_counts_from_the_first_job_taken(ts_deploy, ts_inputs, ts_ask)
 def measured(session, inputs, *, batch_size):
     """Measure a short handle run of these inputs on one worker of its own; return the run."""
     deployment = Deployment(inputs.artifacts.model, "cpu", Batching(batch_size, 1000))
-    server = session.start()
+    server = session.deployments.start()
     made = archive.build(inputs.artifacts, "cpu", server.store)
     endpoint = Endpoint(server, deployment, made, TimeAccounting())
     endpoint.register()

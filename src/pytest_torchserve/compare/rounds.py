@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.model import Sample
     from pytest_torchserve.phase import Phase
 
-Targets = dict[str, "ScalableTarget"]
+Targets = Mapping[str, "ScalableTarget"]
 """By arm, `baseline` or `candidate`: the target where it is registered."""
 
 

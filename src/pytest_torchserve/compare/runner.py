@@ -83,6 +83,4 @@ class ComparisonRunner:
     def close(self, *, failed: bool) -> None:
         """Remove what was made for comparisons, and stop the baseline's server."""
         self._archives.close()
-        kept = self._servers.close(failed=failed)
-        if kept:
-            self.notices.append(kept)
+        self._servers.close(failed=failed, notices=self.notices)

@@ -59,12 +59,16 @@ class ArmServers:
             self._other = other
         return self._other
 
-    def close(self, *, failed: bool) -> str:
-        """Stop the baseline's own server; return where its logs were left, in words, or ''."""
+    def close(self, *, failed: bool, notices: list[str]) -> None:
+        """Stop the baseline's own server.
+
+        Args:
+            failed: whether the session failed; then the server's logs are kept.
+            notices: gains a line that says where the logs are kept.
+        """
         if self._other is None:
-            return ""
-        kept = failed or self._setup.keep
-        if kept:
+            return
+        if failed or self._setup.keep:
             self._other.keep()
+            notices.append(f"the baseline server's logs are kept in {self._other.folder}")
         self._other.stop()
-        return f"the baseline server's logs are kept in {self._other.folder}" if kept else ""

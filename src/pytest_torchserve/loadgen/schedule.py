@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pytest_torchserve.loadgen.clock import Clock  # noqa: TC001 - protocols are evaluated at run time
 from pytest_torchserve.loadgen.response import Response
@@ -64,6 +64,7 @@ class Schedule(Protocol):
         """Send until all requests have their responses, or until `on_responses` returns False."""
 
 
+@runtime_checkable
 class TimedSchedule(Schedule, Protocol):
     """A schedule that ends by itself: traffic, unlike `FullBatches`, which times single batches."""
 

@@ -75,7 +75,8 @@ def slices_of(schedule: TimedSchedule, sent: Sent) -> tuple[Slice, ...]:
     """Return the figures by time slice; none for a schedule whose rate is the same throughout."""
     if not isinstance(schedule, OpenLoop) or schedule.steady:
         return ()
-    return slices(sent.responses, [response for response, _ in sent.timed], sent.start_ns, schedule.duration_s)
+    start_ns = min((response.scheduled_ns for response in sent.responses), default=sent.start_ns)
+    return slices(sent.responses, [response for response, _ in sent.timed], start_ns, schedule.duration_s)
 
 
 def _place(response: Response, start_ns: int, width_s: float, count: int) -> int:

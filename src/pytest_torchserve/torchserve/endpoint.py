@@ -96,7 +96,7 @@ class Endpoint:
 
     def workers(self) -> list[Worker]:
         """Return the workers, ready or not."""
-        return self._workers.list()
+        return self._workers.current()
 
     @property
     def batch_size(self) -> int:

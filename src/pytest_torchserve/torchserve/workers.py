@@ -33,7 +33,7 @@ class Workers:
         self._name = name
         self._accounting = accounting
 
-    def list(self) -> list[Worker]:
+    def current(self) -> list[Worker]:
         """Return the workers, ready or not."""
         described = self._server.management.describe(self._name)
         return [Worker(pid=int(worker["pid"]), status=worker["status"]) for worker in described["workers"]]
@@ -52,7 +52,7 @@ class Workers:
             ServerError: the server is gone.
         """
         before = self._server.model_log_size()
-        old = {worker.pid for worker in self.list()}
+        old = {worker.pid for worker in self.current()}
         try:
             with self._accounting.span(Activity.WORKER_LOADS):
                 self._server.management.scale(self._name, workers, timeout_s=SCALE_TIMEOUT_S)
@@ -75,10 +75,10 @@ class Workers:
         if not settled:
             raise WorkerError(
                 wanted=f"{workers} ready workers of {self._name}",
-                found=f"{self.list()}, {_READY_S:.0f} s after TorchServe said that they were",
+                found=f"{self.current()}, {_READY_S:.0f} s after TorchServe said that they were",
                 do=f"read the logs in {self._server.folder}",
             )
-        self._await_end(old - {worker.pid for worker in self.list()})
+        self._await_end(old - {worker.pid for worker in self.current()})
         return answered_ns
 
     def _traceback_since(self, start: int) -> str:
@@ -111,5 +111,5 @@ class Workers:
 
     def _ready(self) -> int:
         """Return how many workers are ready; -1 while any worker is not."""
-        statuses = [worker.status for worker in self.list()]
+        statuses = [worker.status for worker in self.current()]
         return len(statuses) if set(statuses) <= {"READY"} else -1

@@ -149,9 +149,10 @@ def test_counts_are_counts(make_queue, make_response, cat, golden):
     """
     if not golden:
         cat = replace(cat, samples=tuple(replace(sample, answer=None, label=None) for sample in cat.samples))
-    failed = make_response(status=503, error="HTTP 503", failure=Failure.HTTP)
-    bad = [failed] * (ENOUGH_WRONG + 14) + [make_response(device="cuda:0")] * (ENOUGH_WRONG + 1)
-    responses = bad + [make_response()] * (200 - len(bad))
+    (sample,) = cat.samples
+    failed = make_response(sample, status=503, error="HTTP 503", failure=Failure.HTTP)
+    bad = [failed] * (ENOUGH_WRONG + 14) + [make_response(sample, device="cuda:0")] * (ENOUGH_WRONG + 1)
+    responses = bad + [make_response(sample)] * (200 - len(bad))
     monitor = make_queue(1.0).monitor
     model = replace(cat.artifacts.model, network=Path("network.py"))
     run = measure_handle(OneBatch(model, responses), Context(cat, Budget(processes=1), silent, monitor))

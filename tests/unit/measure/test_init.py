@@ -37,7 +37,7 @@ class Played:
     def send(self, load, samples, more, clock):
         """Give the first answer of a worker."""
         failure = {"status": 503, "error": "HTTP 503", "failure": Failure.HTTP} if self.starts == self.fails_at else {}
-        made = self.make_response(pid=self.starts, **failure)
+        made = self.make_response(samples[0], pid=self.starts, **failure)
         more([made._replace(head=made.head.replace(b"load_model;dur=5", self.init.encode()))])
 
 

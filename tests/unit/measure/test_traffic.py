@@ -184,7 +184,7 @@ def test_others_on_the_machine(make_queue, cat):
     queue = make_queue(0.01)
     queue.monitor = FakeMonitor(busy)
     run = loaded(queue, cat, ConstantRate(50, 20.0))
-    assert run.invalid == ("other processes used the machine: 30% of the CPU by other processes, 5% by the hypervisor",)
+    assert run.invalid == ("other processes used the machine: 30% of the CPU, 5% by the hypervisor",)
     queue.owned = False
     assert loaded(queue, cat, ConstantRate(50, 20.0)).invalid == ()
 
@@ -216,11 +216,11 @@ def test_no_garbage_is_collected_while_answers_are_judged(make_response, fails):
     """
 
     class Judge:
-        def judge(self, response):
+        def judge(self, response, report):
             seen.append(gc.isenabled())
             if fails:
                 raise ZeroDivisionError
-            return True, None
+            return True
 
     seen = []
     assert gc.isenabled()

@@ -130,7 +130,7 @@ def test_others_on_the_machine():
     assert validity.other_processes(None) is None
     assert validity.other_processes(telemetry()) is None
     said = validity.other_processes(telemetry(other_processes_cpu=0.3))
-    assert said == "other processes used the machine: 30% of the CPU by other processes"
+    assert said == "other processes used the machine: 30% of the CPU"
     assert "8% by the hypervisor" in validity.other_processes(telemetry(other_processes_cpu=0.05, stolen_cpu=0.08))
     assert "another process computed on the GPU: 42" in validity.other_processes(
         telemetry(other_processes_on_gpu=(42,))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_torchserve.loadgen.arrivals import OpenLoop
-from pytest_torchserve.loadgen.schedule import ClosedLoop
+from pytest_torchserve.loadgen.schedule import ClosedLoop, TimedSchedule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +21,8 @@ def partition(schedule: Schedule, workers: int) -> list[dict[str, Any]]:
 
     The departures themselves are sent: a worker with another version of Python or of this package might draw others.
     """
+    if not isinstance(schedule, TimedSchedule):
+        return []
     if isinstance(schedule, ClosedLoop):
         each, left = divmod(schedule.concurrency, workers)
         parts: list[dict[str, Any]] = [{"users": each + (k < left), "departures_ns": []} for k in range(workers)]
