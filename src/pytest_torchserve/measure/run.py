@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from pytest_torchserve.loadgen.response import Failure
 from pytest_torchserve.measure.batches import mean_size
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from pytest_torchserve.inputs.model_inputs import ModelInputs
     from pytest_torchserve.measure.batches import Batches
     from pytest_torchserve.measure.capacity_result import Capacity
@@ -178,39 +177,22 @@ class Run:
         """
         deployment, schedule = self.cell.deployment, self.cell.schedule
         paired = self.paired if samples or self.paired is None else replace(self.paired, pairs={})
-        return {
+        # Not even looked at where they are left out: copying the pairs of a cell takes seconds.
+        names = [field.name for field in fields(self) if field.name not in ("cell", "seconds", "paired")]
+        return {name: _plain(getattr(self, name)) for name in names} | {
             "cell": self.cell.id,
             "kind": self.cell.kind,
             "model": deployment.model.name,
             "device": deployment.device,
             "batch_size": deployment.batching.batch_size,
             "max_batch_delay_ms": deployment.batching.max_batch_delay_ms,
-            "workers": self.workers,
-            "seconds": _by_text(self.seconds) if samples else {},
-            "checked": self.checked,
-            "wrong": list(self.wrong),
-            "failed": list(self.failed),
-            "batch_sizes": {str(size): count for size, count in sorted(self.batch_sizes.items())},
-            "achieved_batch_size": self.achieved_batch_size,
-            "throughput": self.throughput,
-            "processes": self.processes,
-            "process_spread": dict(self.process_spread),
-            "precision": dict(self.precision),
-            "worker_rss_bytes": self.worker_rss_bytes,
-            "gpu_bytes": self.gpu_bytes,
-            "accuracy": self.accuracy,
-            "weights": self.weights,
-            "samples": self.samples,
-            "devices": list(self.devices),
-            "validity": self.validity,
-            "invalid": list(self.invalid),
-            "errors": dict(self.errors),
             "load": schedule.name if schedule else None,
-            "schedule": _fields(schedule),
-            "traffic": _fields(self.traffic),
-            "capacity": _fields(self.capacity),
-            "telemetry": _fields(self.telemetry),
-            "paired": _fields(paired),
+            "schedule": _plain(schedule),
+            "seconds": {phase: _plain(by_process) for phase, by_process in self.seconds.items()} if samples else {},
+            "achieved_batch_size": self.achieved_batch_size,
+            "processes": self.processes,
+            "validity": self.validity,
+            "paired": _plain(paired),
         }
 
     def pooled(self, phase: Phase) -> list[float]:
@@ -228,11 +210,10 @@ class Run:
         return mean_size(self.batch_sizes)
 
 
-def _fields(part: Any) -> dict[str, Any] | None:
-    """Return a dataclass as a dict; None for None."""
-    return asdict(part) if part is not None else None
-
-
-def _by_text(seconds: Mapping[Phase, Mapping[int, tuple[float, ...]]]) -> dict[Phase, dict[str, tuple[float, ...]]]:
-    """Return the samples with their processes as text, because JSON keys are text."""
-    return {phase: {str(pid): values for pid, values in by_process.items()} for phase, by_process in seconds.items()}
+def _plain(value: Any) -> Any:
+    """Return a value of a run as JSON holds it: a dataclass as a dict, keys as text and in order, a tuple as a list."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, Mapping):
+        return {str(key): item for key, item in sorted(value.items())}
+    return list(value) if isinstance(value, tuple) else value
