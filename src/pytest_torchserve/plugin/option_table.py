@@ -221,7 +221,7 @@ TABLE: tuple[Option, ...] = (
     Option("--ts-report", "write index.html, summary.md and results.csv into this folder", metavar="DIR"),
     Option("--ts-require-gpu", "a missing GPU fails the gpu tests instead of skipping", flag=True),
     Option("--ts-keep", "keep the server's logs and temporary files", flag=True),
-    Option("--ts-config", "a TorchServe config.properties, merged with ours", metavar="FILE"),
+    Option("--ts-config", "a TorchServe config.properties, merged with the settings of the suite", metavar="FILE"),
     Option("--ts-jvm-args", "arguments for TorchServe's JVM", metavar="ARGS", default=""),
     Option(
         "--ts-worker-env", "a variable for the workers; repeatable", repeatable=True, metavar="NAME=VALUE", default=[]
