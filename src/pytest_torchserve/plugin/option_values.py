@@ -75,8 +75,8 @@ def _poisson(rate: str, duration_s: float, seed: int) -> TimedSchedule:
 
 
 def _ramp(rates: str, duration_s: float, _: int) -> TimedSchedule:
-    start, _, end = rates.partition("-")
-    return Ramp(_above_zero(start), _above_zero(end), duration_s)
+    start, *end = rates.split("-", 1)
+    return Ramp(_above_zero(start), _above_zero("".join(end)), duration_s)
 
 
 _KINDS: dict[str, tuple[str, Callable[[str, float, int], TimedSchedule]]] = {

@@ -135,6 +135,7 @@ def render(tables: Sequence[Table], *, width: int | None) -> str:
             console.print(title)
         for part in _parts(table, console):
             console.print(part, soft_wrap=False)
+        table.title = title
         console.print()
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
