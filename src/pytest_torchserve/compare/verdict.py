@@ -80,13 +80,18 @@ class Comparison:
         interval = self.interval
         times = f": × {interval.ratio:.3f}" if interval.ratio else ""
         between = f" [{interval.low:.3f}, {interval.high:.3f}]" if interval.low and interval.high else ""
-        seen = f"; a change of {interval.detectable:.1%} could have been seen" if interval.detectable else ""
+        seen = f"; a change of {_share(interval.detectable)} could have been seen" if interval.detectable else ""
         seen += f"; the probe itself takes {self.probe_cost:.1%} of it" if self.probe_cost >= PROBE_COST_SHOWN else ""
         because = f": {self.why}" if self.why else ""
         return (
             f"{self.verdict.value} {self.cell} {self.phase.value}{because}: {self.candidate_s * 1e3:.4g} ms, baseline "
             f"{self.baseline_s * 1e3:.4g} ms{times}{between}{seen}"
         )
+
+
+def _share(change: float) -> str:
+    """Return a change in percent; beyond 100% its digits mean nothing."""
+    return f"{change:.1%}" if change <= 1 else "more than 100%"
 
 
 def judge(found: Interval, min_effect: float) -> Verdict:

@@ -96,8 +96,9 @@ class Connection(asyncio.Protocol):
         self._head = self._body = b""
         self._headless = True
         self.waiting = waiting
-        self.transport.write(data)
+        # Before the write: this process may lose its processor in it, and the answer may be there when it goes on.
         self._sent_ns = _now_ns()
+        self.transport.write(data)
 
     def data_received(self, data: bytes) -> None:
         """Parse the received bytes (asyncio's callback)."""

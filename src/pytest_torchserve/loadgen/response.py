@@ -61,7 +61,7 @@ class Response(NamedTuple):
         sample: the sample that was sent.
         scheduled_ns: when the request should have left; latency counts from here in an open loop.
         begun_ns: when the client took up the request; a delay before this time is the client's own.
-        sent_ns: when the request's bytes were written; a connection may have had to be opened first.
+        sent_ns: when the write of the request's bytes began; a connection may have had to be opened first.
         first_byte_ns: when the first byte of the response was seen; 0 where none was.
         done_ns: when the response was complete, or the request was given up.
         status: the HTTP status; 0 where none came.

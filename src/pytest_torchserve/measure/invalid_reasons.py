@@ -33,7 +33,7 @@ def of_handle(evidence: Evidence, meter: HandleMeter, telemetry: Telemetry | Non
     return validity.found(
         validity.errors(evidence.errors, evidence.judged),
         validity.wrong(evidence.wrong_answers, evidence.judged),
-        validity.unstable(None, meter.done_ns, meter.started_ns, max(meter.done_ns, default=0), 1),
+        validity.unstable(None, meter.done_ns, meter.started_ns, max(meter.done_ns, default=0), 1, unit=" batches"),
         validity.other_processes(telemetry),
     )
 

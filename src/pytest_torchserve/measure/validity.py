@@ -83,7 +83,7 @@ def wrong(count: int, asked: int) -> str | None:
 
 
 def unstable(
-    due_ns: Sequence[int] | None, done_ns: Sequence[int], start_ns: int, end_ns: int, grain: int
+    due_ns: Sequence[int] | None, done_ns: Sequence[int], start_ns: int, end_ns: int, grain: int, *, unit: str = ""
 ) -> str | None:
     """Return a reason when throughput was not the same in five equal windows, to within a batch (`grain`) and 30%.
 
@@ -99,8 +99,8 @@ def unstable(
         if abs(got - wanted) > UNSTABLE_SHARE * wanted + grain:
             window_s = (end_ns - start_ns) / WINDOWS / 1e9
             return (
-                f"throughput was not stable: {got / window_s:.3g}/s in window {index + 1} of {WINDOWS}, "
-                f"where {wanted / window_s:.3g}/s {'is usual' if due_ns is None else 'were due'}"
+                f"throughput was not stable: {got / window_s:.3g}{unit}/s in window {index + 1} of {WINDOWS}, "
+                f"where {wanted / window_s:.3g}{unit}/s {'is usual' if due_ns is None else 'were due'}"
             )
     return None
 

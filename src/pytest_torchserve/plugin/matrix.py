@@ -156,4 +156,6 @@ def _nothing_to_measure(config: pytest.Config) -> Any:
     """Return the parameter of a test without a cell: the test is skipped, and says why."""
     sizes = ",".join(map(str, options.of(config).batch_sizes))
     reason = f"none of this test's models and batch sizes is served (--ts-batch-sizes={sizes})"
+    if not config.stash[MODELS_KEY]:
+        reason = "no models: no conftest.py here has a function pytest_torchserve_models(config) that returns any"
     return pytest.param(None, id="none", marks=[pytest.mark.skip(reason=reason), pytest.mark.cpu, pytest.mark.gpu])

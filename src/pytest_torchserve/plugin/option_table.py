@@ -81,7 +81,11 @@ class Option:
 
 
 TABLE: tuple[Option, ...] = (
-    Option("--ts-quick", "one process, batches 1 and 16, one init round, 5 s a cell", flag=True),
+    Option(
+        "--ts-quick",
+        "one process, batches 1 and 16, one init round, 5 s a cell or load, 32 requests of the constant rate",
+        flag=True,
+    ),
     Option("--ts-data", "samples: DIR/cifar10/CLASS/*, DIR/imagenet/CLASS/* (or TS_DATA)", metavar="DIR"),
     Option(
         "--ts-weights", "auto: what is on disk, else seeded", choices=("auto", "pretrained", "seeded"), default="auto"

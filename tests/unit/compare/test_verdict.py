@@ -332,3 +332,15 @@ def test_what_was_visible_is_what_would_have_been_called():
         for seed in range(100)
     )
     assert 65 <= called <= 95
+
+
+def test_a_change_beyond_all_measure_has_no_digits():
+    """Three processes that are far apart: that more than 100% would have been found is all that can be said."""
+    far = {process: [(1.0, ratio)] * 5 for process, ratio in enumerate((0.01, 1.0, 100.0))}
+    (one,) = compare([a_run(handle=far)], RULES)
+    assert one.interval.detectable > 100
+    assert "a change of more than 100% could have been seen" in one.line()
+    shown = verdict_tables.lines([one], {}, RULES, "HEAD", width=80)
+    row = next(line for line in shown if line.startswith("resnet56"))
+    assert ">100%" in row
+    assert "–>10" in row

@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 import threading
+import time
 import zlib
 from collections import Counter
 from types import SimpleNamespace
@@ -303,3 +304,17 @@ def test_an_answer_in_pieces_is_one_answer(size):
             connection.data_received(answer[at : at + size])
     assert [(r.sample, r.status, r.body) for r in responses] == [(sample, 200, b"hello") for sample in SAMPLES[:2]]
     assert {r.head for r in responses} == {answer.partition(b"\r\n\r\n")[0]}
+
+
+def test_a_request_is_sent_when_its_write_begins():
+    """A client that loses its processor while it writes does not shorten the latency: the answer may be there then."""
+    written_ns, responses = [], []
+
+    def write(data):
+        written_ns.append(time.monotonic_ns())
+
+    connection = Connection(lambda _: None)
+    connection.connection_made(SimpleNamespace(write=write, is_closing=lambda: False, get_write_buffer_size=lambda: 0))
+    connection.request(b"?", SAMPLES[0], 0, 0, responses.append)
+    connection.data_received(http("hello"))
+    assert 0 < responses[0].sent_ns <= written_ns[0] < responses[0].done_ns

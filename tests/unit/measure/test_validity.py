@@ -72,6 +72,7 @@ def test_steady_throughput():
     found = validity.unstable(None, hole, *window, 1)
     assert "throughput was not stable: 10/s in window 3 of 5, where 100/s is usual" in found
     assert "were due" in validity.unstable(even(1000), hole, *window, 1)
+    assert " batches/s in window " in validity.unstable(None, hole, *window, 1, unit=" batches")
 
 
 def test_chance_and_a_batch_are_no_instability():

@@ -39,13 +39,13 @@ _POLLIN = 1
 class Stamps:
     """The times of one request at the socket, at the points where the built-in client's connection takes them too.
 
-    Each time is noted right after the system call returned, some microseconds late. Between `Response.begun_ns` and
+    The write is noted right before its system call, the others right after it. Between `Response.begun_ns` and
     `sent_ns` lies Locust's own work for the request, a quarter of a millisecond or so. For a new connection, the name
     look-up and the handshakes are added.
 
     Attributes:
         connected: the request had a connection, a new one or a kept one.
-        sent_ns: when the kernel had taken all bytes of the request; 0 where it did not.
+        sent_ns: when the write of the request began; 0 where the kernel did not take all of its bytes.
         first_byte_ns: when the first bytes of the response were read; 0 where none were.
         ended: the server closed the connection, or reset it.
     """
@@ -64,8 +64,9 @@ class _Stamping:
     """A socket mixin that notes when bytes go and come. geventhttpclient writes a request by one `sendall`."""
 
     def sendall(self, data: bytes, flags: int = 0) -> None:
+        begun_ns = time.monotonic_ns()
         super().sendall(data, flags)  # type: ignore[misc]
-        STAMPS.get().sent_ns = time.monotonic_ns()
+        STAMPS.get().sent_ns = begun_ns
 
     def recv(self, *args: int) -> bytes:
         stamps = STAMPS.get()

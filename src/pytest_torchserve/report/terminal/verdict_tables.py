@@ -18,6 +18,10 @@ def percent(share: float) -> str:
     return f"{100 * share:.3g}%"
 
 
+_FAR = 10
+"""An upper end of an interval beyond this ratio is not worth its digits."""
+
+
 def lines(
     comparisons: Sequence[Comparison], uncompared: Mapping[str, str], rules: Rules, baseline: str, *, width: int | None
 ) -> list[str]:
@@ -63,7 +67,11 @@ def _table(comparisons: Sequence[Comparison], baseline: str) -> Table:
     table = new_table(title, ["model", "phase", "was", "is", "ratio", "interval", "detectable", "verdict"])
     for one in comparisons:
         interval = one.interval
-        between = f"{interval.low:.3f}–{interval.high:.3f}" if interval.low and interval.high else "–"
+        between = "–"
+        if interval.low and interval.high:
+            between = (
+                f"{interval.low:.3f}–{interval.high:.3f}" if interval.high < _FAR else f"{interval.low:.3f}–>{_FAR}"
+            )
         table.add_row(
             one.cell.partition(" ")[2],
             SHORT.get(one.phase, one.phase.value),
@@ -71,7 +79,14 @@ def _table(comparisons: Sequence[Comparison], baseline: str) -> Table:
             milliseconds(one.candidate_s),
             f"{interval.ratio:.3f}" if interval.ratio else "–",
             between,
-            percent(round(interval.detectable, 3)) if interval.detectable else "–",
+            _detectable(interval.detectable),
             one.verdict.value if one.gating else f"({one.verdict.value})",
         )
     return table
+
+
+def _detectable(share: float | None) -> str:
+    """Return the smallest detectable change; more than 100% says enough of a few pairs that are far apart."""
+    if not share:
+        return "–"
+    return ">100%" if share > 1 else percent(round(share, 3))
