@@ -12,6 +12,7 @@ MASK = "***"
 
 _WORDS = {
     *("KEY", "KEYS", "TOKEN", "TOKENS", "PASS", "PWD", "PAT", "AUTH", "OAUTH", "AUTHORIZATION", "BEARER", "JWT"),
+    *("CREDS", "PW"),
     *("PRIVATE", "COOKIE", "COOKIES", "WEBHOOK", "SSHKEY", "SECRETKEY", "PRIVATEKEY", "ACCESSKEY", "ACCOUNTKEY"),
 }
 # Found inside a word as well: PGPASSWORD, dbpassword, myapikey. No other word contains these parts.
@@ -22,8 +23,11 @@ _ABOUT_FIRST = {"DISABLE", "ENABLE", "MAX", "NUM"}
 _ABOUT_LAST = {"COUNT", "DIR", "FILE", "LENGTH", "LIMIT", "MIN", "NAME", "PATH", "SIZE", "TIMEOUT", "TTL", "TYPE"}
 _SWITCHES = {"", "true", "false", "yes", "no", "on", "off"}
 
-_USER = re.compile(r"(?<=://)[^/\s]+(?=@)")  # https://user:password@host
-_ECHO = re.compile(r"(Picked up \w+:).*")
+_USER = re.compile(r"(?<=://)(?:[^/\s]+|[^/\s:]+:[^\s@]+)(?=@)")  # https://user:password@host; a / in a password
+_BEARER = re.compile(r"(?i)\b((?:authorization:\s*)?(?:bearer|basic)\s+)[^\s'\"]+")
+_PROPERTY = re.compile(r"(-D([\w.-]+)=)([^\s\"']+)")  # a JVM's: its value ends at a blank
+# A JVM and its launcher repeat the options that they were given, in a crash report too; `supervisor` has the same.
+_ECHO = re.compile(r"(Picked up \w+:|JVM parameters:|jvm_args:|java_command:|Command Line:|\bJ\w*_OPTIONS=).*")
 # -Djavax.net.ssl.keyStorePassword=…, ?token=…, {"apiKey": "…"}
 _PAIR = re.compile(r"""((?:-D)?(["']?)([\w.-]+)\2\s*(?:=|(?<=["']):)\s*)("[^"]*"|'[^']*'|[^\s&;,"'}]+)""")
 
@@ -54,7 +58,11 @@ def inside(text: str) -> str:
     def shown(found: re.Match[str]) -> str:
         return found[1] + (MASK if is_secret(found[3]) and found[4].lower() not in _SWITCHES else found[4])
 
-    return _PAIR.sub(shown, _USER.sub(MASK, text))
+    def option(found: re.Match[str]) -> str:
+        return found[1] + (MASK if is_secret(found[2]) and found[3].lower() not in _SWITCHES else found[3])
+
+    text = _BEARER.sub(rf"\1{MASK}", _PROPERTY.sub(option, _USER.sub(MASK, text)))
+    return _PAIR.sub(shown, text)
 
 
 def echoes(text: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urlsplit
 
+from pytest_torchserve._util import mask
 from pytest_torchserve.errors import OptionError
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -35,7 +36,7 @@ class Address:
         if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or parts.path.strip("/") or parts.query:
             raise OptionError(
                 wanted="a server's address, http://HOST:PORT or https://HOST:PORT",
-                found=repr(url),
+                found=repr(mask.inside(url)),
                 do="give scheme, host and port, and no path",
             )
         return cls(parts.hostname, port or _DEFAULT_PORTS[parts.scheme], key, tls=parts.scheme == "https")

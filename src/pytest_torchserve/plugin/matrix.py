@@ -56,8 +56,9 @@ def refuse_twins(config: pytest.Config) -> None:
     """
     by_name: dict[str, Model] = {}
     for model in models(config):
-        other = by_name.setdefault(model.name.casefold(), model)
-        if other is not model:
+        other = by_name.get(model.name.casefold())
+        by_name[model.name.casefold()] = model
+        if other is not None:
             both = repr(other.name) if other.name == model.name else f"{other.name!r} and {model.name!r}"
             raise pytest.UsageError(
                 "wanted: models of different names (pytest_torchserve_models in conftest.py)\n"

@@ -7,7 +7,8 @@ user's whole environment, and the folder may be kept, and uploaded. The end of t
 crash, SIGKILL of the owner, in the middle of the line as well), ends all processes and removes the folder: from the
 folder's first moment on, its removal is the supervisor's task alone. A folder in which the owner has made a file `keep`
 stays; each file that `kept` names is first replaced by the text given there, or removed where the text is null: the
-server no longer needs the secrets in that file. The values of variables that a JVM prints are masked in `console.log`.
+server no longer needs the secrets in that file. Options that a JVM
+repeats are masked in `console.log` and in its crash reports.
 Standard library only: the supervisor must outlive everything else.
 """
 
@@ -27,7 +28,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-_ECHO = re.compile(rb"(Picked up \w+:).*")  # a JVM repeats the options that it took from a variable
+# A JVM and its launcher repeat the options that they were given, in a crash report too; `mask` has the same.
+_ECHO = re.compile(rb"(Picked up \w+:|JVM parameters:|jvm_args:|java_command:|Command Line:|\bJ\w*_OPTIONS=).*")
 _GRACE_S = 1.0
 _POLL_S = 0.5
 _CHUNK_BYTES = 1 << 16
@@ -141,9 +143,9 @@ def run(folder: Path, spec: "dict[str, Any]", owner: int) -> None:
 
 def leave(folder: Path, kept: "dict[str, str | None]") -> None:
     """Remove the secrets, which are of no use without the server, from a folder that stays."""
-    console = folder / "console.log"
-    with contextlib.suppress(OSError):
-        console.write_bytes(_ECHO.sub(rb"\1 ***", console.read_bytes()))
+    for log in (folder / "console.log", *folder.glob("hs_err_pid*.log")):
+        with contextlib.suppress(OSError):
+            log.write_bytes(_ECHO.sub(rb"\1 ***", log.read_bytes()))
     for name, text in kept.items():
         (folder / name).unlink(missing_ok=True)  # first, so that the secret goes even if the disk is full
         if text is not None:

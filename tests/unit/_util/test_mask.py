@@ -5,13 +5,15 @@ from __future__ import annotations
 import pytest
 
 from pytest_torchserve._util import mask
+from pytest_torchserve.torchserve import supervisor
 
 SECRET = """
 API_KEY apiKey apikey MYAPIKEY x-api-key KEY key1 HF_TOKEN GITHUB_TOKEN_2 authToken AUTHTOKEN TOKEN tokens API_TOKENS
 AWS_SECRET_ACCESS_KEY AWS_ACCESS_KEY_ID AWS_SESSION_TOKEN SECRET clientSecret DJANGO_SECRETKEY DB_PASS DB_PASS1 SSHPASS
 keystore_pass KEYSTOREPASS PGPASSWORD MYSQL_PWD password dbpassword RABBITMQ_DEFAULT_PASSWORD MY_PASSWD passphrase
 SSL_KEY_PASSPHRASE CREDENTIAL AWS_CREDENTIALS GOOGLE_APPLICATION_CREDENTIALS AUTH BASIC_AUTH OAUTH X_AUTHORIZATION
-PRIVATE_KEY PRIVATE javax.net.ssl.keyStorePassword SLACK_WEBHOOK_URL JWT GITHUB_PAT SESSION_COOKIE PassWord APIKey
+PRIVATE_KEY PRIVATE DB_CREDS db.pw
+javax.net.ssl.keyStorePassword SLACK_WEBHOOK_URL JWT GITHUB_PAT SESSION_COOKIE PassWord APIKey
 """
 OPEN = """
 KMP_AFFINITY TOKENIZERS_PARALLELISM PASSIVE OMP_WAIT_POLICY KEYBOARD MONKEY TURKEY PROXY_BYPASS COMPASS PWD OLDPWD
@@ -48,6 +50,9 @@ def test_a_switch_is_no_secret(text):
         ("https://example/a?token=hunter2&size=4", "https://example/a?token=***&size=4"),
         ("-Xmx1g -Djavax.net.ssl.keyStorePassword=hunter2 -Da=b", "-Xmx1g -Djavax.net.ssl.keyStorePassword=*** -Da=b"),
         ("-Dkey=hunter2", "-Dkey=***"),
+        ("-Ddb.password=hunter2&more,of;it -Da=b,c", "-Ddb.password=*** -Da=b,c"),
+        ("postgres://me:hun/ter2@db/x", "postgres://***@db/x"),
+        ("-H 'Authorization: Bearer hunter2'", "-H 'Authorization: Bearer ***'"),
         ("host=db password='hunter 2' user=me", "host=db password=*** user=me"),
         ("AccountName=me;AccountKey=hunter2==;Size=4", "AccountName=me;AccountKey=***;Size=4"),
         ('{"apiKey": "hunter2", "size": 4}', '{"apiKey": ***, "size": 4}'),
@@ -75,3 +80,20 @@ def test_secrets_inside_a_value(text, shown):
 def test_a_pair_of_the_wrong_form(text, shown):
     """A malformed NAME=VALUE is shown without its value where its name is recognisable as a secret's."""
     assert mask.pair(text) == shown
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Picked up JAVA_TOOL_OPTIONS: -Dapi.key=hunter2",
+        "Warning: TorchServe is using non-default JVM parameters: -Dapi.key=hunter2 -Xmx1g",
+        "jvm_args: -Dapi.key=hunter2",
+        "Command Line: -Dapi.key=hunter2 org.pytorch.serve.ModelServer",
+        "JAVA_TOOL_OPTIONS=-Dapi.key=hunter2",
+    ],
+)
+def test_options_that_a_jvm_repeats(line):
+    """The JVM's options are masked on the terminal, and by the supervisor in files; both use one pattern."""
+    assert "hunter2" not in mask.echoes(f"before\n{line}\nafter")
+    assert mask.echoes(f"before\n{line}\nafter").splitlines()[::2] == ["before", "after"]
+    assert mask._ECHO.pattern.encode() == supervisor._ECHO.pattern

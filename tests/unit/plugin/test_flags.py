@@ -178,6 +178,7 @@ def test_without_workers_xdist_is_no_matter(played):
             "*found: two are called 'noop':*",
         ),
         ("[NOOP, __import__('dataclasses').replace(NOOP, name='Noop')]", "*found: two are called 'noop' and 'Noop':*"),
+        ("[NOOP, NOOP]", "*found: two are called 'noop':*"),
         ("[NOOP, NOOP, __import__('dataclasses').replace(NOOP)]", "*found: two are called 'noop':*"),
     ],
 )

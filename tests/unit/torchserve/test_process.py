@@ -189,7 +189,8 @@ def test_no_secret_lies_in_a_folder_that_stays(supervised):
     """A kept folder has neither the environment nor the server's own secrets, but all that explains a failure."""
     exported, token, password = (f"{name}-{uuid.uuid4().hex}" for name in ("exported", "token", "password"))
     (supervised.folder / "config.properties").write_text(f"threads=4\nkeystore_pass={password}\n")
-    code = "import os, sys; open('key_file.json', 'w').write(sys.argv[1]); print('last words')"
+    code = "import os, sys; open('key_file.json', 'w').write(sys.argv[1]); print('last words');"
+    code += "open('hs_err_pid7.log', 'w').write('jvm_args: -Dkey=' + sys.argv[1])"
     kept = {"config.properties": "threads=4\nkeystore_pass=***\n", "key_file.json": None, "never.made": None}
     supervised.start([sys.executable, "-c", code, token], {"MY_TOKEN": exported}, kept)
     assert wait_until(lambda: supervised.exit_code() is not None, timeout_s=30)
@@ -198,7 +199,14 @@ def test_no_secret_lies_in_a_folder_that_stays(supervised):
     supervised.keep()
     supervised.stop()
     files = [path for path in folder.rglob("*") if path.is_file()]
-    assert {path.name for path in files} == {"lock", "keep", "exit", "console.log", "config.properties"}
+    assert {path.name for path in files} == {
+        "lock",
+        "keep",
+        "exit",
+        "console.log",
+        "config.properties",
+        "hs_err_pid7.log",
+    }
     for path in files:
         content = path.read_bytes()
         assert [word for word in (exported, token, password) if word.encode() in content] == [], path
