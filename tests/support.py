@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -17,6 +18,11 @@ from pytest_torchserve.loadgen.schedule import ClosedLoop, FullBatches
 from pytest_torchserve.model import Model, Sample
 
 ROOT = Path(__file__).parents[1]
+
+
+# Tests send it to processes of theirs; a shell's background job, such as CI may be, would have them ignore it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _make_sample(name="one", label="cat"):
