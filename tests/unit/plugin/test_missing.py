@@ -73,6 +73,21 @@ def test_a_file_that_is_gone_is_missing(session, pytester):
     assert all("test_second.py::test_it[" in line for line in told(result))
 
 
+def test_what_a_conftest_deselects_is_not_missing(session, pytester):
+    """The entries of tests that a hook of the project deselects are not missing."""
+    session([1, 4], "--benchmark-save=kept")
+    pytester.makeconftest(
+        """
+        def pytest_collection_modifyitems(config, items):
+            gone = [item for item in items if "test_second" in item.nodeid]
+            config.hook.pytest_deselected(items=gone)
+            items[:] = [item for item in items if item not in gone]
+        """
+    )
+    result = session([1, 4], "--benchmark-compare")
+    assert (result.ret, told(result)) == (pytest.ExitCode.OK, [])
+
+
 def test_what_a_conftest_ignores_is_not_missing(session, pytester):
     """The entries of a file in `collect_ignore` are not missing."""
     session([1, 4], "--benchmark-save=kept")
