@@ -41,6 +41,7 @@ NOOP = Model(
     handler=_HANDLERS / "noop.py",
     reference=_REFERENCE / "noop.py",
     dataset="cifar10",
+    computes=False,
 )
 
 DENSENET161_STOCK = Model(

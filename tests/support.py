@@ -27,7 +27,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 def _make_sample(name="one", label="cat"):
     """Return a sample whose answer is a cat with 0.9."""
-    return Sample(name=name, body=b"x", answer={"cat": 0.9, "dog": 0.1}, label=label)
+    return Sample(name=name, body=b"x", answer={"cat": 0.9, "dog": 0.1}, label=label, complete=True)
 
 
 CAT = _make_sample()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pytest_torchserve.loadgen.probe_report import ProbeReport
-from pytest_torchserve.model import why_wrong
 
 DELAY_MS = 1000
 BATCH = 4
@@ -41,4 +40,4 @@ def test_answers_go_to_those_who_asked(ts_device, ts_catalogue, ts_deploy, ts_in
     samples = ts_inputs(ts_catalogue["noop"]).samples[: 5 * BATCH]
     responses = ts_ask(endpoint, samples)
     assert len({(ProbeReport.of(response).batch) for response in responses}) > 1
-    assert [why_wrong(r.body, s) for r, s in zip(responses, samples, strict=True)] == [None] * len(samples)
+    assert [s.why_wrong(r.body) for r, s in zip(responses, samples, strict=True)] == [None] * len(samples)

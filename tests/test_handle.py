@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_torchserve.phase import HANDLE_PHASES
+from pytest_torchserve.phase import HANDLE_PHASES, Phase
 
 
 @pytest.mark.parametrize("phase", HANDLE_PHASES)
@@ -13,3 +13,9 @@ def test_handle(ts_handle_run, phase, ts_store):
     assert ts_handle_run.wrong == ()
     assert ts_handle_run.achieved_batch_size == ts_handle_run.cell.deployment.batching.batch_size
     ts_store(ts_handle_run, phase)
+
+
+def test_first_chunk(ts_stream_run, ts_store):
+    """A streamed answer is right as a whole; the time to its first chunk is stored."""
+    assert ts_stream_run.wrong == ()
+    ts_store(ts_stream_run, Phase.FIRST_CHUNK)

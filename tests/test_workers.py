@@ -8,7 +8,6 @@ import pytest
 
 from pytest_torchserve import environment
 from pytest_torchserve.loadgen.probe_report import ProbeReport
-from pytest_torchserve.model import why_wrong
 
 IMAGES = {"batch_size": 4, "max_batch_delay_ms": 500}
 
@@ -45,7 +44,7 @@ def test_two_models_side_by_side(ts_device, ts_catalogue, ts_deploy, ts_inputs, 
         endpoint = ts_deploy(model, ts_device, **({} if model.network is None else IMAGES))
         samples = ts_inputs(model).samples[:3]
         responses = ts_ask(endpoint, samples)
-        assert [why_wrong(r.body, s) for r, s in zip(responses, samples, strict=True)] == [None] * 3
+        assert [s.why_wrong(r.body) for r, s in zip(responses, samples, strict=True)] == [None] * 3
         assert {ProbeReport.of(r).device.partition(":")[0] for r in responses} <= {
             "none",
             {"cpu": "cpu", "gpu": "cuda"}[ts_device],
@@ -63,7 +62,7 @@ def test_a_broken_image_spoils_nothing_but_itself(ts_device, ts_catalogue, ts_de
     responses = ts_ask(endpoint, samples)
     assert [response.status for response in responses] == [200, 200, 400, 200]
     assert b"wanted an encoded RGB image" in responses[2].body
-    assert [why_wrong(responses[i].body, samples[i]) for i in (0, 1, 3)] == [None] * 3
+    assert [samples[i].why_wrong(responses[i].body) for i in (0, 1, 3)] == [None] * 3
     assert len({ProbeReport.of(response).batch for response in responses}) == 1
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from pytest_torchserve.answers import Tolerance
     from pytest_torchserve.compare.baseline import Baseline
     from pytest_torchserve.deployment import Batching, Deployment, Device
     from pytest_torchserve.inputs import weights
@@ -69,6 +70,11 @@ class Config:
         schedules: the traffic of the load cells.
         batchings: the batchings of the load and capacity cells.
         pace_seconds: the duration of the traffic at the classic rate (`PACE_PER_S`).
+        archives: archives of the user's own, the only models then, besides noop (--ts-mar).
+        python: the interpreter whose TorchServe serves; None for this process's own.
+        samples: the requests to send to the user's own archives.
+        answers: a file of their expected answers, as `tsperf record-answers` writes it.
+        tolerance: how far numbers of their answers may be off; None for the usual tolerance of the device.
         engine: Locust as the sender of traffic; None for the built-in client in this process.
         attach: the external server to measure; None for a server of our own.
         budget: how much time and how many processes a measurement may use.
@@ -97,6 +103,11 @@ class Config:
     server: ServerSettings
     store: Path
     journal: Path | None
+    archives: tuple[Path, ...] = ()
+    python: Path | None = None
+    samples: Path | None = None
+    answers: Path | None = None
+    tolerance: Tolerance | None = None
     engine: LocustConfig | None = None
     attach: Attach | None = None
     baseline_named: str | None = None
@@ -111,7 +122,7 @@ class Config:
 
     def machine_info(self) -> dict[str, Any]:
         """Return the additions to pytest-benchmark's `machine_info`: the same before and after a server starts."""
-        found: dict[str, Any] = {**environment.software(), **environment.machine(), **self.conditions}
+        found: dict[str, Any] = {**environment.software(self.python), **environment.machine(), **self.conditions}
         found["server_settings"] = self.server.record()
         # The two networks of a comparison share the caches of one process: compare such times with each other only.
         found["baseline"] = self.baseline.words if self.baseline else None

@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
 
-if TYPE_CHECKING:
-    from pytest_torchserve.model import Model
+from pytest_torchserve.model import AsConfigured, Batching, Device, Model
 
-Device = Literal["cpu", "gpu", "unknown"]
+__all__ = ["DEVICES", "UNKNOWN_BATCHING", "AsConfigured", "Batching", "Deployment", "Device"]
 
 DEVICES: tuple[Device, ...] = ("cpu", "gpu")
 """The devices of our own deployments; only on an external server may a device be `unknown`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Batching:
-    """Batching of requests by TorchServe's frontend.
-
-    Attributes:
-        batch_size: the most requests in one batch.
-        max_batch_delay_ms: how long an idle worker that took a first job waits for the batch to fill.
-    """
-
-    batch_size: int = 1
-    max_batch_delay_ms: int = 3000
-
 
 UNKNOWN_BATCHING = Batching(0, 0)
 """The batching of an external server's deployment."""
@@ -37,19 +21,27 @@ class Deployment:
 
     Attributes:
         variant: the name of one of the model's archives, in a comparison of two; else ''.
+        configured: whether the batching is the archive's own, which is then measured as its own cell.
     """
 
     model: Model
     device: Device
     batching: Batching
     variant: str = ""
+    configured: bool = False
 
     @property
     def name(self) -> str:
         """The name registered at the server, unique among deployments, fit for an URL."""
         batching = self.batching
         name = f"{self.model.name}-{self.device}-b{batching.batch_size}-d{batching.max_batch_delay_ms}"
-        return f"{name}-{self.variant}" if self.variant else name
+        return "-".join(filter(None, (name, "configured" if self.configured else "", self.variant)))
+
+    @property
+    def workers(self) -> int | None:
+        """The number of workers that the archive's own config asks for; None where the measurement chooses."""
+        own = self.model.as_configured
+        return own.workers if self.configured and own is not None else None
 
     def __hash__(self) -> int:
         """Hash by name: a model's `config` is a mapping and has no hash of its own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shutil
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+
+_PYTHON = f"{platform.python_implementation()} {platform.python_version()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +60,38 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def software() -> dict[str, str | None]:
-    """Return the versions that decide speed, by distribution, and Python's; nothing is imported."""
-    names = ("torchserve", "torch-model-archiver", "torch", "torchvision", "numpy", "pillow", "pytest-torchserve")
-    python = f"{platform.python_implementation()} {platform.python_version()}"
-    return {"python": python, **{name.replace("-", "_"): version(name) for name in names}}
+_DECISIVE = ("torchserve", "torch", "torchvision", "numpy", "pillow")
+_OURS = ("torch-model-archiver", "pytest-torchserve")
+_ASK = """
+import json, platform, sys
+from importlib import metadata
+found = {"python": f"{platform.python_implementation()} {platform.python_version()}"}
+for name in sys.argv[1:]:
+    try:
+        found[name] = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        found[name] = None
+print(json.dumps(found))
+"""
+
+
+def software(python: Path | None = None) -> dict[str, str | None]:
+    """Return the versions that decide speed, by distribution, and Python's; nothing is imported.
+
+    Args:
+        python: the interpreter that serves the models; None for this one.
+    """
+    found = _software_of(python) if python else {"python": _PYTHON, **{name: version(name) for name in _DECISIVE}}
+    return found | {name.replace("-", "_"): version(name) for name in _OURS}
+
+
+@cache
+def _software_of(python: Path) -> dict[str, str | None]:
+    asked = subprocess.run(
+        [str(python), "-c", _ASK, *_DECISIVE], capture_output=True, text=True, check=True, timeout=120
+    )
+    found: dict[str, str | None] = json.loads(asked.stdout)
+    return found
 
 
 def machine() -> dict[str, object]:

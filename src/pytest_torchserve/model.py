@@ -2,21 +2,48 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-Answer = Mapping[str, float]
-"""A complete answer: every label and its value (a probability, or an exact count)."""
+from pytest_torchserve import answers
 
-TOLERANCE = {"cpu": 1e-3, "gpu": 1e-2, "unknown": 1e-2}
-"""The largest allowed distance of a probability from the golden one, which is float32 on a CPU.
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-On a CPU only batch sizes and kernels differ. On a GPU cuDNN's convolutions use TF32 by default: ten bits of
-mantissa. The golden answers of a seeded model differ from each other by more than twice the larger tolerance, so that
-swapped answers are detected on either device.
-"""
+    from pytest_torchserve.answers import Compare, Tolerance
+
+
+Device = Literal["cpu", "gpu", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """Batching of requests by TorchServe's frontend.
+
+    Attributes:
+        batch_size: the most requests in one batch.
+        max_batch_delay_ms: how long an idle worker that took a first job waits for the batch to fill.
+    """
+
+    batch_size: int = 1
+    max_batch_delay_ms: int = 3000
+
+
+@dataclass(frozen=True, slots=True)
+class AsConfigured:
+    """The settings in an archive's own model-config.yaml.
+
+    Attributes:
+        batching: its batchSize and maxBatchDelay.
+        workers: its minWorkers.
+        device: its deviceType; None where it names none.
+    """
+
+    batching: Batching
+    workers: int = 1
+    device: Device | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,44 +60,86 @@ class Weights:
 
     @property
     def sha256_prefix(self) -> str:
-        """The first characters of the SHA-256, as the file's name states them."""
-        return Path(self.file).stem.rpartition("-")[2]
+        """The first characters of the SHA-256, as the file's name states them; '' where it states none."""
+        stated = Path(self.file).stem.rpartition("-")[2]
+        return stated if re.fullmatch(r"[0-9a-f]{6,64}", stated) else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """An entry of the catalogue.
+    """An entry of the catalogue: a name, and a handler or an archive; all else is optional.
 
     Attributes:
         name: as it appears in test ids and records.
-        handler: the handler's file, or the name of a stock TorchServe handler.
+        handler: the handler's file, or `FILE.py:FUNCTION`, or the name of a stock TorchServe handler.
         reference: the file with `answers(network, bodies) -> [{label: value}, …]`, the model run directly, from
             which the golden answers come; `network` is None for a model without one. For a network it
             also defines `tensor(body)` (its input, a batch of one) and `LABELS`, the classes' names in
-            the order of its outputs.
-        dataset: the data set of the samples to send: `cifar10` or `imagenet`.
+            the order of its outputs. None where there is none: each answer must then be the same every time.
+        dataset: the data set of the samples to send: `cifar10` or `imagenet`; '' where `samples` has them.
         network: the file that defines the network, packed into the archive as the model file. The file
             holds exactly one class, and may define `from_published(state_dict)`, which turns the published
             file's content into that class's state dict.
-        weights: the published weights; None where there are none (then always seeded).
-        extra_files: other modules that the handler imports.
+        weights: the published weights, or a file of one's own; None where there are none (then always seeded).
+        extra_files: other modules that the handler imports, files it reads, and folders, whose content is packed.
         extra: measured only by tests that name the model (`ts_models`), not by the whole matrix.
+        computes: False for a handler that computes nothing: its load at the classic rate would say nothing.
         config: further keys of the archive's model-config.yaml.
+        mar: an archive of one's own, instead of `handler` and what else would go into one.
+        samples: the requests to send: a file, a folder of files, or a .jsonl (`inputs/requests`).
+        tolerance: how far numbers of an answer may be off; None for the usual tolerance of the device.
+        streams: whether answers come in chunks; the time to the first chunk is then a figure of its own.
+        as_configured: the archive's own batching, workers and device, measured as one more cell; None for none.
+        compare: a function `compare(answer, expected) -> str | None` that says why an answer is wrong; None for the
+            usual comparison. Both are JSON values, or bytes where the body is no JSON.
     """
 
     name: str
-    handler: Path | str
-    reference: Path
-    dataset: str
+    handler: Path | str = ""
+    reference: Path | None = None
+    dataset: str = ""
     network: Path | None = None
-    weights: Weights | None = None
+    weights: Weights | Path | None = None
     extra_files: tuple[Path, ...] = ()
     extra: bool = False
+    computes: bool = True
     config: Mapping[str, object] = field(default_factory=dict)
+    mar: Path | None = None
+    samples: Path | None = None
+    tolerance: Tolerance | None = None
+    compare: Compare | None = None
+    streams: bool = False
+    as_configured: AsConfigured | None = None
+
+    @classmethod
+    def from_mar(cls, mar: Path, **rest: Any) -> Self:
+        """Return the entry for an archive: a .mar, a .tar.gz or a folder, named after the file unless told otherwise.
+
+        Args:
+            rest: further attributes.
+        """
+        name = mar.name.removesuffix(".mar").removesuffix(".tar.gz")
+        return cls(**{"name": name, "mar": mar, **rest})
+
+    @property
+    def handler_file(self) -> Path | None:
+        """The handler's file; None for a stock handler, or where an archive holds it."""
+        file, _, _ = str(self.handler).partition(".py:")
+        if isinstance(self.handler, Path) or file != self.handler or file.endswith(".py"):
+            return Path(file if file.endswith(".py") else f"{file}.py")
+        return None
+
+    @property
+    def handler_name(self) -> str:
+        """The handler as a manifest names it: `FILE.py`, `FILE:FUNCTION`, or a stock handler's name."""
+        file, _, function = str(self.handler).partition(".py:")
+        return f"{Path(file).name}:{function}" if function else Path(file).name
 
     def files(self) -> tuple[Path, ...]:
         """Return every source file whose content decides how this model behaves when served."""
-        own = (self.network, self.handler if isinstance(self.handler, Path) else None, *self.extra_files)
+        if self.mar is not None:
+            return (self.mar,)
+        own = (self.network, self.handler_file, *self.extra_files)
         return tuple(path for path in own if path is not None)
 
 
@@ -81,65 +150,48 @@ class Sample:
     Attributes:
         name: for messages.
         body: the bytes to send.
-        answer: the golden answer; None where it is unknown: then only the response's status is checked.
+        answer: the expected answer, a JSON value or bytes; None where it is unknown.
         label: the true label where the sample has one, as the golden answer spells it.
         content_type: `application/octet-stream` unless the handler wants another: with a form type
             TorchServe parses the body as a form and the image is lost.
+        headers: further headers of the request.
+        complete: True where `answer` has a value for every label, of which a response may name the largest only.
+        trusted: False where `answer` is the model's own, asked alone: another answer is reported, and is not wrong.
     """
 
     name: str
     body: bytes
-    answer: Answer | None
+    answer: Any
     label: str | None = None
     content_type: str = "application/octet-stream"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    complete: bool = False
+    trusted: bool = True
 
     def __hash__(self) -> int:
         """Hash by name: an answer is a mapping and has no hash of its own."""
         return hash(self.name)
 
+    def why_wrong(
+        self, body: bytes, tolerance: Tolerance = answers.TOLERANCES["cpu"], compare: Compare | None = None
+    ) -> str | None:
+        """Compare a response's body with the expected answer.
+
+        Returns:
+            None for a right answer, or where no answer is known; else the reason in words.
+        """
+        if self.answer is None:
+            return None
+        answer = answers.parse(body)
+        if compare is not None:
+            return compare(answer, self.answer)
+        if isinstance(answer, bytes) and not isinstance(self.answer, bytes):
+            return answers.no_json(answer)
+        if self.complete:
+            return answers.why_wrong_labels(answer, self.answer, tolerance)
+        return answers.why_different(self.answer, answer, tolerance)
+
     @property
     def top(self) -> str:
         """The golden answer's label with the largest value; '' where there is no golden answer."""
-        return max(self.answer, key=self.answer.__getitem__) if self.answer else ""
-
-
-def why_wrong(body: bytes, sample: Sample, tolerance: float = TOLERANCE["cpu"]) -> str | None:
-    """Compare a response's body with the sample's golden answer.
-
-    The answer is a JSON object of labels and values. A right answer has its largest value at the golden
-    answer's top label, and every value within `tolerance` of the golden value. With a tolerance above the
-    CPU's, the top label may also be another whose golden value is within `tolerance` of the largest.
-
-    Returns:
-        None for a right answer, or where no golden answer is known; else the reason in words.
-    """
-    if sample.answer is None:
-        return None
-    try:
-        answer = json.loads(body.decode())  # bytes would be searched for their encoding first
-    except ValueError:
-        return f"not JSON: {body[:80]!r}"
-    return _why_malformed(answer, sample.answer) or _why_off(answer, sample.answer, tolerance)
-
-
-def _why_malformed(answer: object, golden: Answer) -> str | None:
-    if not isinstance(answer, dict) or not answer:
-        return f"not an object of labels and values: {answer!r:.80}"
-    unknown = [label for label in answer if label not in golden]
-    if unknown:
-        return f"unknown label {unknown[0]!r}"
-    if not all(isinstance(value, (int, float)) for value in answer.values()):
-        return f"a value is not a number: {answer!r:.80}"
-    return None
-
-
-def _why_off(answer: Answer, golden: Answer, tolerance: float) -> str | None:
-    top, golden_top = max(answer, key=answer.__getitem__), max(golden, key=golden.__getitem__)
-    tie = golden[golden_top] - golden[top] <= tolerance
-    if top != golden_top and not (tie and tolerance > TOLERANCE["cpu"]):
-        return f"top label {top!r}, golden {golden_top!r}"
-    for label, value in answer.items():
-        # A NaN is never within the tolerance, hence the negation.
-        if not abs(value - golden[label]) <= tolerance:
-            return f"{label!r} is {value:.6f}, golden {golden[label]:.6f}"
-    return None
+        return max(self.answer, key=self.answer.__getitem__) if self.complete else ""

@@ -20,6 +20,7 @@ class Phase(StrEnum):
     POSTPROCESS = "postprocess"
     HANDLE = "handle"
     LATENCY = "latency"
+    FIRST_CHUNK = "first_chunk"
 
 
 INIT_PHASES = (
@@ -32,8 +33,6 @@ INIT_PHASES = (
 )
 """The phases that `test_init` stores."""
 
-OPTIONAL_PHASES = (Phase.WARM_UP,)
-"""The phases that a handler need not have: nothing is stored for a phase that the handler lacks."""
 
 PROBED_INIT_PHASES = (Phase.LOAD_MODEL, Phase.TO_DEVICE, Phase.WARM_UP)
 """The phases of `initialize` that the probe clocks."""
@@ -46,3 +45,11 @@ METHOD_PHASES = (Phase.PREPROCESS, Phase.INFERENCE, Phase.POSTPROCESS)
 
 HANDLE_PHASES = (*METHOD_PHASES, Phase.HANDLE, Phase.LATENCY)
 """The phases that `test_handle` stores, in the order of a batch's life."""
+
+ABSENCES = {
+    Phase.WARM_UP: "the handler has no method warm_up that its initialize calls",
+    **{phase: f"the handler calls no method or function {phase.value} of its own" for phase in METHOD_PHASES},
+    Phase.HANDLE: "the answer is streamed: its head, with the probe's report, leaves before handle ends",
+    Phase.FIRST_CHUNK: "the answer is not streamed",
+}
+"""The phases that a handler need not have, and why nothing is stored for one."""

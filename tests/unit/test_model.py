@@ -6,14 +6,15 @@ import json
 
 import pytest
 
-from pytest_torchserve.model import Sample, Weights, why_wrong
+from pytest_torchserve.answers import Tolerance, why_different
+from pytest_torchserve.model import Sample, Weights
 
-SAMPLE = Sample(name="one", body=b"", answer={"cat": 0.6, "dog": 0.3, "emu": 0.1})
+SAMPLE = Sample(name="one", body=b"", answer={"cat": 0.6, "dog": 0.3, "emu": 0.1}, complete=True)
 
 
 def verdict(answer):
     """Return why an answer, given as an object, is wrong; None where it is right."""
-    return why_wrong(json.dumps(answer).encode(), SAMPLE)
+    return SAMPLE.why_wrong(json.dumps(answer).encode())
 
 
 @pytest.mark.parametrize("answer", [{"cat": 0.6}, {"cat": 0.6004, "dog": 0.2996}, {"dog": 0.3, "cat": 0.6}])
@@ -43,16 +44,67 @@ def test_wrong(answer, reason):
 
 def test_not_json():
     """For a body that is not JSON, the reason quotes the body."""
-    assert "not JSON: b'<html>" in why_wrong(b"<html>oops", SAMPLE)
+    assert "not JSON: b'<html>" in SAMPLE.why_wrong(b"<html>oops")
 
 
 def test_swapped_answers_are_both_wrong():
     """Two answers that differ by more than the tolerance are both wrong when they are swapped."""
-    other = Sample(name="two", body=b"", answer={"cat": 0.58, "dog": 0.32, "emu": 0.1})
-    assert why_wrong(json.dumps(other.answer).encode(), SAMPLE)
-    assert why_wrong(json.dumps(SAMPLE.answer).encode(), other)
+    other = Sample(name="two", body=b"", answer={"cat": 0.58, "dog": 0.32, "emu": 0.1}, complete=True)
+    assert SAMPLE.why_wrong(json.dumps(other.answer).encode())
+    assert other.why_wrong(json.dumps(SAMPLE.answer).encode())
 
 
 def test_published_weights_promise_their_hash():
     """The file name ends in the first characters of the hash, as torch hub's names do."""
     assert Weights(file="densenet161-8d451a50.pth", source="").sha256_prefix == "8d451a50"
+    assert Weights(file="best.pt", source="").sha256_prefix == ""
+
+
+TOLERANCE = Tolerance(1e-3, 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("expected", "answer"),
+    [
+        (3, 3),
+        ("yes", "yes"),
+        ([[1, 2.0], {"a": None}], [[1, 2.0005], {"a": None}]),
+        ({"boxes": [1000.0, 2.0]}, {"boxes": [1000.9, 2.0]}),
+        ({"a": 0.6, "b": 0.3}, {"a": 0.6, "b": 0.3, "c": 0.1}),
+        (b"\xff\x00", b"\xff\x00"),
+        (1, 1.0005),
+    ],
+)
+def test_alike(expected, answer):
+    """Equal values agree, of any shape; numbers may be off by the tolerance, absolute or relative."""
+    assert why_different(expected, answer, TOLERANCE) is None
+
+
+@pytest.mark.parametrize(
+    ("expected", "answer", "words"),
+    [
+        (3, 4, "4, expected 3"),
+        (1000, 1001, "1001, expected 1000"),
+        (True, 1, "1, expected True"),
+        ("yes", "no", "'no', expected 'yes'"),
+        ([1, 2], [1, 2, 3], "3 items, expected 2"),
+        ({"a": [1.0, {"b": 2.0}]}, {"a": [1.0, {"b": 2.1}]}, ".a[1].b: 2.1, expected 2.0"),
+        ({"a": 1, "b": 2}, {"a": 1}, "'b' is missing"),
+        ({"a": 1}, {"a": 1, "z": 2}, "'z' is not expected"),
+        ({"a": 0.6, "b": 0.3}, {"a": 0.6, "c": 0.3}, "'b' is 0.100000, expected 0.300000"),
+        (b"\xff", b"\xfe", "expected b'\\xff'"),
+        (1.5, None, "None, expected 1.5"),
+        (float("nan"), 1.0, "1.0, expected nan"),
+    ],
+)
+def test_different(expected, answer, words):
+    """Each kind of difference is told with its place: whole numbers must be equal, and so must shapes."""
+    assert words in why_different(expected, answer, TOLERANCE)
+
+
+def test_a_comparison_of_ones_own():
+    """A function of the model's own sees JSON, or bytes where the body is none, and has the last word."""
+    sample = Sample(name="one", body=b"", answer=[1, 2])
+    compare = lambda answer, expected: None if sorted(answer) == expected else f"{answer!r} is out"  # noqa: E731
+    assert sample.why_wrong(b"[2, 1]", compare=compare) is None
+    assert sample.why_wrong(b"\xff", compare=compare) == "b'\\xff' is out"

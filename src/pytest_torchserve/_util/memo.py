@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from pytest_torchserve.errors import SuiteError
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -17,20 +15,20 @@ class Memo:
 
     def __init__(self) -> None:
         self._made: dict[object, Any] = {}
-        self._failures: dict[object, SuiteError] = {}
+        self._failures: dict[object, Exception] = {}
 
     def __call__(self, key: object, make: Callable[[], T]) -> T:
         """Return the result of `make`, which is called at the first call with this key only.
 
         Raises:
-            SuiteError: the error that `make` raised, raised again at every further call.
+            Exception: the error that `make` raised, raised again at every further call.
         """
         if key in self._failures:
             raise self._failures[key]
         if key not in self._made:
             try:
                 self._made[key] = make()
-            except SuiteError as error:
+            except Exception as error:
                 self._failures[key] = error
                 raise
         return cast("T", self._made[key])

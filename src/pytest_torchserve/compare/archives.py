@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve.compare import baseline
 from pytest_torchserve.inputs.golden import Preparations
-from pytest_torchserve.torchserve import archive, pair_archive
+from pytest_torchserve.torchserve import archive, pair_archive, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from pytest_torchserve.compare.comparison_setup import ComparisonSetup
-    from pytest_torchserve.deployment import Deployment
+    from pytest_torchserve.deployment import Deployment, Device
     from pytest_torchserve.model import Model
 
 
@@ -52,18 +52,17 @@ class ArmArchives:
         self._made.add(made.path)
         return made
 
-    def alone(self, path: Path) -> archive.Archive:
+    def alone(self, path: Path, device: Device) -> archive.Archive:
         """Return the archive of one arm in the session's own store, where its server may load it from.
 
         Raises:
-            NoBaselineError: the archive has no probe.
+            ArchiveError: the archive cannot be read or served.
         """
         if not pair_archive.is_probed(path):
-            raise baseline.NoBaselineError(
-                wanted=f"an archive with the probe, to be timed by itself, in {path}",
-                found="one without",
-                do="compare it in its handle cells, where the probe comes with the pair",
-            )
+            place = self._setup.store / f"baseline-{device}-{path.name}"
+            self._made.add(place)
+            wrap.wrap(path, device, place)
+            return archive.Archive(place, "")
         if path.parent.resolve() == self._setup.store.resolve():
             return archive.Archive(path, "")
         place = self._setup.store / f"baseline-{path.name}"

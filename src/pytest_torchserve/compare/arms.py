@@ -7,11 +7,11 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from pytest_torchserve.compare.answers import Agreement
-from pytest_torchserve.measure import invalid_reasons
+from pytest_torchserve.answers import TOLERANCES
+from pytest_torchserve.compare.agreement import Agreement
+from pytest_torchserve.measure import validity_by_kind
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.run import Paired, Run
-from pytest_torchserve.model import TOLERANCE
 from pytest_torchserve.phase import HANDLE_PHASES, INIT_PHASES, METHOD_PHASES, Phase
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Arms:
             Checker.for_cell(deployment),
             Checker.for_cell(deployment, golden=False),
             Checker.for_cell(deployment, golden=False),
-            Agreement(TOLERANCE[deployment.device]),
+            Agreement(deployment.model.tolerance or TOLERANCES[deployment.device], deployment.model.compare),
         )
 
     def check(self, response: Response, report: ProbeReport | None, arm: str, process: int) -> bool:
@@ -115,7 +115,7 @@ class Arms:
             *(f"one of the two arms: {words}" for words in self.either.evidence.rejected),
         )
 
-    def run(self, cell: Cell, inputs: ModelInputs, paired: Paired, workers: int) -> Run:
+    def to_run(self, cell: Cell, inputs: ModelInputs, paired: Paired, workers: int) -> Run:
         """Return the run of the candidate, with its pairs.
 
         Other processes on the machine affect both arms alike, so only the responses can make the run INVALID.
@@ -125,7 +125,7 @@ class Arms:
         judged = sum(one.judged for one in self.evidence)
         wrong = sum(one.wrong_answers for one in self.evidence) + self.agreement.differing
         errors = sum((one.errors for one in self.evidence), Counter[str]())
-        invalid = invalid_reasons.of_comparison(errors, wrong, judged)
+        invalid = validity_by_kind.of_comparison(errors, wrong, judged)
         evidence = replace(candidate, wrong=list(self.wrong), failed=[], errors=errors)
         return Run.of(
             cell,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pytest_torchserve.errors import InputError, OptionError
 from pytest_torchserve.inputs import cache
 from pytest_torchserve.model import Model, Weights
-from pytest_torchserve.torchserve import archive
+from pytest_torchserve.torchserve import archive, interpreter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +57,7 @@ def parse(text: str, root: Path) -> Baseline:
         OptionError: the text names none of these; the message says why not.
     """
     if text.startswith("python:"):
-        return Baseline(text, "python", _python(Path(text.removeprefix("python:")).expanduser()))
+        return Baseline(text, "python", interpreter.find(Path(text.removeprefix("python:")), "--ts-baseline=python:…"))
     folder = Path(text).expanduser()
     if folder.is_dir():
         if not list(folder.glob("*.mar")):
@@ -69,25 +69,6 @@ def parse(text: str, root: Path) -> Baseline:
         return Baseline(text, "archives", folder.resolve())
     commit = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{text}^{{commit}}", text=text)
     return Baseline(f"{text} ({commit[:10]})", "revision", _checked_out(root, commit, text))
-
-
-def _python(place: Path) -> Path:
-    """Return the interpreter of a virtual environment that has TorchServe."""
-    # The link is not resolved: Python finds its virtual environment by the place of the link.
-    python = (place / "bin" / "python" if place.is_dir() else place).absolute()
-    asked = [str(python), "-c", "import importlib.metadata as m; print(m.version('torchserve'))"]
-    try:
-        answer = subprocess.run(asked, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
-        found = answer.stderr.strip().splitlines()[-1:] if answer.returncode else []
-    except (OSError, subprocess.TimeoutExpired) as error:
-        found = [str(error)]
-    if found:
-        raise OptionError(
-            wanted=f"a Python with TorchServe at {place} (--ts-baseline=python:…)",
-            found=found[0],
-            do="name a virtual environment into which torchserve and what its workers import are installed",
-        )
-    return python
 
 
 def _git(root: Path, *arguments: str, text: str) -> str:
@@ -163,14 +144,20 @@ def _model(entry: Mapping[str, Any]) -> Model:
     return Model(
         name=entry["name"],
         handler=Path(handler) if os.sep in handler else handler,
-        reference=Path(entry["reference"]),
+        reference=_path(entry["reference"]),
         dataset=entry["dataset"],
-        network=Path(entry["network"]) if entry["network"] else None,
-        weights=Weights(**entry["weights"]) if entry["weights"] else None,
+        network=_path(entry["network"]),
+        weights=Weights(**entry["weights"]) if isinstance(entry["weights"], dict) else _path(entry["weights"]),
         extra_files=tuple(map(Path, entry["extra_files"])),
         extra=entry["extra"],
         config=entry["config"],
+        mar=_path(entry.get("mar")),  # an earlier release has none
+        samples=_path(entry.get("samples")),
     )
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None
 
 
 def saved_archive(folder: Path, name: str, device: str) -> Path:

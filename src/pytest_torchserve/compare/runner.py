@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve._util.time_accounting import Activity, TimeAccounting
 from pytest_torchserve.compare.archives import ArmArchives
+from pytest_torchserve.compare.init_pairs import measure_init_pairs
 from pytest_torchserve.compare.pair_meter import ProcessWideError
 from pytest_torchserve.compare.params import ComparisonParams
-from pytest_torchserve.compare.restarts import measure_restarts
 from pytest_torchserve.compare.same_process import measure_same_process
 from pytest_torchserve.compare.separate_processes import measure_separate_processes
 from pytest_torchserve.compare.servers import ArmServers
@@ -71,8 +71,8 @@ class ComparisonRunner:
 
     def _in_separate_processes(self, cell: Cell, arms: Mapping[str, Path], params: ComparisonParams) -> Run:
         """Measure each arm in processes, and perhaps on a server, of its own."""
-        alone = {arm: self._archives.alone(path) for arm, path in arms.items()}
-        measure = measure_restarts if cell.kind == "init" else measure_separate_processes
+        alone = {arm: self._archives.alone(path, params.deployment.device) for arm, path in arms.items()}
+        measure = measure_init_pairs if cell.kind == "init" else measure_separate_processes
         with contextlib.ExitStack() as stack:
             endpoints = {
                 arm: stack.enter_context(self._servers.deployed(arm, params.deployment, made))

@@ -36,7 +36,7 @@ def measure_separate_processes(targets: Targets, params: ComparisonParams) -> Ru
     paired = Paired(
         params.baseline, arms.whole_pairs(), by_process=True, differs=params.differs, probe_cost_s=arms.probe_cost_s
     )
-    run = arms.run(Cell("handle", params.deployment), params.context.inputs, paired, workers=1)
+    run = arms.to_run(Cell("handle", params.deployment), params.context.inputs, paired, workers=1)
     full = len(paired.pairs.get(Phase.HANDLE, {}))
     return replace(
         run,

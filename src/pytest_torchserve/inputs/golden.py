@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_torchserve._util.wait import wait_until
+from pytest_torchserve.answers import TOLERANCES
 from pytest_torchserve.environment import version
 from pytest_torchserve.errors import InputError
-from pytest_torchserve.inputs import cache, samples, weights
+from pytest_torchserve.inputs import cache, own, samples, weights
+from pytest_torchserve.inputs.local_imports import local_imports
 from pytest_torchserve.inputs.model_inputs import ModelArtifacts, ModelInputs, PreparationRequest
-from pytest_torchserve.model import TOLERANCE, Model, Sample
+from pytest_torchserve.model import Model, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,7 +53,7 @@ class Preparations:
         """
         missing: dict[str, PreparationRequest] = {}
         for model in models:
-            if model.name in self._requests:
+            if model.name in self._requests or model.reference is None:
                 continue
             published = weights.find(model.weights, self._mode, self._data) if model.network else None
             files = samples.find(model.dataset, self._data)
@@ -70,6 +72,8 @@ class Preparations:
 
     def artifacts(self, model: Model) -> ModelArtifacts:
         """Wait for the artifacts that go into the archive: they are ready before the golden answers."""
+        if model.reference is None:
+            return own.artifacts(model, weights.find(model.weights, self._mode, self._data))
         self.start([model])
         request = self._requests[model.name]
         self._await(model, Path(request.labels))
@@ -87,6 +91,8 @@ class Preparations:
             InputError: the network's or the reference's file failed; the message holds its traceback.
         """
         artifacts = self.artifacts(model)
+        if model.reference is None:
+            return own.inputs(artifacts, self._data)
         request = self._requests[model.name]
         self._await(model, Path(request.golden))
         golden = json.loads(Path(request.golden).read_text(encoding="utf-8"))
@@ -96,6 +102,7 @@ class Preparations:
                 body=Path(request.samples[index]).read_bytes(),
                 answer=golden["answers"][index],
                 label=golden["labels"][index],
+                complete=True,
             )
             for index in golden["kept"]
         ]
@@ -145,19 +152,26 @@ def _kind(request: PreparationRequest) -> str:
 
 
 def _request(model: Model, published: Path | None, files: samples.SampleFiles) -> PreparationRequest:
-    """Return the request for a model. File names hold a hash of the sources: same name, same relevant content."""
+    """Return the request for a model with a reference.
+
+    File names hold a hash of the sources: same name, same relevant content.
+    """
+    assert model.reference is not None  # noqa: S101 - the caller has checked
+    sources = [model.reference, *([model.network] if model.network else [])]
+    folders = list(dict.fromkeys(path if path.is_dir() else path.parent for path in (*sources, *model.extra_files)))
     folder = cache.folder()
     limit = SEEDED_SAMPLES if model.network and published is None else len(files.paths)
     paths = files.paths[:limit]
     makers: list[str | bytes | Path] = [Path(__file__).with_name("torch_side.py"), Path(samples.__file__)]
     makers += [str(version(name)) for name in ("torch", "torchvision", "pillow")]
-    makers += [model.dataset, repr(TOLERANCE), *([model.network] if model.network else []), model.reference]
+    makers += [model.dataset, repr(TOLERANCES), *sources, *local_imports(sources, folders)]
     images = [part for path in paths for part in (path.parent.name, path)]
     # Seeded weights are scaled on the samples; published weights do not depend on them.
     state = cache.key([*makers, *([published] if published else images)])
     index = [files.index] if files.index else []
     golden = cache.key([state, *index, *images])
     return PreparationRequest(
+        folders=[str(path) for path in folders],
         network=str(model.network) if model.network else None,
         published=str(published) if published else None,
         reference=str(model.reference),
@@ -165,7 +179,7 @@ def _request(model: Model, published: Path | None, files: samples.SampleFiles) -
         samples=[str(path) for path in paths],
         classes=list(files.classes[:limit]),
         index=str(files.index) if files.index else None,
-        tolerance=TOLERANCE["cpu"],
+        tolerance=TOLERANCES["cpu"].absolute,
         weights=str(folder / f"{model.reference.stem}-{state}.pt"),
         labels=str(folder / f"{model.reference.stem}-{state}.labels.json"),
         golden=str(folder / f"{model.reference.stem}-{golden}.golden.json"),

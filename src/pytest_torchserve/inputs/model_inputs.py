@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PreparationRequest:
-    """A request to `prepare`, with paths as text, for JSON."""
+    """A request to `prepare`, with paths as text, for JSON. `folders` hold what network and reference import."""
 
+    folders: list[str]
     network: str | None
     published: str | None
     reference: str
@@ -35,13 +36,13 @@ class ModelArtifacts:
     Attributes:
         model: the model.
         weights: a plain state dict, or None for a model without a network.
-        labels: a file of class index → name.
-        weights_kind: `pretrained`, `seeded` or `none`; stored in every record.
+        labels: a file of class index → name; None where the model has no reference that names the classes.
+        weights_kind: `pretrained`, `seeded`, `none`, or `archived` for those in an archive; stored in every record.
     """
 
     model: Model
     weights: Path | None
-    labels: Path
+    labels: Path | None
     weights_kind: str
 
 
@@ -52,9 +53,14 @@ class ModelInputs:
     Attributes:
         artifacts: the parts of the archive.
         samples: the samples to send, with their golden answers.
-        samples_source: `folder`, `torchvision` or `synthetic`; stored in every record.
+        samples_source: `folder`, `torchvision`, `synthetic` or `requests` (sent as they are); stored in every record.
     """
 
     artifacts: ModelArtifacts
     samples: tuple[Sample, ...]
     samples_source: str
+
+    @property
+    def distinct_bodies(self) -> int:
+        """How many different bodies there are: a handler that caches looks fast where they are few."""
+        return len({sample.body for sample in self.samples})

@@ -9,12 +9,16 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import sys
+import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from types import ModuleType
 
 _SEED = 20151210
@@ -23,6 +27,23 @@ _SCALES = tuple(2.0**power for power in range(9))
 _FEWEST = 8
 _CHUNK = 16
 _SCALED_ON = 32
+
+
+@contextmanager
+def beside(folders: Sequence[str]) -> Iterator[None]:
+    """Let files of these folders import each other, as in an archive; forget their modules afterwards.
+
+    Two models may have modules of the same name.
+    """
+    sys.path[:0] = folders
+    try:
+        yield
+    finally:
+        del sys.path[: len(folders)]
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__dict__", {}).get("__file__")
+            if isinstance(file, str) and any(Path(file).is_relative_to(folder) for folder in folders):
+                del sys.modules[name]
 
 
 def load_file(path: str) -> ModuleType:
@@ -84,6 +105,43 @@ def distinct(probabilities: torch.Tensor, gap: float) -> list[int]:
     return kept
 
 
+def load_weights(path: Path) -> Any:
+    """Return what a file of weights holds: safetensors, a TorchScript network's state, or anything saved by torch."""
+    if path.suffix == ".safetensors":
+        try:
+            from safetensors.torch import load_file as load  # noqa: PLC0415 - not needed otherwise
+        except ModuleNotFoundError as error:
+            message = f"{path.name} is a safetensors file: install safetensors, or save it with torch.save"
+            raise ValueError(message) from error
+        return load(path)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as file:
+            scripted = any("/code/" in name for name in file.namelist())
+        if scripted:
+            return torch.jit.load(str(path), map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def state_dict(loaded: Any) -> dict[str, torch.Tensor]:
+    """Return the state dict in what was loaded: itself, or the only one in a checkpoint.
+
+    Raises:
+        ValueError: it is none, and holds none or several; the message names what it holds.
+    """
+    if _is_state(loaded):
+        return dict(loaded)
+    inner = [value for value in loaded.values() if _is_state(value)] if isinstance(loaded, dict) else []
+    if len(inner) != 1:
+        held = f"a mapping with {', '.join(map(repr, loaded))}" if isinstance(loaded, dict) else type(loaded).__name__
+        message = f"wanted a state dict (name → tensor); found {held}; define from_published(loaded) beside the network"
+        raise ValueError(message)
+    return dict(inner[0])
+
+
+def _is_state(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and all(isinstance(one, torch.Tensor) for one in value.values())
+
+
 def build_network(request: dict[str, Any], reference: ModuleType) -> torch.nn.Module | None:
     """Return the network with its weights, ready to answer, and write the weights as a plain state dict."""
     if request["network"] is None:
@@ -92,8 +150,8 @@ def build_network(request: dict[str, Any], reference: ModuleType) -> torch.nn.Mo
     torch.manual_seed(_SEED)
     network = network_class(module)().eval()
     if request["published"] is not None:
-        published = torch.load(request["published"], map_location="cpu", weights_only=True)
-        convert = getattr(module, "from_published", dict)
+        published = load_weights(Path(request["published"]))
+        convert = getattr(module, "from_published", state_dict)
         network.load_state_dict(convert(published))
     else:
         bodies = [Path(path).read_bytes() for path in request["samples"][:_SCALED_ON]]
@@ -116,6 +174,11 @@ def true_labels(request: dict[str, Any], labels: tuple[str, ...]) -> list[str | 
 
 def make(request: dict[str, Any]) -> None:
     """Write the weights, labels and golden answers of a request."""
+    with beside(request["folders"]):
+        _make(request)
+
+
+def _make(request: dict[str, Any]) -> None:
     reference = load_file(request["reference"])
     labels = tuple(getattr(reference, "LABELS", ()))
     network = build_network(request, reference)

@@ -25,11 +25,12 @@ _PARTIAL, _LOCK = ".partial", ".lock"
 _BESIDE = (_PARTIAL, _LOCK)
 
 
-def find(weights: Weights | None, mode: Mode, data: Path | None) -> Path | None:
+def find(weights: Weights | Path | None, mode: Mode, data: Path | None) -> Path | None:
     """Return the published file, or None where the weights are to be seeded.
 
     Args:
-        weights: the published weights in the catalogue; None where a model has none.
+        weights: the published weights in the catalogue, or a file of the user's own, which is used as it is; None where
+            a model has none.
         mode: `pretrained` downloads a file that is not on disk; `auto` uses only files on disk; `seeded` uses none.
         data: the data folder, whose `weights/` is searched first.
 
@@ -46,6 +47,12 @@ def find(weights: Weights | None, mode: Mode, data: Path | None) -> Path | None:
                 do="give its entry `weights`, or use --ts-weights=auto or seeded",
             )
         return None
+    if isinstance(weights, Path):
+        if not weights.is_file():
+            raise InputError(
+                wanted=f"the weights {weights}", found="no such file", do="mend the catalogue's entry, or leave it out"
+            )
+        return weights
     for folder in places(data):
         path = folder / weights.file
         if path.is_file():
@@ -86,7 +93,7 @@ def _check(path: Path, weights: Weights) -> None:
         raise InputError(
             wanted=f"{weights.file} with a SHA-256 that begins with {weights.sha256_prefix}",
             found=f"{path} has {found}",
-            do="delete that file and get it again, or use --ts-weights=seeded",
+            do="get the published file, or name a file of your own as weights=Path(…), or use --ts-weights=seeded",
         )
 
 

@@ -18,10 +18,10 @@ def headers(address: Address, sample: Sample) -> dict[str, str]:
     }
     if address.key:
         found["Authorization"] = f"Bearer {address.key}"
-    return found
+    return {**found, **sample.headers}
 
 
 def encode(address: Address, path: str, sample: Sample) -> bytes:
     """Return the whole request, ready to write."""
     lines = [f"{name}: {value}" for name, value in headers(address, sample).items()]
-    return "\r\n".join([f"POST {path} HTTP/1.1", *lines, "", ""]).encode() + sample.body
+    return "\r\n".join([f"POST {path} HTTP/1.1", *lines, "", ""]).encode("latin-1") + sample.body

@@ -21,7 +21,8 @@ BATCH_HEADER = "ts-probe-batch"
 """`id=…;size=…;pid=…;device=…;start=…;end=…;gpu=…`: batch, worker, monotonic edges in ns, GPU bytes.
 
 An archive with two arms adds `arm=…;pair=…;differs=…`: the arm, the pair, and the settings of the process in which
-the arms differ.
+the arms differ. `threads=…` is added where phases ran in several threads, and `streamed=1` where the head left before
+the batch had ended: there are no phases then.
 """
 
 INIT_HEADER = "ts-probe-init"
@@ -72,6 +73,8 @@ class ProbeReport:
         arm: `baseline` or `candidate`, from an archive that holds both.
         pair: the number of the pair that this batch belongs to.
         differs: the settings of the process in which the two arms differ, in words; '' for none.
+        threads: number of threads in which phases ran; several add up busy time, which may exceed `handle`.
+        streamed: whether the answer came in chunks: `phases_s` is empty, and `end_ns` is 0.
     """
 
     phases_s: Mapping[str, float]
@@ -87,6 +90,8 @@ class ProbeReport:
     arm: str = ""
     pair: int = 0
     differs: str = ""
+    threads: int = 1
+    streamed: bool = False
 
     @classmethod
     def of(cls, response: Response) -> Self | None:
@@ -94,12 +99,14 @@ class ProbeReport:
         # This runs for every response of a load: of a dozen headers only four are searched for and read.
         head = response.head
         batch, timing = _BATCH.search(head), _TIMING.search(head)
-        if batch is None or timing is None or response.failure in CUT:
+        if batch is None or response.failure in CUT:
+            return None
+        number, size, pid, device, start_ns, end_ns, gpu_bytes, arm, pair, differs, threads, streamed = batch.groups()
+        if timing is None and not streamed:
             return None
         init, request_id = _INIT.search(head), _REQUEST_ID.search(head)
-        number, size, pid, device, start_ns, end_ns, gpu_bytes, arm, pair, differs = batch.groups()
         return cls(
-            parse_server_timing(timing[1].decode("latin-1")),
+            parse_server_timing(timing[1].decode("latin-1")) if timing else {},
             int(number),
             int(size),
             int(pid),
@@ -112,6 +119,8 @@ class ProbeReport:
             intern(arm.decode("latin-1")) if arm else "",
             int(pair or 0),
             differs.decode("latin-1") if differs else "",
+            int(threads or 1),
+            bool(streamed),
         )
 
 
@@ -125,5 +134,6 @@ _TIMING, _INIT, _REQUEST_ID = map(_header, (TIMING_HEADER, INIT_HEADER, REQUEST_
 _BATCH = _header(
     BATCH_HEADER,
     rb"id=(\d+);size=(\d+);pid=(\d+);device=([^;\r\n]*);start=(\d+);end=(\d+);gpu=(\d+)"
-    rb"(?:;arm=([^;\r\n]*);pair=(\d+))?(?:;differs=([^;\r\n]*))?(?:;[^\r\n]*)?",  # a later probe may add fields
+    rb"(?:;arm=([^;\r\n]*);pair=(\d+))?(?:;differs=([^;\r\n]*))?"
+    rb"(?:;threads=(\d+))?(?:;(streamed)=1)?(?:;[^\r\n]*)?",  # a later probe may add fields
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve.loadgen.arrivals import Poisson
 from pytest_torchserve.loadgen.schedule import ClosedLoop
-from pytest_torchserve.measure import invalid_reasons, traffic
+from pytest_torchserve.measure import traffic, validity_by_kind
 from pytest_torchserve.measure.batches import batches
 from pytest_torchserve.measure.capacity_result import Step
 from pytest_torchserve.measure.early_stopping import (
@@ -81,7 +81,7 @@ class CapacitySearch:
         overlatency = len(sent.responses) - sum(response.latency_s <= budget.slo_s for response, _ in sent.timed)
         outcome = decide(len(sent.responses), overlatency, self.goal)
         latencies = [response.latency_s for response, _ in sent.timed]
-        invalid = invalid_reasons.of_rate(sent, telemetry if self._target.owned else None)
+        invalid = validity_by_kind.of_rate(sent, telemetry if self._target.owned else None)
         step = Step.of(
             latencies,
             rate_per_s=rate_per_s,
@@ -105,7 +105,7 @@ class CapacitySearch:
         """
         self.errors += sent.evidence.errors
         self.failed += sent.evidence.failed[: ENOUGH_WRONG - len(self.failed)]
-        self._errors_at[rate_per_s] = invalid_reasons.of_failed_requests(sent)
+        self._errors_at[rate_per_s] = validity_by_kind.of_failed_requests(sent)
 
     @property
     def evidence(self) -> Evidence:

@@ -32,6 +32,9 @@ class Cell:
         name = f"{deployment.model.name}-{deployment.device}"
         if self.kind == "init":
             return name
+        if deployment.configured:
+            name += "-configured"
+            return f"{name}-{self.schedule.name}" if self.schedule else name
         if batching == UNKNOWN_BATCHING:
             name = f"{deployment.model.name}-attached"
         elif self.kind == "handle":

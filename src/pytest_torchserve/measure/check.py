@@ -5,24 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
+from pytest_torchserve.answers import TOLERANCES
 from pytest_torchserve.loadgen.probe_report import ProbeReport
 from pytest_torchserve.measure.evidence import Evidence
-from pytest_torchserve.model import TOLERANCE, Sample, why_wrong
 
 if TYPE_CHECKING:
+    from pytest_torchserve.answers import Compare, Tolerance
     from pytest_torchserve.deployment import Deployment, Device
     from pytest_torchserve.loadgen.response import Response
+    from pytest_torchserve.model import Sample
 
 
-def why_misplaced(report: ProbeReport, device: Device, *, has_network: bool) -> str | None:
+def why_misplaced(report: ProbeReport, device: Device) -> str | None:
     """Return why the parameters were not on the device that the cell asks for; None where the device is right.
 
-    A model without a network has no parameters, so any device is right.
+    Where the probe found no parameters (a handler without a network, a frozen network), nobody knows the device.
     """
-    if not has_network or device == "unknown":
+    if device == "unknown" or report.device == "none":
         return None
-    if report.device == "none":
-        return "the probe found no network on the handler, so nobody knows which device it is on"
     if report.device.startswith("cuda" if device == "gpu" else "cpu"):
         return None
     return f"the parameters were on {report.device}, the cell asks for {device}"
@@ -34,24 +34,32 @@ class Checker:
 
     Attributes:
         device: where the parameters must have been.
-        has_network: whether the model has parameters.
         probed: whether an answer without the probe's headers is wrong; on someone else's server it is not.
         golden: whether answers are compared with the golden answers. A baseline's answers are not: they are compared
             with the candidate's.
+        tolerance, compare: how answers are compared; None for the usual way on this device.
         evidence: the result so far.
     """
 
     device: Device
-    has_network: bool = True
     probed: bool = True
     golden: bool = True
+    tolerance: Tolerance | None = None
+    compare: Compare | None = None
     evidence: Evidence = field(default_factory=Evidence)
     _right: dict[Sample, bytes] = field(default_factory=dict)
 
     @classmethod
     def for_cell(cls, deployment: Deployment, *, probed: bool = True, golden: bool = True) -> Self:
         """Return a checker for the responses of this deployment."""
-        return cls(deployment.device, has_network=deployment.model.network is not None, probed=probed, golden=golden)
+        device, model = deployment.device, deployment.model
+        return cls(
+            device,
+            probed=probed,
+            golden=golden,
+            tolerance=model.tolerance,
+            compare=model.compare,
+        )
 
     def check(self, response: Response) -> ProbeReport | None:
         """Return the response's probe report when its answer is right and came from the right device, else None."""
@@ -85,12 +93,15 @@ class Checker:
             return f"{response.error}: {response.body[:200].decode(errors='replace')}"
         # The same bytes as the last right answer to this sample are right again: most answers of a load are.
         if self.golden and response.body != self._right.get(response.sample):
-            wrong = why_wrong(response.body, response.sample, TOLERANCE[self.device])
-            if wrong is not None:
+            wrong = response.sample.why_wrong(response.body, self.tolerance or TOLERANCES[self.device], self.compare)
+            if wrong is not None and response.sample.trusted:
                 return wrong
-            self._right[response.sample] = response.body
+            if wrong is None:
+                self._right[response.sample] = response.body
+            else:
+                self.evidence.change(f"{response.sample.name}: {wrong}")
         if report is None and not self.probed:
             return None
         if report is None:
             return "the answer carries no Server-Timing: the probe is not in the archive, or the batch failed"
-        return why_misplaced(report, self.device, has_network=self.has_network)
+        return why_misplaced(report, self.device)

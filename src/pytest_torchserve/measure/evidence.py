@@ -29,6 +29,8 @@ class Evidence:
         unreachable: whether a request got no answer at all; further requests would only wait in vain.
         hits: labelled sample → whether its top label was the true label.
         devices: where the parameters were, as torch spells it.
+        changed: how answers differed from the model's own answer to the same request alone; the first 50.
+        changed_answers: number of such answers.
     """
 
     wrong: list[str] = field(default_factory=list)
@@ -40,6 +42,8 @@ class Evidence:
     unreachable: bool = False
     hits: dict[Sample, bool] = field(default_factory=dict)
     devices: set[str] = field(default_factory=set)
+    changed: list[str] = field(default_factory=list)
+    changed_answers: int = 0
 
     def reject(self, kind: str | None, reason: str) -> None:
         """Count a response that cannot be used: a failed request of this kind, or, for None, a wrong answer."""
@@ -50,6 +54,12 @@ class Evidence:
             self.errors[kind] += 1
         if len(words) < ENOUGH_WRONG:
             words.append(reason)
+
+    def change(self, reason: str) -> None:
+        """Count an answer that is another one than when the request was sent alone; nobody knows which is right."""
+        self.changed_answers += 1
+        if len(self.changed) < ENOUGH_WRONG:
+            self.changed.append(reason)
 
     @property
     def rejected(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve.loadgen.clock import MonotonicClock
 from pytest_torchserve.loadgen.schedule import FullBatches
-from pytest_torchserve.measure import invalid_reasons
+from pytest_torchserve.measure import validity_by_kind
 from pytest_torchserve.measure.cell import Cell
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.handle_meter import HandleMeter
@@ -28,7 +28,7 @@ def measure_handle(target: ScalableTarget, context: Context) -> Run:
     snapshot_ns = context.monitor.snapshot()
     target.send(FullBatches(deployment.batching.batch_size), inputs.samples, meter.on_responses, clock)
     telemetry = context.monitor.between(snapshot_ns)
-    pids = list(meter.seconds[Phase.HANDLE])
+    pids = list(meter.seconds[Phase.LATENCY])
     return Run.of(
         Cell("handle", deployment),
         inputs,
@@ -37,12 +37,13 @@ def measure_handle(target: ScalableTarget, context: Context) -> Run:
         checked=meter.checked,
         workers=budget.processes,
         seconds=meter.samples(),
-        invalid=invalid_reasons.of_handle(checker.evidence, meter, telemetry),
+        invalid=validity_by_kind.of_handle(checker.evidence, meter, telemetry),
         telemetry=telemetry,
         batch_sizes=dict(meter.batch_sizes),
         throughput=meter.checked / meter.in_flight_s if meter.in_flight_s else None,
         worker_rss_bytes=resident_bytes(pids),
         gpu_bytes=meter.gpu_bytes,
+        threads=meter.threads,
         process_spread=meter.process_spread(),
         precision=meter.precision(),
         accuracy=checker.evidence.accuracy(inputs.samples, inputs.artifacts.weights_kind),

@@ -38,12 +38,13 @@ class HandleMeter:
     clock: Clock
     progress: ProgressCallback
     seconds: dict[Phase, dict[int, list[float]]] = field(
-        default_factory=lambda: {phase: defaultdict(list) for phase in HANDLE_PHASES}
+        default_factory=lambda: {phase: defaultdict(list) for phase in (*HANDLE_PHASES, Phase.FIRST_CHUNK)}
     )
     batch_sizes: Counter[int] = field(default_factory=Counter)
     checked: int = 0
     in_flight_s: float = 0.0
     gpu_bytes: int = 0
+    threads: int = 1
     _warm_ups: dict[int, WarmUp] = field(default_factory=lambda: defaultdict(WarmUp))
     done_ns: list[int] = field(default_factory=list)
     _begun_ns: int = 0
@@ -81,6 +82,10 @@ class HandleMeter:
         for phase in (*METHOD_PHASES, Phase.HANDLE):
             if phase in first.phases_s:
                 self.seconds[phase][first.pid].append(first.phases_s[phase])
+        if first.streamed:
+            chunk_s = (max(r.first_byte_ns for r in responses) - min(r.sent_ns for r in responses)) / 1e9
+            self.seconds[Phase.FIRST_CHUNK][first.pid].append(chunk_s)
+        self.threads = max(self.threads, first.threads)
         self.seconds[Phase.LATENCY][first.pid].append(latency_s)
 
     def _warm_up(self, pid: int, latency_s: float) -> None:
@@ -106,9 +111,10 @@ class HandleMeter:
         if now_ns - self._looked_ns < _CHECK_EVERY_S * 1e9:
             return False
         self._looked_ns = now_ns
-        batches = sum(map(len, self.seconds[Phase.HANDLE].values()))
+        batches = sum(map(len, self.seconds[Phase.LATENCY].values()))
         self.progress(f"{batches} batches", elapsed_s / self.budget.cell_seconds)
-        return all(self._precise(phase) for phase in (Phase.HANDLE, Phase.LATENCY))
+        # A streamed answer has no `handle`.
+        return self._precise(Phase.LATENCY) and (not self.seconds[Phase.HANDLE] or self._precise(Phase.HANDLE))
 
     def _precise(self, phase: Phase) -> bool:
         by_process = self.seconds[phase]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_torchserve.errors import MeasurementError
-from pytest_torchserve.measure import invalid_reasons
+from pytest_torchserve.measure import validity_by_kind
 from pytest_torchserve.measure.cell import Cell
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.run import Run
@@ -50,7 +50,7 @@ def measure_init(target: ScalableTarget, context: Context) -> Run:
         resident = max(resident or 0, resident_bytes([pid]) or 0)
         gpu_bytes = max(gpu_bytes, start.report.gpu_bytes)
     telemetry = context.monitor.between(snapshot_ns)
-    invalid = invalid_reasons.of_init(evidence, telemetry)
+    invalid = validity_by_kind.of_init(evidence, telemetry)
     return Run.of(
         Cell("init", target.deployment),
         inputs,

@@ -38,6 +38,12 @@ class Stage(StrEnum):
     PREPROCESS = "preprocess"
     INFERENCE = "inference"
     POSTPROCESS = "postprocess"
+    HANDLE = "handle"
+    """The handler as a whole, where its phases are not known, or ran in several threads at once."""
+    FIRST_CHUNK = "first chunk"
+    """Of a streamed answer: from when `handle` began to the first byte."""
+    STREAM = "stream"
+    """Of a streamed answer: from the first byte to the last."""
     UNATTRIBUTED = "unattributed"
     """The time that was not observed at both ends."""
     RETURN = "return"
@@ -53,7 +59,7 @@ def share_a_clock(pairs: Sequence[tuple[Response, ProbeReport]]) -> bool:
     Clocks of two hosts count from their own boots; to pass, two such clocks would have to agree to the millisecond,
     every time.
     """
-    return all(r.begun_ns <= t.start_ns <= t.end_ns <= r.done_ns for r, t in pairs)
+    return all(r.begun_ns <= t.start_ns <= max(t.start_ns, t.end_ns) <= r.done_ns for r, t in pairs)
 
 
 def stages(
@@ -71,12 +77,25 @@ def stages(
     found = {Stage.LATE: response.begun_ns - response.scheduled_ns, Stage.SEND: sent_ns - response.begun_ns}
     if report is not None and one_clock:
         found |= _frontend(sent_ns, report, frontend)
-        found[Stage.RETURN] = response.done_ns - report.end_ns
+        if not report.streamed:
+            found[Stage.RETURN] = response.done_ns - report.end_ns
+    if report is not None and report.streamed:
+        found[Stage.STREAM] = response.done_ns - response.first_byte_ns
+        if one_clock:
+            found[Stage.FIRST_CHUNK] = response.first_byte_ns - report.start_ns
     in_s = {stage: ns / 1e9 for stage, ns in found.items()}
     if report is not None:
-        in_s |= {stage: report.phases_s[stage] for stage in _PHASES if stage in report.phases_s}
+        in_s |= _handler(report)
     in_s[Stage.UNATTRIBUTED] = response.latency_s - sum(in_s.values())
     return {stage: in_s[stage] for stage in Stage if stage in in_s}
+
+
+def _handler(report: ProbeReport) -> dict[Stage, float]:
+    """Return the handler's phases in seconds; phases of several threads overlap, and do not add up to a latency."""
+    phases = {stage: report.phases_s[stage] for stage in _PHASES if stage in report.phases_s}
+    if phases and report.threads == 1:
+        return phases
+    return {Stage.HANDLE: report.phases_s[Stage.HANDLE]} if Stage.HANDLE in report.phases_s else {}
 
 
 def _frontend(sent_ns: int, report: ProbeReport, frontend: FrontendTimes | None) -> dict[Stage, int]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve import stats
 from pytest_torchserve.loadgen.arrivals import OpenLoop
-from pytest_torchserve.measure import invalid_reasons, traffic
+from pytest_torchserve.measure import traffic, validity_by_kind
 from pytest_torchserve.measure.batches import batches
 from pytest_torchserve.measure.latency_breakdown import latency_breakdown
 from pytest_torchserve.measure.run import Run, Traffic
@@ -37,7 +37,7 @@ def measure_load(target: Target, cell: Cell, context: Context) -> Run:
         failures_are_wrong=False,
         workers=target.worker_count,
         seconds={Phase.LATENCY: seconds} if seconds else {},
-        invalid=invalid_reasons.of_load(
+        invalid=validity_by_kind.of_load(
             schedule, sent, gathered, target.worker_count, telemetry if target.owned else None
         ),
         batch_sizes=gathered.sizes,

@@ -86,7 +86,11 @@ class Run:
         precision: by phase, the widest 95% interval of any process's median, as a fraction of that median.
         accuracy: (right, asked) over the labelled samples, where the weights are real and all samples were sent.
         weights, samples: where the weights and the samples came from.
-        devices: where the parameters were, as torch spells it.
+        devices: where the parameters were, as torch spells it; `none` where nobody knows.
+        changed: how answers differed from the model's own answer to the same request alone, where no answer is known.
+        changed_answers: number of such answers.
+        threads: number of threads that phases ran in; several add up busy time, which may exceed `handle`.
+        distinct_bodies: number of different requests; a handler that caches looks fast where they are few.
         errors: failed requests by kind.
         invalid: why the figures are not representative; empty for a VALID run.
         telemetry: use of CPU, memory and GPU during the run.
@@ -111,6 +115,10 @@ class Run:
     weights: str = ""
     samples: str = ""
     devices: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    changed_answers: int = 0
+    distinct_bodies: int = 0
+    threads: int = 1
     errors: Mapping[str, int] = field(default_factory=dict)
     invalid: tuple[str, ...] = ()
     telemetry: Telemetry | None = None
@@ -147,6 +155,9 @@ class Run:
             failed=() if failures_are_wrong else tuple(evidence.failed),
             errors=dict(evidence.errors),
             devices=tuple(sorted(evidence.devices)),
+            changed=tuple(evidence.changed),
+            changed_answers=evidence.changed_answers,
+            distinct_bodies=inputs.distinct_bodies,
             weights=artifacts.weights_kind,
             samples=inputs.samples_source,
             **rest,

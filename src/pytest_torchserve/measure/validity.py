@@ -1,6 +1,7 @@
 """Validity rules: reasons why the figures of a run are not representative.
 
-Each rule is a function of its own that returns a reason in words, or None. (MLPerf LoadGen marks its runs VALID or
+Each rule is a function of its own that returns a reason as "cause: figures", or None; the summary groups by cause.
+`validity_by_kind` says which rules apply to which kind of measurement. (MLPerf LoadGen marks its runs VALID or
 INVALID in the same way.)
 """
 

@@ -17,6 +17,7 @@ from pytest_torchserve.plugin.fixtures import COMPARED_KEY, DESELECTED_KEY, RUN_
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
+    from pathlib import Path
 
 pytest_plugins = ("pytest_torchserve.plugin.fixtures",)
 
@@ -45,7 +46,19 @@ def pytest_configure(config: pytest.Config) -> None:
     if option_table.given(config):
         from pytest_torchserve.plugin import options  # noqa: PLC0415 - only where they are used
 
-        options.of(config)
+        if options.of(config).archives or config.getoption("ts_suite"):
+            from pytest_torchserve.plugin import own_archives  # noqa: PLC0415 - likewise
+
+            own_archives.take_over(config)
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """Collect a file of the suite that lies in the installed package; every other file is pytest's."""
+    if not (parent.config.getoption("ts_mar") or parent.config.getoption("ts_suite")):
+        return None
+    from pytest_torchserve.plugin import own_archives  # noqa: PLC0415 - only where it is used
+
+    return own_archives.make_module(module_path, parent)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -117,5 +130,5 @@ def pytest_benchmark_compare_machine_info(config: pytest.Config, compared_benchm
         return
     told = {"datetime": compared_benchmark.get("datetime", "then"), **theirs}
     config.stash.setdefault(COMPARED_KEY, []).append(told)
-    for name in history.KEYS & theirs.keys():
+    for name in history.OUR_KEYS & theirs.keys():
         del theirs[name]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_torchserve import stats
-from pytest_torchserve.phase import OPTIONAL_PHASES
+from pytest_torchserve.phase import ABSENCES
 from pytest_torchserve.report import history
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ def replay(request: pytest.FixtureRequest, run: Run, phase: Phase) -> None:
     fixture is made; hence the fixture is requested here and not in a test's signature.
     """
     values = run.pooled(phase)
-    if phase in OPTIONAL_PHASES and run.seconds and not run.wrong and not values:
-        pytest.skip(f"the handler has no method {phase} that its initialize calls")
+    if phase in ABSENCES and run.seconds and not run.wrong and not values:
+        pytest.skip(ABSENCES[phase])
     if run.wrong or not values:
         why = "".join(f"\n{reason}" for reason in (*run.wrong, *run.failed)[:3])
         # The stamp has the full count; the list of wrong answers is cut off at some length.

@@ -37,6 +37,7 @@ DESELECTED_KEY: pytest.StashKey[set[str]] = pytest.StashKey()
 RUN_FIXTURES: dict[str, CellKind] = {
     "ts_init_run": "init",
     "ts_handle_run": "handle",
+    "ts_stream_run": "handle",
     "ts_pace_run": "load",
     "ts_load_run": "load",
     "ts_capacity_run": "capacity",
@@ -45,6 +46,24 @@ RUN_FIXTURES: dict[str, CellKind] = {
 
 T = TypeVar("T")
 Deploy = Callable[..., "Endpoint"]
+
+
+class Catalogue(dict[str, "Model"]):
+    """Models by name. A test that asks for one that is not there is skipped where archives are given, else it fails."""
+
+    def __init__(self, models: dict[str, Model], *, own: bool) -> None:
+        super().__init__(models)
+        self._own = own
+
+    def __missing__(self, name: str) -> Model:
+        """Skip or fail the test that asks for a model which is not there."""
+        if self._own:
+            pytest.skip(f"needs the model {name}, which is not served here")
+        pytest.fail(
+            f"wanted: a model {name!r} in the catalogue\nfound: {', '.join(self) or 'no models'}\n"
+            "what to do: return it from pytest_torchserve_models in conftest.py",
+            pytrace=False,
+        )
 
 
 def is_ours(item: pytest.Item) -> bool:
@@ -120,6 +139,12 @@ def ts_handle_run(request: pytest.FixtureRequest, ts_session: Session) -> Iterat
 
 
 @pytest.fixture
+def ts_stream_run(request: pytest.FixtureRequest, ts_session: Session) -> Iterator[Run]:
+    """Full batches of one model × device × batch size whose answers come in chunks, timed."""
+    yield from _measured(request, ts_session)
+
+
+@pytest.fixture
 def ts_pace_run(request: pytest.FixtureRequest, ts_session: Session) -> Iterator[Run]:
     """A load of constant rate on one model × device, timed."""
     yield from _measured(request, ts_session)
@@ -146,9 +171,10 @@ def ts_device(request: pytest.FixtureRequest, ts_session: Session) -> Device:
 
 
 @pytest.fixture(scope="session")
-def ts_catalogue(pytestconfig: pytest.Config, ts_session: Session) -> dict[str, Model]:  # noqa: ARG001 - `is_ours` goes by it
-    """The models of this repository, by name."""
-    return {model.name: model for model in pytestconfig.stash[MODELS_KEY]}
+def ts_catalogue(pytestconfig: pytest.Config, ts_session: Session) -> Catalogue:  # noqa: ARG001 - `is_ours` goes by it
+    """The models of this session, by name."""
+    own = bool(pytestconfig.getoption("ts_mar") or pytestconfig.getoption("ts_suite"))
+    return Catalogue({model.name: model for model in pytestconfig.stash[MODELS_KEY]}, own=own)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +12,7 @@ from pytest_torchserve.deployment import DEVICES, UNKNOWN_BATCHING, Batching, De
 from pytest_torchserve.loadgen.arrivals import ConstantRate
 from pytest_torchserve.measure import Cell
 from pytest_torchserve.model import Model
-from pytest_torchserve.plugin import options
+from pytest_torchserve.plugin import options, own_archives
 from pytest_torchserve.plugin.fixtures import MODELS_KEY, RUN_FIXTURES
 
 if TYPE_CHECKING:
@@ -39,10 +39,13 @@ _REGISTERED_KEY: pytest.StashKey[bool] = pytest.StashKey()
 
 
 def models(config: pytest.Config) -> tuple[Model, ...]:
-    """Return the models that conftest.py names."""
+    """Return the models that conftest.py names, or those of the given archives."""
+    if MODELS_KEY not in config.stash and options.of(config).archives:
+        config.stash[MODELS_KEY] = own_archives.models(config)
     if MODELS_KEY not in config.stash:
         answers: list[Sequence[Model]] = config.hook.pytest_torchserve_models(config=config)
-        config.stash[MODELS_KEY] = tuple(model for answer in answers for model in answer)
+        found = tuple(model for answer in answers for model in answer)
+        config.stash[MODELS_KEY] = own_archives.with_noop(found) if config.getoption("ts_suite") else found
     return config.stash[MODELS_KEY]
 
 
@@ -75,22 +78,42 @@ def cells(kind: CellKind, fixture: str, config: pytest.Config, definition: pytes
         return
     marker = definition.get_closest_marker("ts_models")
     for model in models(config):
-        named = marker is not None and model.name in marker.args
-        if (not named) if marker else model.extra:
+        if not _measured(model, marker, fixture, config):
             continue
-        if fixture == "ts_pace_run" and model.network is None:
-            continue  # noop has no pace cell
         for device in DEVICES:
-            for batching in _batchings(fixture, told, definition):
+            deployments = [Deployment(model, device, batching) for batching in _batchings(fixture, told, definition)]
+            own = model.as_configured
+            if own and own.device in (None, device) and fixture in ("ts_handle_run", "ts_load_run", "ts_stream_run"):
+                deployments.append(Deployment(model, device, own.batching, configured=True))
+            for deployment in deployments:
                 for schedule in _schedules(fixture, told):
-                    yield Cell(kind, Deployment(model, device, batching), schedule)
+                    yield Cell(kind, deployment, schedule)
+
+
+def _measured(model: Model, marker: pytest.Mark | None, fixture: str, config: pytest.Config) -> bool:
+    """Return whether a test measures a model: one that its marker names, or that the user has named or given."""
+    if fixture == "ts_pace_run" and not model.computes:
+        return False
+    if fixture == "ts_stream_run" and not model.streams:
+        return False
+    if own_archives.asked_for(config) and model.computes:
+        return marker is None or fixture in ("ts_load_run", "ts_capacity_run")
+    if marker is None:
+        return not model.extra
+    return model.name in marker.args or (fixture in ("ts_load_run", "ts_capacity_run") and _named(model, config))
+
+
+def _named(model: Model, config: pytest.Config) -> bool:
+    """Return whether `-k` names the model: a load takes long, and is measured on few models unless asked for."""
+    words = re.findall(r"[^\s()]+", config.getoption("keyword", "") or "")
+    return any(word.lower() in model.name.lower() for word in words if word not in ("and", "or", "not"))
 
 
 def _batchings(fixture: str, told: Config, definition: pytest.Item) -> tuple[Batching, ...]:
     """Return the batchings of a kind of cell."""
     if fixture == "ts_init_run":
         return (Batching(batch_size=1),)
-    if fixture == "ts_handle_run":
+    if fixture in ("ts_handle_run", "ts_stream_run"):
         sizes = definition.get_closest_marker("ts_batch_sizes")
         return tuple(Batching(n) for n in told.batch_sizes if sizes is None or n in sizes.args)
     return (PACE,) if fixture == "ts_pace_run" else told.batchings
@@ -108,7 +131,7 @@ def _attached(kind: CellKind, fixture: str, config: pytest.Config) -> Iterator[C
     told = options.of(config)
     assert told.attach is not None  # noqa: S101 - the caller has checked
     name = told.attach.model
-    unknown = Model(name=name, handler="", reference=Path(), dataset="")
+    unknown = Model(name=name)
     model = next((model for model in models(config) if model.name == name), unknown)
     deployment = Deployment(model, "unknown", UNKNOWN_BATCHING)
     if fixture == "ts_load_run":

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from _pytest.mark.expression import Expression  # pytest's own parser of -k and -m; there is no public one
 
+from pytest_torchserve import suite
 from pytest_torchserve.deployment import Batching
-from pytest_torchserve.plugin import benchmark, options
+from pytest_torchserve.plugin import benchmark, options, own_archives
 from pytest_torchserve.plugin.fixtures import DESELECTED_KEY
 from pytest_torchserve.plugin.matrix import PACE, PACE_LOAD
 
@@ -74,6 +75,8 @@ def _narrowed(config: pytest.Config) -> bool:
 def _within(config: pytest.Config, file: str, rest: str) -> bool:
     """Return whether the test lies in a path or node id named on the command line."""
     place = (config.rootpath / file).resolve()
+    if own_archives.asked_for(config):
+        place = suite.place(file) or place
     for argument in config.args:
         path, _, within = str(argument).partition("::")
         # The name of a function selects all of its cells, that of a class all of its tests.
@@ -87,6 +90,8 @@ def _ignored(session: pytest.Session, file: str) -> bool:
     """Return whether pytest is configured to ignore the file or a folder that contains it."""
     config = session.config
     place = config.rootpath / file
+    if own_archives.asked_for(config) and suite.place(file):
+        return False
     inside = [path for path in (place, *place.parents) if path.is_relative_to(config.rootpath)]
     for path in inside[:-1]:
         nearest = next(parent for parent in (path.parent, *path.parents) if parent.exists())

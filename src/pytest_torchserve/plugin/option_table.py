@@ -181,8 +181,28 @@ TABLE: tuple[Option, ...] = (
     ),
     Option("--ts-management-url", "its management address, to read batch size and workers", metavar="URL"),
     Option("--ts-url-model", "the model to ask there", metavar="NAME"),
+    Option("--ts-suite", "collect the suite of the installed package, for the models of your conftest.py", flag=True),
     Option(
-        "--ts-samples", "files to send it (FILE.answer.json: what must come back); else the catalogue's", metavar="DIR"
+        "--ts-mar",
+        "measure this archive of your own (.mar, .tar.gz, unpacked, or a folder of them), unmodified; repeatable",
+        repeatable=True,
+        metavar="PLACE",
+    ),
+    Option(
+        "--ts-samples",
+        "requests to send to --ts-mar or --ts-url: a file, a folder (FILE.answer.json: what must come back), a .jsonl",
+        metavar="PLACE",
+    ),
+    Option("--ts-answers", "expected answers for --ts-samples, as `tsperf record-answers` writes them", metavar="FILE"),
+    Option(
+        "--ts-tolerance",
+        "how far numbers of an answer may be off: absolute/relative (default 0.001/0.001 on a CPU)",
+        metavar="ABS/REL",
+    ),
+    Option(
+        "--ts-python",
+        "serve with the TorchServe of this environment or interpreter, and its workers' packages",
+        metavar="VENV",
     ),
     Option(
         "--ts-baseline",

@@ -122,6 +122,7 @@ def read(config: pytest.Config) -> Config:
         pace_seconds=value["ts_requests"] / PACE_PER_S,
         schedules=option_values.schedules(value["ts_loads"], value["ts_load_seconds"], value["ts_seed"]),
         batchings=option_values.batchings(value["ts_batching"]),
+        **option_values.of_archives(config),
         engine=option_values.engine(config),
         attach=option_values.attach(config),
         baseline_named=baseline_named,

@@ -33,6 +33,8 @@ def arrange(config: pytest.Config, items: list[pytest.Item]) -> None:
         cell = cell_of(item)
         own = is_ours(item) and (cell is None or cell.deployment.device in DEVICES)
         wanted = not (attached and own) and (searching or cell is None or cell.kind != "capacity")
+        # Nothing served streams: no reason to speak of it.
+        wanted &= not (cell is None and "ts_stream_run" in getattr(item, "fixturenames", ()))
         (left if wanted else others).append(item)
     if others:
         config.hook.pytest_deselected(items=others)

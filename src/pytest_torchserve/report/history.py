@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-FIELDS = (
+MUST_MATCH = (
     "cpu_model",
     "cpu_count",
     "cpu_affinity",
@@ -33,7 +33,7 @@ FIELDS = (
 )
 """The fields that must be equal. `baseline`: times of two versions in one process compare only with each other."""
 
-KEYS = {*FIELDS, "torch_model_archiver", "pytest_torchserve", "gpu_absent_because", "min_effect"}
+OUR_KEYS = {*MUST_MATCH, "torch_model_archiver", "pytest_torchserve", "gpu_absent_because", "min_effect"}
 """All fields that `Config.machine_info` adds to a saved file."""
 INPUTS = ("weights", "samples")
 """The inputs that must be equal of two entries: a real image is larger than a synthetic one, and decodes slower."""
@@ -65,7 +65,7 @@ class Saved:
 def differing(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Return the differences of two environments: name, my value, their value; each variable by its name."""
     found: list[tuple[str, str, str]] = []
-    for name in FIELDS:
+    for name in MUST_MATCH:
         shown = _SHOWN.get(name)
         one, other = (shown(of.get(name)) if shown else of.get(name, _NOT_RECORDED) for of in (mine, theirs))
         found += _differing_in(name, one, other)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_torchserve._util.memo import Memo
 from pytest_torchserve._util.time_accounting import Activity
 from pytest_torchserve.errors import SuiteError
+from pytest_torchserve.inputs import answers_file, catalogue_check
 from pytest_torchserve.inputs.golden import Preparations
+from pytest_torchserve.model import Weights
 from pytest_torchserve.torchserve import archive
 
 if TYPE_CHECKING:
@@ -38,19 +41,22 @@ class ArtifactBuilder:
         self._memo = Memo()
 
     def start(self, models: Iterable[Model]) -> None:
-        """Start to make golden answers, and return at once."""
-        self._preparations.start(models)
+        """Start to make golden answers, and return at once. A faulty entry fails its own cells, and no others."""
+        for model in models:
+            with contextlib.suppress(SuiteError):
+                catalogue_check.check(model)
+                self._preparations.start([model])
 
     def prepare_all(self, deployments: Iterable[Deployment], models: Iterable[Model]) -> None:
         """Make all archives and inputs; the archives while golden answers are still being made.
 
-        An error of one model is remembered for the model's own cells, and does not stop the other models.
+        An error of one model, of whatever kind, is remembered for the model's own cells, and stops no other model.
         """
         for deployment in deployments:
-            with contextlib.suppress(SuiteError):
+            with contextlib.suppress(Exception):
                 self.archive(deployment)
         for model in models:
-            with contextlib.suppress(SuiteError):
+            with contextlib.suppress(Exception):
                 self.inputs(model)
 
     def archive(self, deployment: Deployment) -> archive.Archive:
@@ -63,14 +69,22 @@ class ArtifactBuilder:
 
     def artifacts(self, model: Model) -> ModelArtifacts:
         """Return the model with its weights and labels."""
+
+        def make() -> ModelArtifacts:
+            catalogue_check.check(model)
+            return self._preparations.artifacts(model)
+
         with self._accounting.span(Activity.GOLDEN):
-            return self._memo(("artifacts", model.name), lambda: self._preparations.artifacts(model))
+            return self._memo(("artifacts", model.name), make)
 
     def inputs(self, model: Model) -> ModelInputs:
         """Return the model's weights, samples and golden answers."""
 
         def make() -> ModelInputs:
+            catalogue_check.check(model)
             inputs = self._preparations.result(model)
+            if self._config.answers is not None and model.mar is not None:
+                inputs = replace(inputs, samples=answers_file.read(self._config.answers, inputs.samples))
             self._look_at(inputs)
             return inputs
 
@@ -78,11 +92,11 @@ class ArtifactBuilder:
             return self._memo(("inputs", model.name), make)
 
     def _look_at(self, inputs: ModelInputs) -> None:
-        """Add a notice, once for each model, for seeded weights and for synthetic samples."""
+        """Add a notice, once for each model, for seeded weights, synthetic samples and few distinct requests."""
         model, kind = inputs.artifacts.model, inputs.artifacts.weights_kind
         if kind == "seeded" and self._config.weights == "auto":
             missing = "the catalogue names none"
-            if model.weights is not None:
+            if isinstance(model.weights, Weights):
                 missing = f"{model.weights.file} is not on disk; --ts-weights=pretrained downloads it"
             self._notice(f"seeded (random) weights: {missing}")
         if inputs.samples_source == "synthetic":

@@ -56,7 +56,9 @@ class Deployments:
             )
         self._shared.artifacts.start(self._expected.models.values())
         with self._shared.accounting.span(Activity.SERVER_START):
-            server = Server(java.find(), self._shared.config.store, self._shared.config.server)
+            server = Server(
+                java.find(), self._shared.config.store, self._shared.config.server, python=self._shared.config.python
+            )
             try:
                 server.start()
             except BaseException:
@@ -97,6 +99,11 @@ class Deployments:
     def release(self, deployment: Deployment) -> None:
         """Count one test less that needs the deployment; after the last test its workers end."""
         self._expected.deployments[deployment.name] -= 1
+        if self._expected.deployments[deployment.name] <= 0:
+            self.drop(deployment)
+
+    def drop_unneeded(self, deployment: Deployment) -> None:
+        """Unregister a deployment that no test needs."""
         if self._expected.deployments[deployment.name] <= 0:
             self.drop(deployment)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_torchserve import measure
 from pytest_torchserve._util.memo import Memo
+from pytest_torchserve.errors import InputError
 from pytest_torchserve.measure import Context
 from pytest_torchserve.session.comparisons import Comparisons
 from pytest_torchserve.session.deployments import Deployments
+from pytest_torchserve.session.own_answers import OwnAnswers
 from pytest_torchserve.session.shared import Shared
 from pytest_torchserve.session.targets import Targets
 from pytest_torchserve.telemetry.monitor import Monitor
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from pytest_torchserve._util.progress import Progress
     from pytest_torchserve._util.time_accounting import TimeAccounting
     from pytest_torchserve.config import Config, Expected
+    from pytest_torchserve.deployment import Deployment
     from pytest_torchserve.inputs.model_inputs import ModelInputs
     from pytest_torchserve.measure import Budget, Cell, Run
 
@@ -41,6 +45,7 @@ class Session:
         self.runs: dict[tuple[Cell, Budget], Run] = {}
         self.deployments = Deployments(shared, expected)
         self.comparisons = Comparisons(shared, self.deployments)
+        self._own_answers = OwnAnswers(shared, self.deployments)
         self._targets = Targets(shared, self.deployments, progress.say)
         self._progress = progress
         self._memo = Memo()
@@ -70,19 +75,36 @@ class Session:
         """Return the run of a cell that is compared with a baseline; None for any other cell."""
         if not self.comparisons.compares(cell):
             return None
-        return self.comparisons.run(cell, self._context(self.artifacts.inputs(cell.deployment.model), budget))
+        return self.comparisons.run(cell, self._context(self._inputs(cell.deployment), budget))
 
     def _measure_alone(self, cell: Cell, budget: Budget) -> Run:
         """Measure a cell without a comparison."""
         if cell.kind in ("load", "capacity"):
-            target, inputs = self._targets.target(cell.deployment)
+            inputs = self._inputs(cell.deployment) if self.config.attach is None else None
+            target, inputs = self._targets.target(cell.deployment, inputs)
             measure_traffic = measure.measure_load if cell.kind == "load" else measure.measure_capacity
             return measure_traffic(target, cell, self._context(inputs, budget))
-        context = self._context(self.artifacts.inputs(cell.deployment.model), budget)
         if cell.kind == "init":
-            return measure.measure_init(self.deployments.endpoint(cell.deployment), context)
-        endpoint = self.deployments.endpoint(cell.deployment, workers=budget.processes)
+            return self._measure_init(cell, budget)
+        context = self._context(self._inputs(cell.deployment), budget)
+        workers = cell.deployment.workers or budget.processes
+        endpoint = self.deployments.endpoint(cell.deployment, workers=workers)
+        context = replace(context, budget=replace(budget, processes=workers))
         return measure.measure_handle(endpoint, context)
+
+    def _measure_init(self, cell: Cell, budget: Budget) -> Run:
+        """Measure an init cell, and ask the model's own answers, where no others are known, of its last worker."""
+        inputs = self.artifacts.inputs(cell.deployment.model)
+        endpoint = self.deployments.endpoint(cell.deployment)
+        run = measure.measure_init(endpoint, self._context(inputs, budget))
+        if not run.wrong:
+            with contextlib.suppress(InputError):  # raised again, for the cells that need the answers
+                self._inputs(cell.deployment)
+        return run
+
+    def _inputs(self, deployment: Deployment) -> ModelInputs:
+        """Return the model's inputs, with its own answers where no others are known."""
+        return self._own_answers.complete(deployment, self.artifacts.inputs(deployment.model))
 
     def _context(self, inputs: ModelInputs, budget: Budget) -> Context:
         return Context(inputs, budget, self._progress.update, self.monitor())

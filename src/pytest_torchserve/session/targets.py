@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve._util.memo import Memo
 from pytest_torchserve.errors import InputError
+from pytest_torchserve.inputs import requests
+from pytest_torchserve.inputs.model_inputs import ModelArtifacts, ModelInputs
 from pytest_torchserve.loadgen import client
-from pytest_torchserve.torchserve.external import AttachedEndpoint, inputs_from_folder
+from pytest_torchserve.torchserve.external import AttachedEndpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_torchserve.config import Attach
     from pytest_torchserve.deployment import Deployment
-    from pytest_torchserve.inputs.model_inputs import ModelInputs
     from pytest_torchserve.loadgen.locust import LocustEngine
     from pytest_torchserve.loadgen.target import Engine, Target
     from pytest_torchserve.session.deployments import Deployments
@@ -41,14 +42,19 @@ class Targets:
         self._locust_engine: LocustEngine | None = None
         self._described = False
 
-    def target(self, deployment: Deployment) -> tuple[Target, ModelInputs]:
-        """Return the target of traffic, and its inputs."""
+    def target(self, deployment: Deployment, inputs: ModelInputs | None) -> tuple[Target, ModelInputs]:
+        """Return the target of traffic, and its inputs.
+
+        Args:
+            inputs: the inputs of a model of our own; None for an external server.
+        """
         attach = self._shared.config.attach
         if attach is not None:
             return self._attached(attach, deployment)
-        endpoint = self._deployments.endpoint(deployment, workers=1)
+        assert inputs is not None  # noqa: S101 - the caller's
+        endpoint = self._deployments.endpoint(deployment, workers=deployment.workers or 1)
         endpoint.engine = self._engine()
-        return endpoint, self._shared.artifacts.inputs(deployment.model)
+        return endpoint, inputs
 
     def _attached(self, attach: Attach, deployment: Deployment) -> tuple[Target, ModelInputs]:
         """Return the deployment on the external server, and its inputs."""
@@ -56,7 +62,8 @@ class Targets:
             self._described = True
             self._shared.journal.write("session", self._shared.config.machine_info())
         if attach.samples is not None:
-            inputs = inputs_from_folder(attach.samples, attach.model)
+            unknown = ModelArtifacts(deployment.model, None, None, "unknown")
+            inputs = ModelInputs(unknown, requests.read(attach.samples), "folder")
         elif deployment.model.dataset:
             self._shared.artifacts.start([deployment.model])
             inputs = self._shared.artifacts.inputs(deployment.model)

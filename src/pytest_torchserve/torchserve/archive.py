@@ -1,8 +1,10 @@
-"""A model's .mar for one device, with the probe as its entry point, named by the hash of its inputs."""
+"""A model's .mar for one device, with the probe as its entry point, named by the hash of its inputs.
+
+Whoever's the archive is: torch-model-archiver packs it as its owner would, and `wrap` adds the probe.
+"""
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import zipfile
@@ -17,14 +19,16 @@ from filelock import FileLock
 from pytest_torchserve.environment import version
 from pytest_torchserve.errors import ArchiveError
 from pytest_torchserve.inputs.cache import key as content_key
+from pytest_torchserve.torchserve import wrap
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from pytest_torchserve.deployment import Device
     from pytest_torchserve.inputs.model_inputs import ModelArtifacts
+    from pytest_torchserve.model import Model
 
 _MAKING = ".making-"
-
-PROBE = Path(__file__).parent / "payload" / "ts_probe.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +55,10 @@ def build(artifacts: ModelArtifacts, device: Device, store: Path, *, of_today: b
         ArchiveError: torch-model-archiver refused the files.
     """
     model = artifacts.model
-    config = _config(artifacts, device)
-    files = [*model.files(), *([artifacts.weights] if artifacts.weights else []), artifacts.labels]
-    key = content_key([PROBE, config, str(version("torch-model-archiver")), *files])
+    parts: list[str | bytes | Path] = [*wrap.PAYLOAD, Path(wrap.__file__), device, model.handler_name]
+    parts += [_config(model), str(version("torch-model-archiver")), *_leaves(model.files())]
+    parts += [path for path in (artifacts.weights, artifacts.labels) if path]
+    key = content_key(parts)
     path = store / f"{model.name}-{device}-{key}.mar"
     store.mkdir(parents=True, exist_ok=True)
     with FileLock(store / f".{model.name}-{device}.lock"):
@@ -61,7 +66,8 @@ def build(artifacts: ModelArtifacts, device: Device, store: Path, *, of_today: b
             for abandoned in store.glob(f"{_MAKING}{model.name}-{device}-*"):
                 shutil.rmtree(abandoned)  # by a process that was killed: this one holds the lock
             with tempfile.TemporaryDirectory(dir=store, prefix=f"{_MAKING}{model.name}-{device}-") as folder:
-                made = _make(artifacts, config, Path(folder))
+                made = Path(folder) / "wrapped.mar"
+                wrap.wrap(model.mar or _make(artifacts, Path(folder)), device, made)
                 made.replace(path)
         # The store keeps archives of older sources, too: a file beside them names today's.
         if of_today:
@@ -107,15 +113,31 @@ def _corrupt(path: Path, found: str) -> ArchiveError:
     )
 
 
-def _config(artifacts: ModelArtifacts, device: Device) -> str:
-    """Return the text of model-config.yaml, as JSON, which is YAML. The device can be chosen nowhere else."""
-    model = artifacts.model
-    handler = model.handler.name if isinstance(model.handler, Path) else model.handler
-    settings = {**model.config, "deviceType": device, "probe": {"handler": handler}}
-    return json.dumps(settings, indent=2, sort_keys=True)
+def _config(model: Model) -> str:
+    """Return the text of model-config.yaml; '' for none.
+
+    Raises:
+        ArchiveError: a value cannot be written as YAML.
+    """
+    import yaml  # noqa: PLC0415 - not needed to collect tests
+
+    try:
+        return yaml.safe_dump(dict(model.config), allow_unicode=True) if model.config else ""
+    except yaml.YAMLError as error:
+        raise ArchiveError(
+            wanted=f"texts, numbers, lists and mappings in the config of {model.name}",
+            found=str(error).replace("\n", " "),
+            do="mend the catalogue's entry: write a path as text",
+        ) from error
 
 
-def _make(artifacts: ModelArtifacts, config: str, folder: Path) -> Path:
+def _leaves(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield every file, and every file in every folder."""
+    for path in paths:
+        yield from sorted(leaf for leaf in path.rglob("*") if leaf.is_file()) if path.is_dir() else [path]
+
+
+def _make(artifacts: ModelArtifacts, folder: Path) -> Path:
     """Run torch-model-archiver on copies that have the names which the archive needs."""
     # In this process, so that nothing is left running when it is killed; imported late: the import is slow.
     from model_archiver.model_archiver_config import ModelArchiverConfig  # noqa: PLC0415
@@ -123,25 +145,24 @@ def _make(artifacts: ModelArtifacts, config: str, folder: Path) -> Path:
     from model_archiver.model_packaging import generate_model_archive  # noqa: PLC0415
 
     model = artifacts.model
-    config_file = folder / "model-config.yaml"
+    config, config_file = _config(model), folder / "model-config.yaml"
     config_file.write_text(config, encoding="utf-8")
-    labels = shutil.copy(artifacts.labels, folder / "index_to_name.json")
-    extra = [labels, *model.extra_files]
-    if isinstance(model.handler, Path):
-        extra.append(model.handler)
+    extra = list(model.extra_files)
+    if artifacts.labels is not None:
+        extra.append(Path(shutil.copy(artifacts.labels, folder / "index_to_name.json")))
     weights = None
     if artifacts.weights is not None:
-        # A link, not a copy: the archiver itself copies the weights once more.
-        weights = folder / "weights.pt"
+        # A link, not a copy: the archiver itself copies the weights once more. A user's own keep their name.
+        weights = folder / ("weights.pt" if model.reference else artifacts.weights.name)
         weights.symlink_to(artifacts.weights)
     settings = ModelArchiverConfig(
         model_name=model.name,
-        handler=str(PROBE),
+        handler=str(model.handler),
         version="1.0",
         serialized_file=str(weights) if weights else None,
         model_file=str(model.network) if model.network else None,
         extra_files=",".join(map(str, extra)),
-        config_file=str(config_file),
+        config_file=str(config_file) if config else None,
         export_path=str(folder),
         requirements_file=None,
         runtime="python",

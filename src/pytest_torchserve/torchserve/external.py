@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_torchserve._util.time_accounting import Activity, TimeAccounting
-from pytest_torchserve.errors import InputError
-from pytest_torchserve.inputs.model_inputs import ModelArtifacts, ModelInputs
 from pytest_torchserve.loadgen import client
-from pytest_torchserve.model import Model, Sample
 from pytest_torchserve.torchserve.management import Management
 
 if TYPE_CHECKING:
@@ -22,9 +17,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.loadgen.frontend_times import FrontendTimes
     from pytest_torchserve.loadgen.schedule import OnResponses, Schedule
     from pytest_torchserve.loadgen.target import Engine
-
-_ANSWER = ".answer.json"
-_CONTENT_TYPES = {".json": "application/json", ".txt": "text/plain"}
+    from pytest_torchserve.model import Sample
 
 
 class AttachedEndpoint:
@@ -92,43 +85,3 @@ class AttachedEndpoint:
     def frontend_times(self, log_offset: int, wanted: AbstractSet[str]) -> Mapping[str, FrontendTimes]:  # noqa: ARG002 - the shape of a target
         """Return no times: the server's log is out of reach."""
         return {}
-
-
-def inputs_from_folder(folder: Path, model: str) -> ModelInputs:
-    """Return every file of a folder as a sample; `FILE.answer.json` beside a file is the answer expected for it.
-
-    Raises:
-        InputError: there is no file, or an answer is no JSON object of labels and numbers.
-    """
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.endswith(_ANSWER))
-    if not files:
-        raise InputError(
-            wanted=f"files to send in {folder} (--ts-samples)", found="none", do="name a folder that holds some"
-        )
-    samples = tuple(
-        Sample(
-            name=path.name,
-            body=path.read_bytes(),
-            answer=_answer(path.with_name(path.name + _ANSWER)),
-            content_type=_CONTENT_TYPES.get(path.suffix, "application/octet-stream"),
-        )
-        for path in files
-    )
-    artifacts = ModelArtifacts(Model(model, "", Path(), ""), None, Path(), "unknown")
-    return ModelInputs(artifacts, samples, "folder")
-
-
-def _answer(path: Path) -> dict[str, float] | None:
-    if not path.exists():
-        return None
-    try:
-        answer = json.loads(path.read_bytes())
-    except ValueError as error:
-        answer = error
-    if not isinstance(answer, dict) or not all(isinstance(value, int | float) for value in answer.values()):
-        raise InputError(
-            wanted=f"a JSON object of labels and numbers in {path}",
-            found=repr(answer)[:80],
-            do="write the answer that the model must give, or remove the file",
-        )
-    return answer

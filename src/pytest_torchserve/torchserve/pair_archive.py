@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from pytest_torchserve.errors import ArchiveError
 from pytest_torchserve.inputs.cache import key as content_key
-from pytest_torchserve.torchserve import archive
+from pytest_torchserve.torchserve import archive, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from pytest_torchserve.deployment import Device
 
 PAIR = Path(__file__).parent / "payload" / "ts_pair.py"
-_MANIFEST = "MAR-INF/MANIFEST.json"
 
 
 def build(name: str, device: Device, arms: Mapping[str, Path], store: Path, seed: int) -> archive.Archive:
@@ -34,7 +32,7 @@ def build(name: str, device: Device, arms: Mapping[str, Path], store: Path, seed
     """
     for path in arms.values():
         archive.check(path)
-    key = content_key([archive.PROBE, PAIR, device, str(seed), *(part for arm in arms.items() for part in arm)])
+    key = content_key([*wrap.PAYLOAD, PAIR, device, str(seed), *(part for arm in arms.items() for part in arm)])
     path = store / f"{name}-{device}-pair-{key}.mar"
     with FileLock(store / f".{name}-{device}-pair.lock"):
         if not path.is_file():
@@ -51,42 +49,31 @@ def build(name: str, device: Device, arms: Mapping[str, Path], store: Path, seed
 def is_probed(path: Path) -> bool:
     """Return whether an archive holds the probe, and so reports on itself."""
     with zipfile.ZipFile(path) as file:
-        return archive.PROBE.name in file.namelist()
+        return not {"ts_probe.py", *wrap.packed()}.isdisjoint(file.namelist())
 
 
 def _write(path: Path, device: Device, arms: Mapping[str, Path], seed: int) -> None:
     """Write the archive, stored and not compressed: weights shrink little, and are written twice."""
+    import yaml  # noqa: PLC0415 - not needed to collect tests
+
     told: dict[str, Any] = {}
     manifest: dict[str, Any] = {}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as made:
         for name, arm in arms.items():
-            with zipfile.ZipFile(arm) as file:
-                for entry in file.namelist():
-                    if not entry.endswith("/"):
-                        made.writestr(f"{name}/{entry}", file.read(entry))
-                manifest = json.loads(file.read(_MANIFEST))
-                told[name] = _arm(file, manifest, arm)
+            with wrap.opened(arm) as root:
+                for entry, part in wrap.files(root):
+                    with part.open("rb") as source, made.open(f"{name}/{entry}", "w", force_zip64=True) as target:
+                        shutil.copyfileobj(source, target, 1 << 20)
+                manifest, model, config = wrap.original(root, arm)
+                arm_manifest = {**manifest, "model": model}
+                told[name] = {"handler": model["handler"], "manifest": arm_manifest, "config": config}
         model = {**manifest["model"], "handler": PAIR.name, "configFile": "model-config.yaml"}
         for of_an_arm in ("serializedFile", "modelFile", "requirementsFile"):
             model.pop(of_an_arm, None)
-        made.writestr(_MANIFEST, json.dumps({**manifest, "model": model}, indent=2))
+        made.writestr(wrap.MANIFEST, json.dumps({**manifest, "model": model}, indent=2))
         # The frontend reads the candidate's config (time-outs and the like); each arm's own stands in `arms`.
-        config = {**told["candidate"]["config"], "deviceType": device, "probe": {"seed": seed, "arms": told}}
-        made.writestr("model-config.yaml", json.dumps(config, indent=2, sort_keys=True))
-        for program in (archive.PROBE, PAIR):
-            made.write(program, program.name)
-
-
-def _arm(file: zipfile.ZipFile, manifest: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Return one arm's settings for the entry point: JSON, so that a worker need not parse YAML."""
-    import yaml  # noqa: PLC0415 - not needed to collect tests
-
-    try:
-        entry = manifest["model"]
-        config = yaml.safe_load(file.read(entry["configFile"])) if "configFile" in entry else {}
-        handler = (config or {}).get("probe", {}).get("handler") or entry["handler"]
-    except (KeyError, TypeError, yaml.YAMLError) as error:
-        raise ArchiveError(
-            wanted=f"an archive with a handler in {path}", found=f"{type(error).__name__}: {error}", do="make it anew"
-        ) from error
-    return {"handler": handler, "manifest": manifest, "config": config or {}}
+        own = {key: value for key, value in told["candidate"]["config"].items() if key not in wrap.REGISTERED}
+        config = {**own, "deviceType": device, "probe": {"seed": seed, "arms": told}}
+        made.writestr("model-config.yaml", yaml.safe_dump(config, allow_unicode=True))
+        for file_name, program in {**wrap.packed(), PAIR.name: PAIR}.items():
+            made.write(program, file_name)

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_torchserve._util import mask
@@ -19,7 +20,6 @@ from pytest_torchserve.torchserve.management import Management
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
-    from pathlib import Path
 
     from pytest_torchserve.torchserve.java import Java
 
@@ -147,6 +147,8 @@ class Server:
             "METRICS_LOCATION": str(logs),
             "JAVA_HOME": str(self.java.home),
         }
+        # TorchServe runs `python` and `torchrun` from PATH: those of the environment that serves.
+        env["PATH"] = os.pathsep.join([str(Path(self._python).parent), env.get("PATH", os.defpath)])
         self.overridden += sorted(set(wanted) & set(ours))
         return env | wanted | ours
 

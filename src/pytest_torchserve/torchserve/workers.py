@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,10 @@ from pytest_torchserve.loadgen.target import Worker
 from pytest_torchserve.torchserve.worker_log import worker_traceback
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import psutil
+
     from pytest_torchserve.torchserve.server import Server
 
 SCALE_TIMEOUT_S = 300.0
@@ -41,6 +46,8 @@ class Workers:
     def scale(self, workers: int) -> int:
         """Scale to exactly this many workers; return when all are ready and the workers scaled away are gone.
 
+        A process that a worker started ends with it: left alone, it would use the machine during other measurements.
+
         TorchServe answers a moment before it calls the last worker READY (`WorkerThread.setState` informs its
         listeners first), so the model's description is awaited as well.
 
@@ -53,6 +60,7 @@ class Workers:
         """
         before = self._server.model_log_size()
         old = {worker.pid for worker in self.current()}
+        helpers = {pid: _children(pid) for pid in old if pid > 0}
         try:
             with self._accounting.span(Activity.WORKER_LOADS):
                 self._server.management.scale(self._name, workers, timeout_s=SCALE_TIMEOUT_S)
@@ -78,7 +86,9 @@ class Workers:
                 found=f"{self.current()}, {_READY_S:.0f} s after TorchServe said that they were",
                 do=f"read the logs in {self._server.folder}",
             )
-        self._await_end(old - {worker.pid for worker in self.current()})
+        ended = old - {worker.pid for worker in self.current()}
+        self._await_end(ended)
+        _end_helpers([process for pid in ended for process in helpers.get(pid, ())])
         return answered_ns
 
     def _traceback_since(self, start: int) -> str:
@@ -113,3 +123,25 @@ class Workers:
         """Return how many workers are ready; -1 while any worker is not."""
         statuses = [worker.status for worker in self.current()]
         return len(statuses) if set(statuses) <= {"READY"} else -1
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    """Return the processes that a process has started, and those that they have started."""
+    import psutil  # noqa: PLC0415 - not needed to collect tests
+
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+def _end_helpers(processes: Sequence[psutil.Process]) -> None:
+    """Kill the processes that have outlived the worker that started them; none are touched whose pid is another's."""
+    import psutil  # noqa: PLC0415 - not needed to collect tests
+
+    left = [process for process in processes if process.is_running()]
+    for process in left:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    if left:
+        psutil.wait_procs(left, timeout=_GONE_S)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -12,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from fakes import FakeClock, FakeMonitor, silent
-from pytest_torchserve.compare.answers import Agreement, why_different
+from pytest_torchserve.answers import Tolerance, why_different
+from pytest_torchserve.compare.agreement import Agreement
+from pytest_torchserve.compare.init_pairs import measure_init_pairs
 from pytest_torchserve.compare.pair_batches import twice
 from pytest_torchserve.compare.pair_meter import ProcessWideError
 from pytest_torchserve.compare.params import ComparisonParams
-from pytest_torchserve.compare.restarts import measure_restarts
 from pytest_torchserve.compare.same_process import measure_same_process
 from pytest_torchserve.compare.separate_processes import measure_separate_processes
 from pytest_torchserve.deployment import Batching, Deployment
@@ -134,7 +134,7 @@ class Played:
 def world(monkeypatch, make_response, make_sample, cat):
     """`world(seconds)` returns (params, make endpoint): five samples of a cat, batches of two, and one fake clock."""
     clock = FakeClock()
-    for module in ("compare.same_process", "compare.separate_processes", "compare.restarts", "measure.start"):
+    for module in ("compare.same_process", "compare.separate_processes", "compare.init_pairs", "measure.start"):
         monkeypatch.setattr(f"pytest_torchserve.{module}.MonotonicClock", lambda: clock)
     monkeypatch.setattr("pytest_torchserve.measure.start.time.monotonic_ns", clock.now_ns)
 
@@ -274,7 +274,7 @@ def test_rounds_are_stretched_likewise(world):
     """The budget is stretched likewise for rounds: up to twice, to have five of them."""
     params, played = world(4.0)
     endpoints = {"baseline": played(only="baseline"), "candidate": played(only="candidate")}
-    assert 2 < len(measure_restarts(endpoints, params).paired.pairs[Phase.TOTAL]) <= 5
+    assert 2 < len(measure_init_pairs(endpoints, params).paired.pairs[Phase.TOTAL]) <= 5
 
 
 def test_slow_batches_warm_up_less(world):
@@ -356,7 +356,7 @@ def test_restarts_are_the_samples_of_a_start(world):
     """In each round each arm starts once, in an order drawn anew; every phase of a worker's start is compared."""
     params, played = world(30.0)
     endpoints = {"baseline": played(only="baseline"), "candidate": played(only="candidate")}
-    run = measure_restarts(endpoints, params)
+    run = measure_init_pairs(endpoints, params)
     totals = run.paired.pairs[Phase.TOTAL]
     assert len(totals) == endpoints["baseline"].starts == endpoints["candidate"].starts >= 10
     assert all(of_round == ((1.0, 1.0),) for of_round in totals.values())
@@ -375,7 +375,7 @@ def test_a_warm_up_is_compared_with_a_warm_up(world, baseline_ms, candidate_ms, 
         "baseline": played(only="baseline", warm_up_ms=baseline_ms),
         "candidate": played(only="candidate", warm_up_ms=candidate_ms),
     }
-    run = measure_restarts(endpoints, params)
+    run = measure_init_pairs(endpoints, params)
     rounds = run.paired.pairs.get(Phase.WARM_UP, {})
     assert set(rounds.values()) == ({(pair,)} if pair else set())
     assert set(run.pooled(Phase.WARM_UP)) == ({candidate_ms / 1e3} if candidate_ms else set())
@@ -399,16 +399,16 @@ def test_a_warm_up_is_compared_with_a_warm_up(world, baseline_ms, candidate_ms, 
     ],
 )
 def test_when_two_answers_are_the_same(baseline, candidate, same):
-    """Labels and values must agree within the tolerance, all other answers byte for byte."""
-    why = why_different(json.dumps(baseline).encode(), json.dumps(candidate).encode(), 1e-3)
+    """Labels and values must agree within the tolerance, and each side may name the most probable labels only."""
+    why = why_different(baseline, candidate, Tolerance(1e-3))
     assert (why is None) is same
 
 
 def test_of_two_different_labels_the_first_answered_is_named():
     """The first label that differs is named, always the same one, whatever Python's hash seed."""
-    code = "from pytest_torchserve.compare.answers import why_different as why; print(why(%r, %r, 1e-3))"
+    code = "from pytest_torchserve.answers import *; print(why_different(%r, %r, Tolerance(1e-3)))"
     labels = ("emu", "cat", "dog", "ant")
-    answers = [json.dumps(dict.fromkeys(labels, value)).encode() for value in (0.1, 0.2)]
+    answers = [dict.fromkeys(labels, value) for value in (0.1, 0.2)]
     for seed in range(5):
         command = [sys.executable, "-c", code % tuple(answers)]
         env = {**os.environ, "PYTHONHASHSEED": str(seed)}
@@ -418,7 +418,7 @@ def test_of_two_different_labels_the_first_answered_is_named():
 
 def test_each_sample_is_compared_once():
     """The first answer of each arm from each process is compared; the list of differences ends at fifty."""
-    agreement = Agreement(1e-3)
+    agreement = Agreement(Tolerance(1e-3))
     for n in range(60):
         for _ in range(2):
             agreement.take("candidate", 1, str(n), b'{"a": 1}')

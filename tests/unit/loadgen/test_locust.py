@@ -234,7 +234,7 @@ def test_a_redirect_says_where_to(locust_engine, server, status, place, words):
     for engine in (locust_engine, client.send):
         responses = drive(engine, moved.address, ConstantRate(50, 0.08))
         assert {(r.error, r.kind, r.body) for r in responses} == {(words, words.partition(" to ")[0], b"{}")}
-        checker = Checker("cpu", has_network=False, probed=False)
+        checker = Checker("cpu", probed=False)
         assert judged(responses, checker) == []
         assert checker.evidence.errors == {words.partition(" to ")[0]: 4}
 
@@ -257,7 +257,7 @@ def test_a_good_status_does_not_make_an_answer_right(locust_engine, server, answ
     known = [replace(sample, answer={"bytes": 1.0}) for sample in SAMPLES]
     for engine in (locust_engine, client.send):
         responses = drive(engine, server(lambda request: answer).address, ConstantRate(50, 0.08), samples=known)
-        checker = Checker("cpu", has_network=False, probed=False)
+        checker = Checker("cpu", probed=False)
         assert judged(responses, checker) == []
         assert (checker.evidence.wrong_answers, checker.evidence.errors) == (4, {})
         assert all("not JSON" in words for words in checker.evidence.wrong)

@@ -10,9 +10,9 @@ from fakes import silent
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.loadgen.response import Failure
 from pytest_torchserve.measure import Budget, Context, measure_init
-from pytest_torchserve.phase import INIT_PHASES, OPTIONAL_PHASES, Phase
+from pytest_torchserve.phase import ABSENCES, INIT_PHASES, Phase
 
-NEEDED = [phase for phase in INIT_PHASES if phase not in OPTIONAL_PHASES]
+NEEDED = [phase for phase in INIT_PHASES if phase not in ABSENCES]
 
 
 class Played:

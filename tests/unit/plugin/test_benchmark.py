@@ -62,7 +62,7 @@ def test_an_entry(pytester):
     )
     # The keys taken out before pytest-benchmark compares are all the keys that were put in.
     theirs = pytest_benchmark_generate_machine_info()
-    assert content["machine_info"].keys() - theirs.keys() == history.KEYS
+    assert content["machine_info"].keys() - theirs.keys() == history.OUR_KEYS
 
 
 @pytest.mark.parametrize("wrong", ["run(wrong=('oops',))", "run()"])
@@ -88,10 +88,10 @@ def test_a_failed_cell_is_told_by_its_counts(pytester):
 
 def test_a_phase_without_samples_fails(pytester):
     """A phase of which nothing was measured is a failure, not an entry of zeros."""
-    pytester.makepyfile(TEST + "def test_bad(ts_store):\n    ts_store(run(), Phase.PREPROCESS)\n")
+    pytester.makepyfile(TEST + "def test_bad(ts_store):\n    ts_store(run(), Phase.LOAD_MODEL)\n")
     result = pytester.runpytest_subprocess()
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*not recorded: 0 wrong answers, 0 samples of preprocess*"])
+    result.stdout.fnmatch_lines(["*not recorded: 0 wrong answers, 0 samples of load_model*"])
 
 
 def test_a_phase_that_a_handler_need_not_have_is_skipped(pytester):

@@ -10,6 +10,7 @@ import zipfile
 from collections import Counter
 
 import pytest
+import yaml
 
 from pytest_torchserve.errors import ArchiveError
 from pytest_torchserve.torchserve import pair_archive
@@ -85,7 +86,7 @@ def start(tmp_path, monkeypatch):
         unpacked = tmp_path / "unpacked"
         with zipfile.ZipFile(made.path) as file:
             file.extractall(unpacked)
-        config = json.loads((unpacked / "model-config.yaml").read_text())
+        config = yaml.safe_load((unpacked / "model-config.yaml").read_text())
         monkeypatch.setitem(sys.modules, "ts_probe", ts_probe)
         monkeypatch.syspath_prepend(unpacked)
         monkeypatch.delitem(sys.modules, "ts_pair", raising=False)
@@ -218,5 +219,5 @@ def test_an_arm_without_a_handler_is_refused(tmp_path):
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("MAR-INF/MANIFEST.json", '{"model": {}}')
     good = make_arm(tmp_path, "good")
-    with pytest.raises(ArchiveError, match="an archive with a handler"):
+    with pytest.raises(ArchiveError, match="a model and its handler"):
         pair_archive.build("x", "cpu", {"baseline": path, "candidate": good}, tmp_path, seed=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 import sys
 import time
 from pathlib import Path
@@ -10,7 +12,9 @@ import pytest
 
 from pytest_torchserve.loadgen.probe_report import BATCH_HEADER, INIT_HEADER, TIMING_HEADER, ProbeReport
 from pytest_torchserve.loadgen.response import Response
+from pytest_torchserve.phase import METHOD_PHASES, PROBED_INIT_PHASES
 from pytest_torchserve.torchserve.payload import ts_probe
+from pytest_torchserve.torchserve.payload.ts_probe import handler as ts_probe_handler
 
 CLASS_HANDLER = """
 import time
@@ -44,9 +48,10 @@ def handle(data, context):
 class FakeContext:
     """The part of TorchServe's Context that the probe touches."""
 
-    def __init__(self, handler):
-        self.system_properties = {"gpu_id": None, "model_dir": "."}
-        self.model_yaml_config = {"probe": {"handler": handler}}
+    def __init__(self, folder):
+        self.system_properties = {"gpu_id": None, "model_dir": str(folder)}
+        self.manifest = {"model": {"handler": "ts_probe"}}
+        self.model_yaml_config = {}
         self.headers = {}
 
     def set_response_header(self, index, key, value):
@@ -59,11 +64,12 @@ def serve(tmp_path, monkeypatch):
     """`serve(source)` makes a handler of the source and loads it behind the probe; returns (context, handle)."""
     monkeypatch.syspath_prepend(tmp_path)
 
-    def serve_(source, name="served_handler"):
+    def serve_(source, name="served_handler", handler="served_handler.py"):
         (tmp_path / f"{name}.py").write_text(source)
+        (tmp_path / "ts_probe.json").write_text(json.dumps({"model": {"handler": handler}}))
         monkeypatch.delitem(sys.modules, name, raising=False)
         monkeypatch.setattr(ts_probe, "_probe", None)
-        context = FakeContext(f"{name}.py")
+        context = FakeContext(tmp_path)
         assert ts_probe.handle(None, context) is None
         return context, ts_probe.handle
 
@@ -132,7 +138,7 @@ def test_a_warm_up_is_a_part_of_the_start(serve):
     """A warm-up is timed and is no part of `load_model`; a part that another part calls is not subtracted twice."""
     context, handle = serve(WARMING_HANDLER)
     handle([{}], context)
-    init, slept_s = report(context).init_s, ts_probe._probe.instance.slept_s
+    init, slept_s = report(context).init_s, next(ts_probe._probe.handler.places())[0].slept_s
     assert set(init) - COSTS == {"load_model", "to_device", "warm_up", "initialize"}
     assert init["to_device"] >= slept_s["to_device"]
     assert init["warm_up"] >= slept_s["warm_up"] + slept_s["to_device"] / 3
@@ -213,7 +219,7 @@ def test_a_handler_that_raises_is_not_hidden(serve):
     """The handler's own error goes on to TorchServe."""
     _, handle = serve(CLASS_HANDLER.replace("time.sleep(0.003); return data", "raise ValueError('mine')"))
     with pytest.raises(ValueError, match="mine"):
-        handle([{}], FakeContext(""))
+        handle([{}], FakeContext("."))
 
 
 def test_a_missing_import_is_named_as_it_is(serve):
@@ -226,3 +232,135 @@ def test_two_classes_are_one_too_many(serve):
     """TorchServe's own rule for class handlers applies, with a message that names both classes."""
     with pytest.raises(ValueError, match=r"\['Handler', 'Other'\]"):
         serve(CLASS_HANDLER + "class Other: pass\n")
+
+
+def test_the_phases_are_those_of_the_tables():
+    """The probe imports nothing of the harness: both name the phases, and the names are the same."""
+    assert METHOD_PHASES == ts_probe_handler.METHOD_PHASES
+    assert PROBED_INIT_PHASES == ts_probe_handler.PROBED_INIT_PHASES
+
+
+FUNCTIONS = """
+import time
+def preprocess(data): time.sleep(0.003); return data
+def inference(data): return data
+def predict(data, context):
+    if data is None: return None
+    return [str(len(data))] * len(inference(preprocess(data)))
+"""
+
+
+@pytest.mark.parametrize("handler", ["served_handler.py:predict", "served_handler:predict"])
+def test_a_function_under_any_name(serve, handler):
+    """A function of the module is the handler, under any name; the functions that it calls are its phases."""
+    context, handle = serve(FUNCTIONS, handler=handler)
+    assert handle([{}, {}], context) == ["2", "2"]
+    assert set(report(context).phases_s) == {"preprocess", "inference", "handle"}
+    assert report(context).phases_s["preprocess"] >= 0.003
+
+
+def test_a_class_with_two_methods(serve):
+    """A class with only `initialize` and `handle` has a `handle`, and no other phase."""
+    context, handle = serve("""
+class Handler:
+    def initialize(self, context): pass
+    def handle(self, data, context): return ["ok"] * len(data)
+""")
+    handle([{}], context)
+    assert set(report(context).phases_s) == {"handle"}
+
+
+def test_an_object_that_comes_late(serve):
+    """The phases of an object that the first request makes are clocked from the second request on."""
+    context, handle = serve(
+        FUNCTION_HANDLER.replace("_service = Inner()", "_service = None").replace(
+            "    if data is None:\n        return _service.initialize(context)\n",
+            "    global _service\n    if data is None: return None\n    _service = _service or Inner()\n",
+        )
+    )
+    found = []
+    for _ in range(2):
+        handle([{}], context)
+        found.append(set(report(context).phases_s))
+    assert found == [{"handle"}, {"preprocess", "inference", "postprocess", "handle"}]
+
+
+def test_slots(serve):
+    """A class with __slots__ has no place for other methods; its phases are clocked all the same."""
+    context, handle = serve(CLASS_HANDLER.replace("class Handler:", "class Handler:\n    __slots__ = ()"))
+    assert handle([{}], context) == ["ok"]
+    assert set(report(context).phases_s) == {"preprocess", "inference", "postprocess", "handle"}
+    assert report(context).init_s["load_model"] >= 0.02
+
+
+BUSY = """
+import threading, time
+class Handler:
+    def __init__(self):
+        self.calls = [self.inference, self.inference]
+    def initialize(self, context): pass
+    def inference(self, data): time.sleep(0.02)
+    def handle(self, data, context):
+        threads = [threading.Thread(target=call, args=(data,)) for call in self.calls]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+        return ["ok"] * len(data)
+"""
+
+
+def test_threads_add_up_busy_time(serve):
+    """Methods that `__init__` has handed out are clocked; two threads at once take more time than passes."""
+    context, handle = serve(BUSY)
+    handle([{}], context)
+    found = report(context)
+    assert found.threads == 2
+    assert found.phases_s["inference"] >= 0.04
+    assert found.phases_s["handle"] < found.phases_s["inference"]
+
+
+def test_the_handler_sees_its_own_manifest_and_config(serve, tmp_path):
+    """Manifest and config are the original ones, the config as TorchServe reads it."""
+    (tmp_path / "own.yaml").write_text("rate: 1e-05\nsince: 2024-02-29\nname: größer\n", encoding="utf-8")
+    source = """
+class Handler:
+    def initialize(self, context):
+        self.seen = [context.manifest["model"], context.model_yaml_config]
+    def handle(self, data, context): return [repr(self.seen)]
+"""
+    settings = {"model": {"handler": "served_handler.py", "configFile": "own.yaml", "modelVersion": "3"}}
+    (tmp_path / "served_handler.py").write_text(source)
+    (tmp_path / "ts_probe.json").write_text(json.dumps(settings))
+    context = FakeContext(tmp_path)
+    assert ts_probe.restore(context) == "served_handler.py"
+    assert context.manifest["model"] == settings["model"]
+    assert context.model_yaml_config == {"rate": "1e-05", "since": dt.date(2024, 2, 29), "name": "größer"}
+
+
+def test_a_device_that_nobody_can_tell(serve):
+    """Of ONNX Runtime the first provider is the device; an object without parameters or providers tells none."""
+    context, handle = serve(
+        """
+class Session:
+    def get_providers(self): return ["CPUExecutionProvider"]
+class Handler:
+    __slots__ = ("models",)
+    def initialize(self, context): self.models = {"one": [], "two": Session()}
+    def handle(self, data, context): return ["ok"] * len(data)
+handle = None
+""".replace("handle = None\n", "")
+        .replace("class Session", "class _Session(dict)")
+        .replace("Session()", "_Session()")
+        + """
+_Session.__module__ = "elsewhere"
+"""
+    )
+    handle([{}], context)
+    assert report(context).device == "cpu"
+
+
+def test_an_envelope_may_make_more_of_a_request(serve):
+    """The report goes to each request, however many items the handler is given."""
+    context, handle = serve(CLASS_HANDLER)
+    context.request_ids = {0: "a", 1: "b"}
+    handle([{}] * 5, context)
+    assert [report(context, index).batch_size for index in context.headers] == [2, 2]

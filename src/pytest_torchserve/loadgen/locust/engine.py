@@ -138,7 +138,7 @@ class LocustEngine:
             "number": self._number,
             "address": dataclasses.asdict(address),
             "path": path,
-            "samples": [(sample.content_type, sample.body) for sample in samples],
+            "samples": [(sample.content_type, sample.body, dict(sample.headers)) for sample in samples],
             "timeout_s": self.timeout_s,
         }
         self._processes.tell(MessageKind.PREPARE, [prepare] * self.workers)

@@ -88,7 +88,10 @@ class LoadWorker:
         self._destination = Destination(
             Address(**data["address"]),
             data["path"],
-            [Sample(str(index), body, None, content_type=kind) for index, (kind, body) in enumerate(data["samples"])],
+            [
+                Sample(str(index), body, None, content_type=kind, headers=headers)
+                for index, (kind, body, headers) in enumerate(data["samples"])
+            ],
             data["timeout_s"],
             self._environment.events.request,
         )

@@ -44,6 +44,7 @@ def durations(document: Document) -> Iterator[dict[str, Any]]:
 def others(document: Document) -> Iterator[Row]:
     """Yield the figures that are no distribution of durations: waterfalls, batches, capacity, the trend."""
     for run in document.runs:
+        yield from _of_answers(run, f"{run['kind']} {run['cell']}")
         yield from _of_traffic(run, f"{run['kind']} {run['cell']}")
         yield from _of_capacity(run.get("capacity") or {}, f"{run['kind']} {run['cell']}")
     for saved in document.history:
@@ -51,6 +52,13 @@ def others(document: Document) -> Iterator[Row]:
             if test.endswith(f"-{Phase.HANDLE}]"):
                 cell = test.partition("[")[2].removesuffix(f"-{Phase.HANDLE}]")
                 yield f"trend {cell}", saved.name, "ms", 1e3 * median_s
+
+
+def _of_answers(run: Record, cell: str) -> Iterator[Row]:
+    if run.get("distinct_bodies"):
+        yield cell, "different requests", "", run["distinct_bodies"]
+    if run.get("changed_answers"):
+        yield cell, "answers that differ from those to the same requests alone", "", run["changed_answers"]
 
 
 def _of_traffic(run: Record, cell: str) -> Iterator[Row]:

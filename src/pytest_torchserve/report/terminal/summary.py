@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_torchserve.report.terminal import tables, traffic_tables
+from pytest_torchserve.report.terminal import notes, tables, traffic_tables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,4 +26,4 @@ def lines(runs: Sequence[Run], *, width: int | None) -> list[str]:
     found = tables.render(shown, width=width).splitlines() if shown else []
     for run in good:
         found += traffic_tables.detail_lines(run) + traffic_tables.capacity_lines(run)
-    return found + tables.accuracy_lines(good) + traffic_tables.stamp_lines(runs)
+    return found + notes.lines(good) + tables.accuracy_lines(good) + traffic_tables.stamp_lines(runs)

@@ -6,7 +6,7 @@ import io
 import statistics
 from typing import TYPE_CHECKING
 
-from pytest_torchserve.phase import HANDLE_PHASES, INIT_PHASES, OPTIONAL_PHASES, Phase
+from pytest_torchserve.phase import ABSENCES, HANDLE_PHASES, INIT_PHASES, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,6 +25,7 @@ SHORT = {
     Phase.PREPROCESS: "pre",
     Phase.INFERENCE: "infer",
     Phase.POSTPROCESS: "post",
+    Phase.FIRST_CHUNK: "first chunk",
 }
 """The names of phases where a column must be narrow."""
 
@@ -46,9 +47,9 @@ def digits(value: float) -> str:
 
 
 def present(phases: Sequence[Phase], found: Iterable[str]) -> list[Phase]:
-    """Return these phases, without the optional ones that are not among the found ones."""
+    """Return these phases, without those that a handler need not have and none of the found ones is."""
     seen = set(found)
-    return [phase for phase in phases if phase not in OPTIONAL_PHASES or phase in seen]
+    return [phase for phase in phases if phase not in ABSENCES or phase in seen]
 
 
 def _median(run: Run, phase: Phase) -> str:
@@ -87,7 +88,8 @@ def handle_table(runs: Sequence[Run]) -> Table:
 
     Its figures are medians over batches, and the spread of `handle` over processes.
     """
-    names = [SHORT.get(phase, phase.value) for phase in HANDLE_PHASES]
+    shown = present((*HANDLE_PHASES, Phase.FIRST_CHUNK), (phase for run in runs for phase in run.seconds))
+    names = [SHORT.get(phase, phase.value) for phase in shown]
     table = new_table(
         "handle: ms a full batch, median over batches",
         ["model", "on", "batch", *names, "per s", "spread", "n"],
@@ -99,10 +101,10 @@ def handle_table(runs: Sequence[Run]) -> Table:
             deployment.model.name,
             deployment.device,
             str(deployment.batching.batch_size),
-            *(_median(run, phase) for phase in HANDLE_PHASES),
+            *(_median(run, phase) for phase in shown),
             digits(run.throughput) if run.throughput else "–",
             "–" if spread is None else f"{spread:.0%}",
-            str(len(run.pooled(Phase.HANDLE))),
+            str(len(run.pooled(Phase.LATENCY))),
         )
     return table
 

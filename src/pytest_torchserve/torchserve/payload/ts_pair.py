@@ -5,8 +5,9 @@ arm, the name of its handler, its manifest and its own config; the arm's files l
 
 Two processes of the same code differ by more than the effect sought, so both arms live in one process. What belongs to
 an arm alone is swapped when the turn changes, outside the clocked time: the place of its files on `sys.path`, the
-modules that came from there, the state of the random generators, and the context's manifest, config and model_dir. What
-belongs to the process (threads, allocator, flags) cannot be swapped: where the arms disagree, every response says so.
+modules that came from there, the working directory, the state of the random generators, and the context's manifest,
+config and model_dir. What belongs to the process (threads, allocator, flags) cannot be swapped: where the arms
+disagree, every response says so.
 """
 
 import copy
@@ -32,10 +33,14 @@ class _Place:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
+        self.cwd = folder  # TorchServe starts workers in the model's folder, and handlers read files from there
         self.modules: dict[str, Any] = {}
         self._known = 0
+        self._outside = ""
 
     def __enter__(self) -> None:
+        self._outside = os.getcwd()  # noqa: PTH109
+        os.chdir(self.cwd)
         sys.path.insert(0, self.folder)
         sys.modules.update(self.modules)
         self._known = len(sys.modules)
@@ -47,6 +52,8 @@ class _Place:
         for name in self.modules:
             sys.modules.pop(name, None)
         sys.path.remove(self.folder)
+        self.cwd = os.getcwd()  # noqa: PTH109
+        os.chdir(self._outside)
 
     def _holds(self, module: Any) -> bool:
         known = getattr(module, "__dict__", {})  # not by attribute: torch's own modules answer to any name
@@ -147,7 +154,7 @@ def process_settings() -> "dict[str, Any]":
     loaded first would seem to have done so.
     """
     torch: Any = sys.modules.get("torch")  # TorchServe's own worker has loaded it
-    found = {"cwd": os.getcwd(), "gc.enabled": gc.isenabled(), "gc.threshold": gc.get_threshold()}  # noqa: PTH109
+    found: dict[str, Any] = {"gc.enabled": gc.isenabled(), "gc.threshold": gc.get_threshold()}
     if torch is not None:
         found |= {name: get(torch) for name, (get, _) in _TORCH.items()}
     return found
@@ -190,9 +197,7 @@ def set_all(settings: "dict[str, Any]") -> None:
     """Restore these settings: the values before an arm was loaded, or the values that both arms have set."""
     torch: Any = sys.modules.get("torch")
     for key, value in settings.items():
-        if key == "cwd":
-            os.chdir(value)
-        elif key == "gc.threshold":
+        if key == "gc.threshold":
             gc.set_threshold(*value)
         elif key == "gc.enabled":
             (gc.enable if value else gc.disable)()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_torchserve.loadgen.arrivals import OpenLoop
 from pytest_torchserve.loadgen.schedule import ClosedLoop
 from pytest_torchserve.measure import validity
+from pytest_torchserve.phase import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,7 +73,8 @@ def of_load(
         validity.other_processes(telemetry),
     ]
     if isinstance(schedule, OpenLoop):
-        full = {(t.pid, t.batch): t.phases_s["handle"] for t in sent.reports if t.batch_size == gathered.configured}
+        whole = [t for t in sent.reports if t.batch_size == gathered.configured and Phase.HANDLE in t.phases_s]
+        full = {(t.pid, t.batch): t.phases_s[Phase.HANDLE] for t in whole}
         reasons += [validity.schedule_delay(responses), validity.rate(schedule, responses)]
         if schedule.steady:
             due_ns = [r.scheduled_ns for r in responses]

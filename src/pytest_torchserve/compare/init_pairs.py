@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.loadgen.response import Response
 
 
-def measure_restarts(targets: Targets, params: ComparisonParams) -> Run:
+def measure_init_pairs(targets: Targets, params: ComparisonParams) -> Run:
     """Measure `init`: start both arms' workers in turn, in an order drawn anew; a pair of starts is one sample."""
     clock = MonotonicClock()
     order = random.Random(params.context.budget.seed)  # noqa: S311 - an order, no secret
@@ -49,7 +49,7 @@ def measure_restarts(targets: Targets, params: ComparisonParams) -> Run:
         arms.add(rounds, times["baseline"], times["candidate"])
         rounds += 1
     paired = Paired(params.baseline, arms.whole_pairs(), by_process=True, differs=params.differs)
-    run = arms.run(Cell("init", params.deployment), params.context.inputs, paired, workers=1)
+    run = arms.to_run(Cell("init", params.deployment), params.context.inputs, paired, workers=1)
     checked = len(arms.pairs[Phase.TOTAL])
     return replace(
         run, checked=checked, telemetry=params.context.monitor.between(snapshot_ns), worker_rss_bytes=resident or None

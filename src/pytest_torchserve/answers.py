@@ -1,0 +1,161 @@
+"""Right answers of any kind: labels and probabilities, JSON of any shape, bytes."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    Compare = Callable[[Any, Any], str | None]
+    """A comparison of one's own: (answer, expected) → why the answer is wrong, None where it is right. Both are JSON
+    values, or bytes where the body is no JSON."""
+
+Labels = Mapping[str, float]
+"""Every label and its value: a probability, or an exact count."""
+
+_SHOWN = 80
+_ROUNDING = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """The largest allowed distance of two numbers: `absolute`, or `relative` to the larger one, whichever is more.
+
+    Two whole numbers must be equal: an index, a count or an id that is off by one is another one.
+    """
+
+    absolute: float = 1e-3
+    relative: float = 0.0
+
+    def allows(self, one: float, other: float) -> bool:
+        """Return whether two numbers are close enough; NaN is close to NaN alone."""
+        if one == other or (math.isnan(one) and math.isnan(other)):
+            return True
+        if isinstance(one, int) and isinstance(other, int):
+            return False
+        return abs(one - other) <= max(self.absolute, self.relative * max(abs(one), abs(other)))
+
+
+TOLERANCES = {"cpu": Tolerance(1e-3, 1e-3), "gpu": Tolerance(1e-2, 1e-2), "unknown": Tolerance(1e-2, 1e-2)}
+"""The usual tolerance by device, against answers of a float32 network on a CPU.
+
+On a CPU only batch sizes and kernels differ. On a GPU cuDNN's convolutions use TF32 by default: ten bits of
+mantissa. The golden answers of a seeded model differ from each other by more than twice the larger tolerance, so that
+swapped answers are detected on either device.
+"""
+
+
+def parse(body: bytes) -> Any:
+    """Return a body's JSON value, or the body itself where it is no JSON."""
+    try:
+        return json.loads(body.decode())  # bytes would be searched for their encoding first
+    except ValueError:
+        return body
+
+
+def no_json(body: bytes) -> str:
+    """Return that a body is no JSON, in words."""
+    return f"not JSON: {body[:_SHOWN]!r}"
+
+
+def why_wrong_labels(answer: Any, golden: Labels, tolerance: Tolerance) -> str | None:
+    """Return why an answer that may name the most probable labels only is wrong; None for a right one.
+
+    Args:
+        golden: a value for every label.
+    """
+    return _why_malformed(answer, golden) or _why_off(answer, golden, tolerance)
+
+
+def _why_malformed(answer: Any, golden: Labels) -> str | None:
+    if not isinstance(answer, dict) or not answer:
+        return f"not an object of labels and values: {answer!r:.{_SHOWN}}"
+    unknown = [label for label in answer if label not in golden]
+    if unknown:
+        return f"unknown label {unknown[0]!r}"
+    if not all(map(_is_number, answer.values())):
+        return f"a value is not a number: {answer!r:.{_SHOWN}}"
+    return None
+
+
+def _why_off(answer: Labels, golden: Labels, tolerance: Tolerance) -> str | None:
+    """Compare an answer that may name the most probable labels only with golden values of every label.
+
+    The largest value must be at the golden top label. With a tolerance above the CPU's, it may also be at another
+    label whose golden value is within the tolerance of the largest.
+    """
+    top, golden_top = max(answer, key=answer.__getitem__), max(golden, key=golden.__getitem__)
+    tie = golden[golden_top] - golden[top] <= tolerance.absolute
+    if top != golden_top and not (tie and tolerance.absolute > TOLERANCES["cpu"].absolute):
+        return f"top label {top!r}, golden {golden_top!r}"
+    for label, value in answer.items():
+        if not tolerance.allows(value, golden[label]):
+            return f"{label!r} is {value:.6f}, golden {golden[label]:.6f}"
+    return None
+
+
+def why_different(
+    expected: Any, answer: Any, tolerance: Tolerance, *, place: str = "", called: str = "expected"
+) -> str | None:
+    """Return how two answers differ, in words; None where they agree.
+
+    Numbers must be within the tolerance, everything else must be equal. Of two mappings of labels to probabilities,
+    each may name the most probable labels only.
+
+    Args:
+        place: where in the answer these values are, for the words.
+        called: what `expected` is called in the words.
+    """
+    parts: Iterable[tuple[Any, Any, str]] = ()
+    if isinstance(expected, dict) and isinstance(answer, dict):
+        if _are_probabilities(expected) and _are_probabilities(answer):
+            return _why_labels_differ(expected, answer, tolerance, called)
+        odd = sorted(expected.keys() ^ answer.keys())
+        same, words = not odd, f"{odd[0]!r} is {'missing' if odd[0] in expected else f'not {called}'}" if odd else ""
+        parts = ((expected[key], answer[key], f"{place}.{key}") for key in expected)
+    elif isinstance(expected, list) and isinstance(answer, list):
+        same, words = len(expected) == len(answer), f"{len(answer)} items, {called} {len(expected)}"
+        parts = ((*pair, f"{place}[{index}]") for index, pair in enumerate(zip(expected, answer, strict=False)))
+    else:
+        words = f"{answer!r:.{_SHOWN}}, {called} {expected!r:.{_SHOWN}}"
+        if _is_number(expected) and _is_number(answer):
+            same = tolerance.allows(answer, expected)
+        else:
+            same = type(expected) is type(answer) and expected == answer
+    if not same:
+        return f"{place}: {words}" if place else words
+    found = (why_different(old, new, tolerance, place=where, called=called) for old, new, where in parts)
+    return next((why for why in found if why), None)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _are_probabilities(answer: Mapping[str, Any]) -> bool:
+    values = answer.values()
+    if not answer or not all(map(_is_number, values)) or all(isinstance(value, int) for value in values):
+        return False
+    return bool(min(values) >= 0 and sum(values) <= 1 + _ROUNDING)
+
+
+def _why_labels_differ(expected: Labels, answer: Labels, tolerance: Tolerance, called: str) -> str | None:
+    """Compare probabilities label by label.
+
+    For a label that only one side names, take as the other side's value the largest that an unnamed label can have
+    there: no more than the smallest named one, and than the rest up to 1.
+    """
+
+    def unnamed(labels: Labels) -> float:
+        return min(*labels.values(), max(1 - sum(labels.values()), 0.0))
+
+    for label in dict.fromkeys((*expected, *answer)):  # in order, so that always the same difference is reported
+        old, new = expected.get(label, unnamed(expected)), answer.get(label, unnamed(answer))
+        if not tolerance.allows(new, old):
+            return f"{label!r} is {new:.6f}, {called} {old:.6f}"
+    return None

@@ -1,0 +1,70 @@
+"""`--ts-mar` and `--ts-suite`: the installed suite measures the user's own archives, or those of a conftest.py."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_torchserve import suite
+from pytest_torchserve.errors import OptionError
+from pytest_torchserve.plugin import options
+from pytest_torchserve.torchserve import own_models
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_torchserve.model import Model
+
+_COLUMNS = ["median", "iqr", "min", "max", "rounds"]
+
+
+def take_over(config: pytest.Config) -> None:
+    """Collect the suite alone where no path is given, and report as the suite's own repository does.
+
+    Call this before pytest-benchmark reads its options.
+    """
+    if config.args_source is not pytest.Config.ArgsSource.ARGS:
+        config.args = [str(path) for path in suite.files()]
+    option = config.option
+    if option.reportchars == "fE":  # pytest's default: reasons of skipped phases would not be shown
+        option.reportchars = "fEsx"
+    option.benchmark_save_data = True
+    if "--benchmark-columns" not in " ".join(config.invocation_params.args):
+        option.benchmark_columns = _COLUMNS
+
+
+def asked_for(config: pytest.Config) -> bool:
+    """Return whether the suite of the installed package is collected."""
+    return bool(config.getoption("ts_mar") or config.getoption("ts_suite"))
+
+
+def with_noop(models: tuple[Model, ...]) -> tuple[Model, ...]:
+    """Return the models of a conftest.py, and noop, which the suite's tests of batching and workers need."""
+    return models if any(model.name == suite.NOOP.name for model in models) else (suite.NOOP, *models)
+
+
+def models(config: pytest.Config) -> tuple[Model, ...]:
+    """Return the models of the given archives, and noop.
+
+    Raises:
+        pytest.UsageError: two models have one name.
+    """
+    told = options.of(config)
+    try:
+        found = own_models.models(told.archives, told.samples, told.tolerance)
+    except OptionError as error:
+        raise pytest.UsageError(str(error)) from error
+    own = next((model for model in found if model.name.casefold() == suite.NOOP.name), None)
+    if own is not None:
+        raise pytest.UsageError(
+            f"wanted: archives (--ts-mar) of another name than {suite.NOOP.name}\nfound: {own.mar}\n"
+            "what to do: rename the file: the suite measures a model of that name beside yours"
+        )
+    return (suite.NOOP, *found)
+
+
+def make_module(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """Return the collector of a file of the suite, under the node id that it has everywhere; None for another file."""
+    nodeid = suite.nodeid(module_path)
+    return pytest.Module.from_parent(parent, path=module_path, nodeid=nodeid) if nodeid else None

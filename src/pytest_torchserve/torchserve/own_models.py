@@ -1,0 +1,127 @@
+"""Models from archives of the user's own: found in files and folders, named, with what each archive says of itself."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from pytest_torchserve.deployment import AsConfigured, Batching
+from pytest_torchserve.errors import ArchiveError, OptionError, SuiteError
+from pytest_torchserve.inputs import catalogue_check
+from pytest_torchserve.model import Model
+from pytest_torchserve.torchserve import wrap
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+    from typing import Any
+
+    from pytest_torchserve.answers import Tolerance
+
+_SUFFIXES = (".mar", ".tar.gz")
+_STREAMING = b"send_intermediate_predict_response"
+_UNFIT = re.compile(r"[^A-Za-z0-9_.-]+")
+_USUAL = {"batchSize": 1, "maxBatchDelay": 100, "minWorkers": 1}
+"""TorchServe's own values where a config is silent; without a worker nothing could be measured, so one."""
+
+
+def find(places: Sequence[Path]) -> list[Path]:
+    """Return the archives among files and folders: .mar, .tar.gz, and folders that hold a manifest; each once.
+
+    Raises:
+        OptionError: a place does not exist, or a folder has no archive.
+    """
+    found: list[Path] = []
+    for place in places:
+        here = [place]
+        if place.is_dir() and not (place / wrap.MANIFEST).is_file():
+            here = sorted(path for path in place.iterdir() if _is_archive(path))
+        if not place.exists() or not here:
+            raise OptionError(
+                wanted=f"model archives at {place} (--ts-mar)",
+                found="no .mar, no .tar.gz and no unpacked archive in it"
+                if place.exists()
+                else "no such file or folder",
+                do="name a .mar, or a folder that holds some",
+            )
+        found += here
+    return list(dict.fromkeys(path.resolve() for path in found))
+
+
+def _is_archive(path: Path) -> bool:
+    return path.name.endswith(_SUFFIXES) if path.is_file() else (path / wrap.MANIFEST).is_file()
+
+
+def models(archives: Sequence[Path], samples: Path | None, tolerance: Tolerance | None) -> list[Model]:
+    """Return a model for each archive, named after its file.
+
+    An archive that cannot be read becomes a model all the same: its own tests say why, and the others are measured.
+
+    Args:
+        samples: the requests to send; where it is a folder with an entry of a model's name, that entry.
+
+    Raises:
+        OptionError: two archives would have one name.
+    """
+    found: dict[str, Model] = {}
+    for path in archives:
+        model = Model.from_mar(path, samples=samples, tolerance=tolerance)
+        name = _UNFIT.sub("_", model.name)
+        other = found.get(name.casefold())
+        if other is not None:
+            raise OptionError(
+                wanted="archives of different names (--ts-mar)",
+                found=f"two are called {name}: {other.mar} and {path}",
+                do="rename one of the files: a model is named after its file",
+            )
+        found[name.casefold()] = _described(path, name, samples, tolerance)
+    return list(found.values())
+
+
+def _described(path: Path, name: str, samples: Path | None, tolerance: Tolerance | None) -> Model:
+    told = {"name": name, "samples": _own(samples, name), "tolerance": tolerance}
+    try:
+        with wrap.opened(path) as root:
+            _, entry, config = wrap.original(root, path)
+            module = root / f"{str(entry['handler']).partition(':')[0].removesuffix('.py')}.py"
+            streams = module.is_file() and _STREAMING in module.read_bytes()
+            return Model.from_mar(
+                path, **told, handler=str(entry["handler"]), streams=streams, as_configured=_as_configured(config)
+            )
+    except ArchiveError:
+        return Model.from_mar(path, **told)
+
+
+def fault(model: Model) -> SuiteError | None:
+    """Return why an entry of the catalogue cannot be served, before anything starts; None where nothing is seen."""
+    try:
+        catalogue_check.check(model)
+        if model.mar is not None:
+            with wrap.opened(model.mar) as root:
+                manifest, entry, _ = wrap.original(root, model.mar)
+                wrap.check(root, manifest, entry, model.mar)
+    except SuiteError as error:
+        return error
+    return None
+
+
+def _own(samples: Path | None, name: str) -> Path | None:
+    """Return the samples of this model: the entry of its name in a folder, where there is one."""
+    if samples is None or not samples.is_dir():
+        return samples
+    return next((path for path in (samples / name, samples / f"{name}.jsonl") if path.exists()), samples)
+
+
+def _as_configured(config: Mapping[str, Any]) -> AsConfigured | None:
+    """Return what the archive's own model-config.yaml says of batching, workers and device; None where it is silent."""
+    if not {*_USUAL, "deviceType", "parallelType"} & config.keys():
+        return None
+    sizes = [config.get(key, usual) for key, usual in _USUAL.items()]
+    if not all(isinstance(number, int) for number in sizes):
+        return None  # TorchServe will say so
+    device = config.get("deviceType")
+    return AsConfigured(
+        Batching(max(1, sizes[0]), max(0, sizes[1])),
+        workers=max(1, sizes[2]),
+        device=device if device in ("cpu", "gpu") else None,
+    )
