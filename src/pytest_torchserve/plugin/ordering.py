@@ -39,10 +39,17 @@ def arrange(config: pytest.Config, items: list[pytest.Item]) -> None:
     if others:
         config.hook.pytest_deselected(items=others)
     items[:] = left
-    first: dict[str, int] = {}
-    places: dict[pytest.Item, tuple[int, int]] = {}
+    first: dict[object, int] = {}
+    places: dict[pytest.Item, tuple[int, int, int]] = {}
     for index, item in enumerate(items):
         cell = cell_of(item)
-        # An init cell comes first: it ends the deployment's workers, and leaves its last worker to the others.
-        places[item] = (first.setdefault(cell.deployment.name, index), cell.kind != "init") if cell else (index, 0)
+        if cell is None:
+            places[item] = (index, 0, 0)
+            continue
+        # An init cell comes first: it ends the deployment's workers, and leaves its last worker to the others. Of an
+        # archive whose answers nobody knows, that worker is asked them before any other cell of the model is measured.
+        deployment = cell.deployment
+        group = (deployment.model.name, deployment.device) if deployment.model.mar else deployment.name
+        within = first.setdefault(deployment.name, index)
+        places[item] = (first.setdefault(group, index), cell.kind != "init", within)
     items.sort(key=places.__getitem__)

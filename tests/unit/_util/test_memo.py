@@ -36,13 +36,16 @@ def test_a_failure_is_remembered():
     assert memo("b", lambda: 3) == 3
 
 
-def test_what_is_no_error_of_ours_is_not_remembered():
-    """Only a `SuiteError` is remembered: a bug in the suite does not mean that the value cannot be made."""
-    memo = Memo()
+def test_an_error_of_any_kind_is_remembered():
+    """A bug is one failure as well, not one attempt for each test; an interruption is not remembered."""
+    memo, calls = Memo(), []
 
-    def broken():
-        raise RuntimeError
+    def broken(error):
+        calls.append(error)
+        raise error
 
-    with pytest.raises(RuntimeError):
-        memo("a", broken)
-    assert memo("a", lambda: 3) == 3
+    for error in (RuntimeError, KeyboardInterrupt):
+        for _ in range(2):
+            with pytest.raises(error):
+                memo(error, lambda error=error: broken(error))
+    assert calls == [RuntimeError, KeyboardInterrupt, KeyboardInterrupt]
