@@ -70,6 +70,7 @@ class Config:
         schedules: the traffic of the load cells.
         batchings: the batchings of the load and capacity cells.
         pace_seconds: the duration of the traffic at the classic rate (`PACE_PER_S`).
+        forget: True when weights and golden answers are made anew.
         archives: archives of the user's own, the only models then, besides noop (--ts-mar).
         python: the interpreter whose TorchServe serves; None for this process's own.
         samples: the requests to send to the user's own archives.
@@ -103,6 +104,7 @@ class Config:
     server: ServerSettings
     store: Path
     journal: Path | None
+    forget: bool = False
     archives: tuple[Path, ...] = ()
     python: Path | None = None
     samples: Path | None = None

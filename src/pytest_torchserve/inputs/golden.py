@@ -36,9 +36,14 @@ class Preparations:
     """Inputs of several models, some perhaps still being made.
 
     One process makes the inputs that the cache lacks, one model after the other, so that torch is imported once.
+
+    Args:
+        mode, data: the sources of weights and samples.
+        forget: whether what the cache holds is made anew.
     """
 
-    def __init__(self, mode: weights.Mode, data: Path | None) -> None:
+    def __init__(self, mode: weights.Mode, data: Path | None, *, forget: bool = False) -> None:
+        self._forget = forget
         self._mode = mode
         self._data = data
         self._requests: dict[str, PreparationRequest] = {}
@@ -59,6 +64,9 @@ class Preparations:
             files = samples.find(model.dataset, self._data)
             request = _request(model, published, files)
             self._requests[model.name], self._sources[model.name] = request, files.source
+            if self._forget:
+                for path in filter(None, (request.labels, request.golden, request.network and request.weights)):
+                    Path(path).unlink(missing_ok=True)
             if not _complete(request):
                 Path(request.golden).with_suffix(".error").unlink(missing_ok=True)
                 missing[request.golden] = request  # by content: two models may share everything

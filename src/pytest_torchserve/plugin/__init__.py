@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_torchserve._util.time_accounting import TimeAccounting
-from pytest_torchserve.plugin import hookspec, option_table
+from pytest_torchserve.plugin import fixtures, hookspec, option_table
 from pytest_torchserve.plugin.fixtures import COMPARED_KEY, DESELECTED_KEY, RUN_FIXTURES, TIME_ACCOUNTING_KEY, is_ours
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
-
-pytest_plugins = ("pytest_torchserve.plugin.fixtures",)
 
 _MARKERS = (
     "ts_models(name, ...): measure only these models of the catalogue",
@@ -34,8 +32,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
-    """Add the suite's hook."""
+    """Add the suite's hook, and its fixtures."""
     pluginmanager.add_hookspecs(hookspec)
+    # Registered, not named in `pytest_plugins`: the module is imported here already, and pytest would warn of that.
+    pluginmanager.register(fixtures, "torchserve-fixtures")
 
 
 def pytest_configure(config: pytest.Config) -> None:

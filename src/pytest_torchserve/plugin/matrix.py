@@ -43,7 +43,9 @@ def models(config: pytest.Config) -> tuple[Model, ...]:
     if MODELS_KEY not in config.stash and options.of(config).archives:
         config.stash[MODELS_KEY] = own_archives.models(config)
     if MODELS_KEY not in config.stash:
-        answers: list[Sequence[Model]] = config.hook.pytest_torchserve_models(config=config)
+        others = own_archives.conftests_of_others(config)
+        hook = config.pluginmanager.subset_hook_caller("pytest_torchserve_models", others)
+        answers: list[Sequence[Model]] = hook(config=config)
         found = tuple(model for answer in answers for model in answer)
         config.stash[MODELS_KEY] = own_archives.with_noop(found) if config.getoption("ts_suite") else found
     return config.stash[MODELS_KEY]

@@ -90,6 +90,7 @@ TABLE: tuple[Option, ...] = (
     Option(
         "--ts-weights", "auto: what is on disk, else seeded", choices=("auto", "pretrained", "seeded"), default="auto"
     ),
+    Option("--ts-forget", "make weights and golden answers anew, whatever the cache holds", flag=True),
     Option(
         "--ts-batch-sizes",
         "batch sizes of the handle cells",

@@ -108,6 +108,7 @@ def read(config: pytest.Config) -> Config:
     return Config(
         weights=value["ts_weights"],
         data=Path(data).resolve() if data else None,
+        forget=value["ts_forget"],
         batch_sizes=option_values.batch_sizes(value["ts_batch_sizes"]),
         budget=Budget(
             processes=value["ts_processes"],

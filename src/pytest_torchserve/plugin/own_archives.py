@@ -39,6 +39,15 @@ def asked_for(config: pytest.Config) -> bool:
     return bool(config.getoption("ts_mar") or config.getoption("ts_suite"))
 
 
+def conftests_of_others(config: pytest.Config) -> list[object]:
+    """Return the conftest.py of a checkout whose suite is collected for another folder: its models are not served."""
+    place = suite.FOLDER.parent
+    if not asked_for(config) or config.rootpath == place:
+        return []
+    plugins = config.pluginmanager.get_plugins()
+    return [plugin for plugin in plugins if getattr(plugin, "__file__", None) == str(place / "conftest.py")]
+
+
 def with_noop(models: tuple[Model, ...]) -> tuple[Model, ...]:
     """Return the models of a conftest.py, and noop, which the suite's tests of batching and workers need."""
     return models if any(model.name == suite.NOOP.name for model in models) else (suite.NOOP, *models)

@@ -37,7 +37,7 @@ class ArtifactBuilder:
         self._notice = notice
         self._config = config
         self._accounting = accounting
-        self._preparations = Preparations(config.weights, config.data)
+        self._preparations = Preparations(config.weights, config.data, forget=config.forget)
         self._memo = Memo()
 
     def start(self, models: Iterable[Model]) -> None:
