@@ -6,6 +6,7 @@ the answer: the cost of the probe's headers on the wire is included. Prints medi
 
 from __future__ import annotations
 
+import json
 import statistics
 import sys
 import tempfile
@@ -48,8 +49,9 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "nothing_handler.py").write_text(HANDLER, encoding="utf-8")
         sys.path.insert(0, folder)
-        config = {"probe": {"handler": "nothing_handler.py"}}
-        context = Context("nothing", folder, {}, 1, None, "0", model_yaml_config=config)
+        settings = json.dumps({"model": {"handler": "nothing_handler.py"}})
+        Path(folder, ts_probe.SETTINGS).write_text(settings, encoding="utf-8")
+        context = Context("nothing", folder, {"model": {}}, 1, None, "0", model_yaml_config={})
         ts_probe.handle(None, context)
         unprobed = sys.modules["nothing_handler"].Nothing().handle
         for size in (1, 16):
