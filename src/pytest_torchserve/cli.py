@@ -22,13 +22,16 @@ _RATES = 10
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
-    parser = argparse.ArgumentParser(prog="tsperf", description=__doc__)
+    parser = argparse.ArgumentParser(prog="tsperf", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
     for add in (_add_run, _add_record, _add_new, _add_report, _add_doctor):
         add(commands)
     given, rest = parser.parse_known_args(arguments)
     if rest and given.command != "run":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    late = [text for text in rest if text.endswith((".mar", ".tar.gz"))]
+    if late:
+        parser.error(f"name the archives before all options; {late[0]} comes after one")
     given.rest = rest
     try:
         run: Callable[[argparse.Namespace], int] = given.run
@@ -41,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     run = commands.add_parser(
         "run",
+        allow_abbrev=False,
         help="measure archives: init, handle, load and capacity on every device found, saved, with a report",
         description="Measure archives, unmodified. Every other option is handed to pytest, as -k NAME or --ts-quick.",
     )

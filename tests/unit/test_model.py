@@ -108,3 +108,10 @@ def test_a_comparison_of_ones_own():
     compare = lambda answer, expected: None if sorted(answer) == expected else f"{answer!r} is out"  # noqa: E731
     assert sample.why_wrong(b"[2, 1]", compare=compare) is None
     assert sample.why_wrong(b"\xff", compare=compare) == "b'\\xff' is out"
+
+
+@pytest.mark.parametrize(("body", "right"), [(b"positive", True), (b'"positive"', True), (b"negative", False)])
+def test_a_text_is_sent_without_quotes(body, right):
+    """TorchServe sends a handler's text as it is; an expected text is that text, with or without JSON's quotes."""
+    assert (Sample(name="one", body=b"", answer="positive").why_wrong(body) is None) is right
+    assert Sample(name="one", body=b"", answer="12").why_wrong(b"12") is None

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from pytest_torchserve.measure.evidence import Evidence
 
 
+_PHASES = (*INIT_PHASES, *HANDLE_PHASES, Phase.FIRST_CHUNK)
+
+
 @dataclass(slots=True)
 class Arms:
     """The results of both arms so far: times of whole pairs, answers, and errors.
@@ -41,7 +44,9 @@ class Arms:
     either: Checker
     agreement: Agreement
     pairs: dict[Phase, dict[int, list[tuple[float, float]]]] = field(
-        default_factory=lambda: {phase: defaultdict(list) for phase in (*INIT_PHASES, *HANDLE_PHASES)}
+        default_factory=lambda: {
+            phase: defaultdict(list) for phase in (*INIT_PHASES, *HANDLE_PHASES, Phase.FIRST_CHUNK)
+        }
     )
     costs: dict[tuple[int, str], Mapping[str, float]] = field(default_factory=dict)
     own: set[Phase] = field(default_factory=set)
@@ -72,7 +77,7 @@ class Arms:
             return False
         if report.init_s:
             self.costs[report.pid, report.arm] = report.init_s
-        if arm:
+        if arm and (response.sample.answer is not None or response.sample.trusted):
             self.agreement.take(arm, process, response.sample.name, response.body)
         return True
 
@@ -103,7 +108,7 @@ class Arms:
     @property
     def count(self) -> int:
         """The number of whole pairs."""
-        return sum(map(len, self.pairs[Phase.HANDLE].values()))
+        return sum(map(len, self.pairs[Phase.LATENCY].values()))
 
     @property
     def wrong(self) -> tuple[str, ...]:

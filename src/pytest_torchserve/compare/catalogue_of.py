@@ -14,6 +14,11 @@ from pathlib import Path
 from typing import Any
 
 
+def _text(value: object) -> str:
+    """Return a path in full: the reader has another working directory."""
+    return str(value.absolute() if isinstance(value, Path) else value)
+
+
 def main(folder: str, output: str) -> None:
     """Run the conftest.py, call its hook, and write the models."""
     place = Path(folder).resolve()
@@ -27,7 +32,7 @@ def main(folder: str, output: str) -> None:
     if hook is None:
         sys.exit(f"{place}/conftest.py has no pytest_torchserve_models")
     served = hook(**dict.fromkeys(inspect.signature(hook).parameters))
-    Path(output).write_text(json.dumps([asdict(model) for model in served], default=str), encoding="utf-8")
+    Path(output).write_text(json.dumps([asdict(model) for model in served], default=_text), encoding="utf-8")
 
 
 if __name__ == "__main__":

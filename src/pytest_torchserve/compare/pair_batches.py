@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 def batch_times(responses: Sequence[Response], report: ProbeReport) -> dict[Phase, float]:
     """Return the seconds of one whole batch: the phases in its probe report, and the latency at the client."""
     found = {phase: report.phases_s[phase] for phase in (*METHOD_PHASES, Phase.HANDLE) if phase in report.phases_s}
+    if report.streamed:
+        found[Phase.FIRST_CHUNK] = (max(r.first_byte_ns for r in responses) - min(r.sent_ns for r in responses)) / 1e9
     found[Phase.LATENCY] = (max(r.done_ns for r in responses) - min(r.sent_ns for r in responses)) / 1e9
     return found
 

@@ -37,7 +37,7 @@ def measure_separate_processes(targets: Targets, params: ComparisonParams) -> Ru
         params.baseline, arms.whole_pairs(), by_process=True, differs=params.differs, probe_cost_s=arms.probe_cost_s
     )
     run = arms.to_run(Cell("handle", params.deployment), params.context.inputs, paired, workers=1)
-    full = len(paired.pairs.get(Phase.HANDLE, {}))
+    full = len(paired.pairs.get(Phase.LATENCY, {}))
     return replace(
         run,
         batch_sizes={batch_size: full} if full else {},

@@ -27,7 +27,8 @@ def key(parts: Iterable[str | bytes | Path]) -> str:
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, Path):
-            name, content = part.name.encode(), hashlib.sha256(part.read_bytes()).digest()
+            with part.open("rb") as file:
+                name, content = part.name.encode(), hashlib.file_digest(file, "sha256").digest()
             part = name + b"\0" + content  # noqa: PLW2901 - one loop over three kinds of part
         data = part.encode() if isinstance(part, str) else part
         digest.update(len(data).to_bytes(8, "big") + data)

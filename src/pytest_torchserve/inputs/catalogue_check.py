@@ -58,7 +58,7 @@ def _handler_faults(model: Model, file: Path) -> Iterator[str]:
         yield f"no handler file {file}"
     elif function:
         try:
-            names = {getattr(part, "name", None) for part in ast.parse(file.read_bytes()).body}
+            names = set(_names(ast.parse(file.read_bytes())))
         except SyntaxError as error:
             yield f"{file}: {error}"
         else:
@@ -66,11 +66,24 @@ def _handler_faults(model: Model, file: Path) -> Iterator[str]:
                 yield f"no function {function} in {file}"
 
 
+def _names(tree: ast.AST) -> Iterator[str]:
+    """Yield every name that a file defines, assigns or imports, anywhere in it."""
+    for part in ast.walk(tree):
+        if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            yield part.name
+        elif isinstance(part, ast.alias):
+            yield part.asname or part.name
+        elif isinstance(part, ast.Name):
+            yield part.id
+
+
 def _twins(model: Model) -> Iterator[str]:
     """Yield names that two files would have in the archive, where a folder's content lies beside the files."""
     seen: dict[str, Path] = {}
     for path in (*model.files(),):
         for part in sorted(path.iterdir()) if path.is_dir() else [path]:
+            if part.name == "__pycache__":
+                continue
             other = seen.setdefault(part.name, part)
             if other != part:
                 yield f"two files called {part.name}: {other} and {part}"

@@ -21,7 +21,7 @@ from pytest_torchserve.errors import InputError
 from pytest_torchserve.inputs import cache, own, samples, weights
 from pytest_torchserve.inputs.local_imports import local_imports
 from pytest_torchserve.inputs.model_inputs import ModelArtifacts, ModelInputs, PreparationRequest
-from pytest_torchserve.model import Model, Sample
+from pytest_torchserve.model import Model, Sample, Weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -81,6 +81,8 @@ class Preparations:
     def artifacts(self, model: Model) -> ModelArtifacts:
         """Wait for the artifacts that go into the archive: they are ready before the golden answers."""
         if model.reference is None:
+            if not isinstance(model.weights, Weights):
+                return own.artifacts(model, model.weights)  # the user's own, or in the archive: nothing to choose
             return own.artifacts(model, weights.find(model.weights, self._mode, self._data))
         self.start([model])
         request = self._requests[model.name]

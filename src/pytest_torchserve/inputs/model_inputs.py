@@ -53,7 +53,7 @@ class ModelInputs:
     Attributes:
         artifacts: the parts of the archive.
         samples: the samples to send, with their golden answers.
-        samples_source: `folder`, `torchvision`, `synthetic` or `requests` (sent as they are); stored in every record.
+        samples_source: `folder`, `torchvision`, `synthetic` or `requests:HASH` (the user's); stored in every record.
     """
 
     artifacts: ModelArtifacts

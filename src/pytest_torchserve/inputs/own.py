@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_torchserve.errors import InputError
-from pytest_torchserve.inputs import requests, samples
+from pytest_torchserve.inputs import cache, requests, samples
 from pytest_torchserve.inputs.model_inputs import ModelArtifacts, ModelInputs
 from pytest_torchserve.model import Sample
 
@@ -40,13 +40,14 @@ def inputs(artifacts: ModelArtifacts, data: Path | None) -> ModelInputs:
     """
     model = artifacts.model
     if model.samples is not None:
-        return ModelInputs(artifacts, requests.read(model.samples), "requests")
+        sent = requests.read(model.samples)
+        return ModelInputs(artifacts, sent, f"requests:{cache.key([sample.body for sample in sent])}")
     dataset = model.dataset or ("imagenet" if model.handler in VISION else "")
     if dataset:
         found = samples.find(dataset, data)
         names = ["/".join(path.parts[-2:]) for path in found.paths]
-        sent = [Sample(name, path.read_bytes(), None) for name, path in zip(names, found.paths, strict=True)]
-        return ModelInputs(artifacts, tuple(sent), found.source)
+        images = [Sample(name, path.read_bytes(), None) for name, path in zip(names, found.paths, strict=True)]
+        return ModelInputs(artifacts, tuple(images), found.source)
     if model.handler in TEXT:
         texts = [Sample(f"text {index}", text.encode(), None) for index, text in enumerate(_TEXTS)]
         return ModelInputs(artifacts, tuple(texts), "synthetic")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,11 @@ def read(place: Path) -> tuple[Sample, ...]:
         raise InputError(
             wanted=f"requests to send in {place}", found="none", do="name a file, a folder of files, or a .jsonl"
         )
+    twice = [name for name, count in Counter(sample.name for sample in samples).items() if count > 1]
+    if twice:
+        raise InputError(
+            wanted=f"requests of different names in {place}", found=f"{twice[0]!r} twice", do="leave `name` out"
+        )
     return samples
 
 
@@ -80,11 +86,15 @@ def _answer(path: Path) -> Any:
 
 
 def _lines(place: Path) -> Iterator[Sample]:
-    for number, line in enumerate(place.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        lines = place.read_text(encoding="utf-8").split("\n")  # not `splitlines`: a JSON text may hold other separators
+    except UnicodeDecodeError as error:
+        raise InputError(wanted=f"UTF-8 in {place}", found=str(error), do="write it anew as UTF-8") from error
+    for number, line in enumerate(lines, 1):
         if line.strip():
             try:
                 yield _request(json.loads(line), place.parent, f"{place.name}:{number}")
-            except (ValueError, TypeError, OSError, AttributeError) as error:
+            except (ValueError, TypeError, OSError, AttributeError, KeyError) as error:
                 raise InputError(
                     wanted=f"an object with one of {', '.join(_BODIES)} in line {number} of {place}",
                     found=f"{line[:_SHOWN]}: {error}",
@@ -103,11 +113,14 @@ def _request(line: Mapping[str, Any], folder: Path, name: str) -> Sample:
     bad = [key for key, value in headers.items() if key.lower() in _OURS or not _HEADER.fullmatch(f"{key}: {value}")]
     if bad:
         raise ValueError(f"header {bad[0]!r} cannot be set")
+    content_type = line.get("content_type", content_type)
+    if not isinstance(content_type, str) or not _HEADER.fullmatch(f"X: {content_type}"):
+        raise ValueError(f"content_type {content_type!r} cannot be sent")
     return Sample(
         name=str(line.get("name", name)),
         body=body,
         answer=line.get("answer"),
-        content_type=line.get("content_type", content_type),
+        content_type=content_type,
         headers=headers,
     )
 

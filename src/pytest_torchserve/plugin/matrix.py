@@ -14,6 +14,7 @@ from pytest_torchserve.measure import Cell
 from pytest_torchserve.model import Model
 from pytest_torchserve.plugin import options, own_archives
 from pytest_torchserve.plugin.fixtures import MODELS_KEY, RUN_FIXTURES
+from pytest_torchserve.torchserve import own_models
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,7 +47,7 @@ def models(config: pytest.Config) -> tuple[Model, ...]:
         others = own_archives.conftests_of_others(config)
         hook = config.pluginmanager.subset_hook_caller("pytest_torchserve_models", others)
         answers: list[Sequence[Model]] = hook(config=config)
-        found = tuple(model for answer in answers for model in answer)
+        found = tuple(own_models.described(model) for answer in answers for model in answer)
         config.stash[MODELS_KEY] = own_archives.with_noop(found) if config.getoption("ts_suite") else found
     return config.stash[MODELS_KEY]
 

@@ -9,7 +9,7 @@ from _pytest.mark.expression import Expression  # pytest's own parser of -k and 
 from pytest_torchserve import suite
 from pytest_torchserve.deployment import Batching
 from pytest_torchserve.plugin import benchmark, options, own_archives
-from pytest_torchserve.plugin.fixtures import DESELECTED_KEY
+from pytest_torchserve.plugin.fixtures import DESELECTED_KEY, MODELS_KEY
 from pytest_torchserve.plugin.matrix import PACE, PACE_LOAD
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ def _asked_for(session: pytest.Session, nodeid: str, extra: Mapping[str, Any]) -
 def _wanted(config: pytest.Config, extra: Mapping[str, Any]) -> bool:
     """Return whether the options select such a cell."""
     told = options.of(config)
-    if (extra["device"] == "unknown") is not (told.attach is not None):
+    given = {model.name for model in config.stash[MODELS_KEY]} if told.archives else {extra.get("model")}
+    if extra.get("model") not in given or (extra["device"] == "unknown") is not (told.attach is not None):
         return False
     if extra["kind"] == "capacity" and "capacity" not in (config.getoption("markexpr", "") or ""):
         return False
@@ -76,7 +77,7 @@ def _within(config: pytest.Config, file: str, rest: str) -> bool:
     """Return whether the test lies in a path or node id named on the command line."""
     place = (config.rootpath / file).resolve()
     if own_archives.asked_for(config):
-        place = suite.place(file) or place
+        place = (suite.place(file) or place).resolve()
     for argument in config.args:
         path, _, within = str(argument).partition("::")
         # The name of a function selects all of its cells, that of a class all of its tests.

@@ -140,7 +140,7 @@ def samples(text: str | None) -> Path | None:
             found="no such file or folder",
             do="name a file, a folder of files, or a .jsonl",
         )
-    return Path(text).resolve() if text else None
+    return Path(text).absolute() if text else None
 
 
 def of_archives(config: pytest.Config) -> dict[str, Any]:
@@ -158,9 +158,15 @@ def of_archives(config: pytest.Config) -> dict[str, Any]:
     if archives and config.getoption("ts_url"):
         raise OptionError(wanted="--ts-mar or --ts-url", found="both", do="leave one out")
     answers = config.getoption("ts_answers")
-    if answers and not Path(answers).is_file():
+    if answers and not Path(answers).exists():
         raise OptionError(
             wanted=f"a file of answers at {answers} (--ts-answers)", found="none", do="make it: tsperf record-answers"
+        )
+    if answers and len(archives) > 1 and not Path(answers).is_dir():
+        raise OptionError(
+            wanted=f"answers for {len(archives)} archives (--ts-answers)",
+            found=f"one file, {answers}",
+            do="name a folder that holds NAME.json for each archive NAME.mar",
         )
     return {
         "archives": archives,

@@ -26,12 +26,21 @@ def take_over(config: pytest.Config) -> None:
     """
     if config.args_source is not pytest.Config.ArgsSource.ARGS:
         config.args = [str(path) for path in suite.files()]
+    else:
+        config.args = [_typed(config, argument) for argument in config.args]
     option = config.option
     if option.reportchars == "fE":  # pytest's default: reasons of skipped phases would not be shown
         option.reportchars = "fEsx"
     option.benchmark_save_data = True
     if "--benchmark-columns" not in " ".join(config.invocation_params.args):
         option.benchmark_columns = _COLUMNS
+
+
+def _typed(config: pytest.Config, argument: str) -> str:
+    """Return an argument; a node id of the suite, as printed, leads to the installed file."""
+    file, within, rest = argument.partition("::")
+    place = suite.place(file)
+    return argument if place is None or (config.invocation_params.dir / file).exists() else f"{place}{within}{rest}"
 
 
 def asked_for(config: pytest.Config) -> bool:

@@ -35,8 +35,9 @@ MUST_MATCH = (
 
 OUR_KEYS = {*MUST_MATCH, "torch_model_archiver", "pytest_torchserve", "gpu_absent_because", "min_effect"}
 """All fields that `Config.machine_info` adds to a saved file."""
-INPUTS = ("weights", "samples")
-"""The inputs that must be equal of two entries: a real image is larger than a synthetic one, and decodes slower."""
+INPUTS = ("weights", "samples", "batch_size", "max_batch_delay_ms")
+"""The inputs that must be equal of two entries: a real image is larger than a synthetic one, and decodes slower. The
+batching is in an entry's name, but for one that is as its archive configures it."""
 
 _SHOWN = {"baseline": bool}
 """The fields of which only a part must be equal, and the function that returns that part."""

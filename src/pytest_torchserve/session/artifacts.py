@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_torchserve._util.memo import Memo
@@ -83,8 +84,10 @@ class ArtifactBuilder:
         def make() -> ModelInputs:
             catalogue_check.check(model)
             inputs = self._preparations.result(model)
-            if self._config.answers is not None and model.mar is not None:
-                inputs = replace(inputs, samples=answers_file.read(self._config.answers, inputs.samples))
+            answers = self._config.answers
+            if answers is not None and model.mar is not None:
+                file = answers / f"{model.name}.json" if answers.is_dir() else answers
+                inputs = replace(inputs, samples=answers_file.read(file, inputs.samples))
             self._look_at(inputs)
             return inputs
 
@@ -94,12 +97,16 @@ class ArtifactBuilder:
     def _look_at(self, inputs: ModelInputs) -> None:
         """Add a notice, once for each model, for seeded weights, synthetic samples and few distinct requests."""
         model, kind = inputs.artifacts.model, inputs.artifacts.weights_kind
+        if isinstance(model.weights, Path):
+            self._notice(f"{model.name}: {model.weights.name} is used unchecked: it states no hash")
         if kind == "seeded" and self._config.weights == "auto":
             missing = "the catalogue names none"
             if isinstance(model.weights, Weights):
                 missing = f"{model.weights.file} is not on disk; --ts-weights=pretrained downloads it"
             self._notice(f"seeded (random) weights: {missing}")
-        if inputs.samples_source == "synthetic":
+        if inputs.samples_source == "synthetic" and not model.dataset:
+            self._notice(f"{model.name}: requests made up for its handler; --ts-samples names your own")
+        elif inputs.samples_source == "synthetic":
             data = self._config.data
             hint = f"{data} holds no {model.dataset}/" if data else "--ts-data names a folder of real ones"
             self._notice(f"synthetic {model.dataset} images: {hint}")

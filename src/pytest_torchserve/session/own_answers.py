@@ -43,7 +43,7 @@ class OwnAnswers:
         Raises:
             InputError: the model refuses a request.
         """
-        if all(sample.answer is not None for sample in inputs.samples):
+        if all(sample.answer is not None or not sample.trusted for sample in inputs.samples):
             return inputs
         key = (deployment.model.name, deployment.device)
         samples = self._memo(key, lambda: self._ask(deployment, inputs.samples))
@@ -111,7 +111,7 @@ def asked_alone(
                     found=f"{response.error}: {response.body[:_SHOWN].decode(errors='replace')}",
                     do="send what the model takes: --ts-samples (a .jsonl names content type and headers), or mend it",
                 )
-        if sample.answer is None:
+        if sample.answer is None and sample.trusted:
             asked = replace(sample, answer=parse(first.body), trusted=False)
             why = asked.why_wrong(again.body, tolerance, model.compare)
             if why is not None:

@@ -30,6 +30,7 @@ def record(place: Path, samples: Path, output: Path, python: Path | None = None)
         names = ", ".join(model.name for model in found)
         raise InputError(wanted=f"one archive at {place}", found=names, do="name one of them")
     (model,) = found
+    output.parent.mkdir(parents=True, exist_ok=True)
     inputs = own.inputs(own.artifacts(model, None), None)
     with tempfile.TemporaryDirectory() as store:
         made = archive.build(inputs.artifacts, "cpu", Path(store))

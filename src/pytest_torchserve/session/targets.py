@@ -64,7 +64,7 @@ class Targets:
         if attach.samples is not None:
             unknown = ModelArtifacts(deployment.model, None, None, "unknown")
             inputs = ModelInputs(unknown, requests.read(attach.samples), "folder")
-        elif deployment.model.dataset:
+        elif deployment.model.dataset or deployment.model.samples:
             self._shared.artifacts.start([deployment.model])
             inputs = self._shared.artifacts.inputs(deployment.model)
         else:

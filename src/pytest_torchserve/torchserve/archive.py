@@ -56,7 +56,8 @@ def build(artifacts: ModelArtifacts, device: Device, store: Path, *, of_today: b
     """
     model = artifacts.model
     parts: list[str | bytes | Path] = [*wrap.PAYLOAD, Path(wrap.__file__), device, model.handler_name]
-    parts += [_config(model), str(version("torch-model-archiver")), *_leaves(model.files())]
+    parts += [_config(model), str(version("torch-model-archiver"))]
+    parts += [part for leaf in _leaves(model.files()) for part in leaf]
     parts += [path for path in (artifacts.weights, artifacts.labels) if path]
     key = content_key(parts)
     path = store / f"{model.name}-{device}-{key}.mar"
@@ -131,10 +132,14 @@ def _config(model: Model) -> str:
         ) from error
 
 
-def _leaves(paths: Iterable[Path]) -> Iterator[Path]:
-    """Yield every file, and every file in every folder."""
+def _leaves(paths: Iterable[Path]) -> Iterator[tuple[str, Path]]:
+    """Yield every file, and every file in every folder, with its place in the folder."""
     for path in paths:
-        yield from sorted(leaf for leaf in path.rglob("*") if leaf.is_file()) if path.is_dir() else [path]
+        if not path.is_dir():
+            yield "", path
+            continue
+        leaves = (leaf for leaf in path.rglob("*") if leaf.is_file() and leaf.parent.name != "__pycache__")
+        yield from ((leaf.relative_to(path).as_posix(), leaf) for leaf in sorted(leaves))
 
 
 def _make(artifacts: ModelArtifacts, folder: Path) -> Path:
@@ -154,7 +159,7 @@ def _make(artifacts: ModelArtifacts, folder: Path) -> Path:
     if artifacts.weights is not None:
         # A link, not a copy: the archiver itself copies the weights once more. A user's own keep their name.
         weights = folder / ("weights.pt" if model.reference else artifacts.weights.name)
-        weights.symlink_to(artifacts.weights)
+        weights.symlink_to(artifacts.weights.absolute())
     settings = ModelArchiverConfig(
         model_name=model.name,
         handler=str(model.handler),

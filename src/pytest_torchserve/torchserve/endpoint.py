@@ -136,6 +136,8 @@ class Endpoint:
         return self.server.frontend_times(log_offset, wanted)
 
     def close(self) -> None:
-        """Unregister the deployment; its workers end."""
+        """Unregister the deployment; its workers end, and what they have started."""
+        helpers = self._workers.helpers()
         with self._accounting.span(Activity.WORKER_LOADS):
             self.server.management.unregister(self.name)
+        self._workers.end_helpers(helpers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_torchserve.deployment import AsConfigured, Batching
@@ -45,7 +46,11 @@ def find(places: Sequence[Path]) -> list[Path]:
                 do="name a .mar, or a folder that holds some",
             )
         found += here
-    return list(dict.fromkeys(path.resolve() for path in found))
+    # Named as it was given: a link in a store of blobs has the model's name, its target a hash.
+    once: dict[Path, Path] = {}
+    for path in found:
+        once.setdefault(path.resolve(), path.absolute())
+    return list(once.values())
 
 
 def _is_archive(path: Path) -> bool:
@@ -67,6 +72,7 @@ def models(archives: Sequence[Path], samples: Path | None, tolerance: Tolerance 
     for path in archives:
         model = Model.from_mar(path, samples=samples, tolerance=tolerance)
         name = _UNFIT.sub("_", model.name)
+        name = name if name[0].isalnum() else f"m{name}"
         other = found.get(name.casefold())
         if other is not None:
             raise OptionError(
@@ -74,22 +80,28 @@ def models(archives: Sequence[Path], samples: Path | None, tolerance: Tolerance 
                 found=f"two are called {name}: {other.mar} and {path}",
                 do="rename one of the files: a model is named after its file",
             )
-        found[name.casefold()] = _described(path, name, samples, tolerance)
+        requests = _own(samples, name, among=[path.name for path in archives])
+        found[name.casefold()] = described(replace(model, name=name, samples=requests))
     return list(found.values())
 
 
-def _described(path: Path, name: str, samples: Path | None, tolerance: Tolerance | None) -> Model:
-    told = {"name": name, "samples": _own(samples, name), "tolerance": tolerance}
+def described(model: Model) -> Model:
+    """Return the entry with what its archive says of itself: its handler's name, and how it is configured.
+
+    An archive that cannot be read is left as it is: its own tests say why.
+    """
+    path = model.mar
+    if path is None:
+        return model
     try:
         with wrap.opened(path) as root:
             _, entry, config = wrap.original(root, path)
             module = root / f"{str(entry['handler']).partition(':')[0].removesuffix('.py')}.py"
             streams = module.is_file() and _STREAMING in module.read_bytes()
-            return Model.from_mar(
-                path, **told, handler=str(entry["handler"]), streams=streams, as_configured=_as_configured(config)
-            )
+            own = _as_configured(config)
+            return replace(model, handler=str(entry["handler"]), streams=streams, as_configured=own)
     except ArchiveError:
-        return Model.from_mar(path, **told)
+        return model
 
 
 def fault(model: Model) -> SuiteError | None:
@@ -105,11 +117,18 @@ def fault(model: Model) -> SuiteError | None:
     return None
 
 
-def _own(samples: Path | None, name: str) -> Path | None:
-    """Return the samples of this model: the entry of its name in a folder, where there is one."""
+def _own(samples: Path | None, name: str, among: Sequence[str]) -> Path | None:
+    """Return the samples of this model: the entry of its name in a folder, or the folder where no model has one.
+
+    Args:
+        among: the names of the files of all archives.
+    """
     if samples is None or not samples.is_dir():
         return samples
-    return next((path for path in (samples / name, samples / f"{name}.jsonl") if path.exists()), samples)
+    stems = [file.removesuffix(".mar").removesuffix(".tar.gz") for file in among]
+    shared = not any((samples / stem).exists() or (samples / f"{stem}.jsonl").exists() for stem in stems)
+    places = (samples / name, samples / f"{name}.jsonl")
+    return next((path for path in places if path.exists()), samples if shared else None)
 
 
 def _as_configured(config: Mapping[str, Any]) -> AsConfigured | None:

@@ -13,7 +13,7 @@ from pytest_torchserve.loadgen.target import Worker
 from pytest_torchserve.torchserve.worker_log import worker_traceback
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import psutil
 
@@ -60,7 +60,7 @@ class Workers:
         """
         before = self._server.model_log_size()
         old = {worker.pid for worker in self.current()}
-        helpers = {pid: _children(pid) for pid in old if pid > 0}
+        helpers = self.helpers()
         try:
             with self._accounting.span(Activity.WORKER_LOADS):
                 self._server.management.scale(self._name, workers, timeout_s=SCALE_TIMEOUT_S)
@@ -88,8 +88,26 @@ class Workers:
             )
         ended = old - {worker.pid for worker in self.current()}
         self._await_end(ended)
-        _end_helpers([process for pid in ended for process in helpers.get(pid, ())])
+        self.end_helpers({pid: found for pid, found in helpers.items() if pid in ended})
         return answered_ns
+
+    def helpers(self) -> dict[int, list[psutil.Process]]:
+        """Return the processes that each worker has started; only those that have started any."""
+        found = {worker.pid: _children(worker.pid) for worker in self.current() if worker.pid > 0}
+        return {pid: children for pid, children in found.items() if children}
+
+    def end_helpers(self, helpers: Mapping[int, Sequence[psutil.Process]]) -> None:
+        """Kill the processes that have outlived the workers that started them, once those are gone."""
+        import psutil  # noqa: PLC0415 - not needed to collect tests
+
+        if not helpers:
+            return
+        self._await_end(set(helpers))
+        left = [process for children in helpers.values() for process in children if process.is_running()]
+        for process in left:  # `is_running` compares start times: a pid that is another's by now is not touched
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(left, timeout=_GONE_S)
 
     def _traceback_since(self, start: int) -> str:
         """Return the last traceback in the workers' log from byte `start` on.
@@ -133,15 +151,3 @@ def _children(pid: int) -> list[psutil.Process]:
         return psutil.Process(pid).children(recursive=True)
     except psutil.Error:
         return []
-
-
-def _end_helpers(processes: Sequence[psutil.Process]) -> None:
-    """Kill the processes that have outlived the worker that started them; none are touched whose pid is another's."""
-    import psutil  # noqa: PLC0415 - not needed to collect tests
-
-    left = [process for process in processes if process.is_running()]
-    for process in left:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    if left:
-        psutil.wait_procs(left, timeout=_GONE_S)

@@ -40,7 +40,7 @@ REGISTERED = ("batchSize", "maxBatchDelay", "minWorkers", "maxWorkers")
 
 _FILES = ("modelFile", "serializedFile", "requirementsFile", "configFile")
 _RUNTIMES = ("python", "python3")
-_UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, EOFError, tarfile.TarError)
+_UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, EOFError, tarfile.TarError, RuntimeError, NotImplementedError)
 
 
 @contextmanager
@@ -69,7 +69,7 @@ def opened(path: Path) -> Iterator[Traversable]:
         raise ArchiveError(
             wanted=f"a model archive in {path}: a .mar, a .tar.gz or a folder, as torch-model-archiver writes them",
             found=f"{type(error).__name__}: {error}",
-            do="name another file, or make the archive anew",
+            do="name another file, make the archive anew (a plain zip, not encrypted), or free some room",
         ) from error
 
 

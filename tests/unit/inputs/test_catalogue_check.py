@@ -14,7 +14,7 @@ from pytest_torchserve.model import Model, Weights
 @pytest.fixture
 def entry(tmp_path):
     """A faultless entry whose handler is a function."""
-    (tmp_path / "h.py").write_text("def predict(data, context): ...\nclass Other: ...\n")
+    (tmp_path / "h.py").write_text("from elsewhere import handle as other\ndef predict(data, context): ...\n")
     (tmp_path / "tokenizer").mkdir()
     (tmp_path / "tokenizer" / "vocab.txt").write_text("a")
     return Model("mine", handler=f"{tmp_path / 'h.py'}:predict", extra_files=(tmp_path / "tokenizer",))
@@ -23,6 +23,7 @@ def entry(tmp_path):
 def test_faultless(entry):
     """A function handler, a stock handler, and published weights that are not on disk are no faults."""
     check(entry)
+    check(replace(entry, handler=str(entry.handler).replace("predict", "other")))  # imported: TorchServe finds it, too
     check(Model("stock", handler="image_classifier", weights=Weights("x-12345678.pt", "https://example.org")))
 
 

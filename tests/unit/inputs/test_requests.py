@@ -72,6 +72,8 @@ def test_lines(tmp_path):
         ('{"file": "nowhere.bin"}', "nowhere.bin"),
         ('{"base64": "%%"}', "line 1"),
         ('{"text": "a", "headers": {"Host": "x"}}', "header 'Host' cannot be set"),
+        ('{"text": "a", "content_type": null}', "content_type None cannot be sent"),
+        ('{"multipart": {"image": {"path": "x"}}}', "'file'"),
         ('{"text": "a", "headers": {"X": "a\\r\\nY: b"}}', "header 'X' cannot be set"),
     ],
 )
@@ -100,10 +102,32 @@ def test_headers_are_sent():
 def test_answers_come_back(tmp_path):
     """What is written is read: JSON of any shape, and bytes; a request that has an answer keeps it."""
     samples = [Sample("a", b"1", {"x": [1.5]}), Sample("b", b"2", b"\xff"), Sample("c", b"3", None)]
-    answers_file.write(tmp_path / "answers.json", samples)
-    asked = [Sample("a", b"1", None), Sample("b", b"2", None), Sample("d", b"4", 7)]
-    found = answers_file.read(tmp_path / "answers.json", asked)
-    assert [sample.answer for sample in found] == [{"x": [1.5]}, b"\xff", 7]
+    answers_file.write(tmp_path / "new" / "answers.json", samples)
+    asked = [Sample("a", b"1", None), Sample("b", b"2", None), Sample("c", b"3", None), Sample("d", b"4", 7)]
+    found = answers_file.read(tmp_path / "new" / "answers.json", asked)
+    assert [(sample.answer, sample.trusted) for sample in found] == [
+        ({"x": [1.5]}, True),
+        (b"\xff", True),
+        (None, False),  # recorded as one that changes: not compared, and not asked again
+        (7, True),
+    ]
+
+
+def test_answers_to_other_requests(tmp_path):
+    """A request of the same name with another body has no answer there."""
+    answers_file.write(tmp_path / "answers.json", [Sample("a", b"1", 3)])
+    with pytest.raises(InputError, match="none to a, or one to another body"):
+        answers_file.read(tmp_path / "answers.json", [Sample("a", b"2", None)])
+
+
+def test_separators_inside_a_text_and_names_that_come_twice(tmp_path):
+    """A line ends at a newline alone; two requests of one name could not be told apart."""
+    lines = [{"text": "a\u2028b\x0cc"}, {"text": "d"}]
+    (tmp_path / "r.jsonl").write_text("\n".join(json.dumps(line, ensure_ascii=False) for line in lines))
+    assert [sample.body.decode() for sample in requests.read(tmp_path / "r.jsonl")] == ["a\u2028b\x0cc", "d"]
+    (tmp_path / "r.jsonl").write_text('{"text": "a", "name": "x"}\n{"text": "b", "name": "x"}\n')
+    with pytest.raises(InputError, match="'x' twice"):
+        requests.read(tmp_path / "r.jsonl")
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"answers": {"a": 3}}', '{"answers": {"z": {"json": 1}}}'])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import json
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -364,3 +366,73 @@ def test_an_envelope_may_make_more_of_a_request(serve):
     context.request_ids = {0: "a", 1: "b"}
     handle([{}] * 5, context)
     assert [report(context, index).batch_size for index in context.headers] == [2, 2]
+
+
+def test_an_object_that_can_be_called_is_left_alone(serve):
+    """A transform that the handler keeps as an attribute, and its own attributes, stay what they are."""
+    context, handle = serve("""
+class _Transform:
+    size = 3
+    def __call__(self, data): return data
+class Handler:
+    def initialize(self, context): self.preprocess = _Transform()
+    def inference(self, data): return ["ok"] * len(data)
+    def handle(self, data, context): return self.inference(self.preprocess(data))[: self.preprocess.size]
+_Transform.__module__ = "elsewhere"
+""")
+    assert handle([{}], context) == ["ok"]
+    assert set(report(context).phases_s) == {"inference", "handle"}
+
+
+def test_attributes_that_init_has_yet_to_make(serve):
+    """A handler that passes unknown names on to an object, which its `__init__` makes, is not asked for any before."""
+    context, handle = serve("""
+class Handler:
+    def __init__(self): self.inner = []
+    def __getattr__(self, name): return getattr(self.inner, name)
+    def initialize(self, context): pass
+    def handle(self, data, context): return ["ok"] * len(data)
+""")
+    assert handle([{}], context) == ["ok"]
+
+
+def test_an_asynchronous_handler(serve):
+    """An `async def handle` is awaited, and its time is that until it has answered."""
+    context, handle = serve("""
+import asyncio
+class Handler:
+    def initialize(self, context): pass
+    async def handle(self, data, context):
+        await asyncio.sleep(0.02)
+        return ["ok"] * len(data)
+""")
+    assert asyncio.run(handle([{}, {}], context)) == ["ok", "ok"]
+    assert report(context, 1).phases_s["handle"] >= 0.02
+    assert set(report(context).phases_s) == {"handle"}
+
+
+def test_a_streamed_answer_is_reported_before_its_head_leaves(serve, monkeypatch):
+    """The first chunk of a batch carries the report, without phases; a whole answer's encoding is not touched."""
+    sent = []
+    codec = types.ModuleType("ts.protocol.otf_message_handler")
+    codec.create_predict_response = lambda *args: sent.append(args)
+    monkeypatch.setitem(sys.modules, "ts.protocol.otf_message_handler", codec)
+    monkeypatch.delitem(sys.modules, "ts.handler_utils.utils", raising=False)
+    context, handle = serve("""
+import sys
+class Handler:
+    def initialize(self, context): pass
+    def handle(self, data, context):
+        for turn in range(2):
+            codec = sys.modules["ts.protocol.otf_message_handler"]
+            codec.create_predict_response([""], context.request_ids, "", 200, context, True)
+            context.told = dict(context.headers[0])
+        return ["ok"]
+""")
+    context.request_ids = {0: "a"}
+    assert handle([{}], context) == ["ok"]
+    assert len(sent) == 2
+    context.headers = {0: context.told}
+    found = report(context)
+    assert (found.streamed, found.batch, found.batch_size, found.phases_s) == (True, 1, 1, {})
+    assert found.init_s["initialize"] >= 0

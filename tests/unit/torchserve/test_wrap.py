@@ -158,7 +158,7 @@ def test_what_an_archive_says_of_itself(tmp_path):
     a, b, c, broken = own_models.models([*archives, tmp_path / "broken.mar"], samples, None)
     assert (a.as_configured.batching.batch_size, a.as_configured.workers, a.as_configured.device) == (8, 2, None)
     assert (b.as_configured, a.streams, b.streams) == (None, False, True)
-    assert (a.samples, b.samples, c.samples) == (samples / "a.jsonl", samples / "b", samples)
+    assert (a.samples, b.samples, c.samples) == (samples / "a.jsonl", samples / "b", None)
     assert (c.name, broken.name) == ("c_d", "broken")
     assert own_models.fault(a) is None
     assert "a model archive in" in str(own_models.fault(broken))
@@ -170,3 +170,34 @@ def test_two_of_one_name(tmp_path):
     archives = [pack(tmp_path / "M.mar"), pack(tmp_path / "x" / "m.mar")]
     with pytest.raises(OptionError, match=r"M\.mar and .*x/m\.mar"):
         own_models.models(archives, None, None)
+
+
+def test_a_link_has_the_models_name(tmp_path):
+    """A link into a store of blobs is named as the link, and is found once with its target."""
+    (tmp_path / "blobs").mkdir()
+    pack(tmp_path / "blobs" / "0a1b.mar")
+    (tmp_path / "mine.mar").symlink_to("blobs/0a1b.mar")
+    found = own_models.find([tmp_path / "mine.mar", tmp_path / "blobs"])
+    assert [path.name for path in found] == ["mine.mar"]
+
+
+def test_requests_that_all_models_share(tmp_path):
+    """A folder without an entry of any model's name holds the requests of each."""
+    (tmp_path / "samples").mkdir()
+    archives = [pack(tmp_path / "a.mar"), pack(tmp_path / "b.mar")]
+    assert {model.samples for model in own_models.models(archives, tmp_path / "samples", None)} == {
+        tmp_path / "samples"
+    }
+
+
+def test_an_encrypted_archive(tmp_path):
+    """An archive that zipfile cannot read is one message, whatever zipfile raises."""
+    path = pack(tmp_path / "m.mar")
+    content = bytearray(path.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # the flag of encryption, in each header
+        at = -1
+        while (at := content.find(signature, at + 1)) >= 0:
+            content[at + offset] |= 1
+    path.write_bytes(content)
+    with pytest.raises(ArchiveError, match="encrypted"):
+        wrap.wrap(path, "cpu", tmp_path / "made.mar")

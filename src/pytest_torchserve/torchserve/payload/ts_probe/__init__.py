@@ -7,6 +7,7 @@ Phases are clocked by replacing methods on the handler's *instance*, or function
 file stay untouched. The names of the headers are those in `pytest_torchserve.loadgen.probe_report`.
 """
 
+import inspect
 import json
 import os
 import sys
@@ -93,6 +94,8 @@ class Probe:
             end_ns = watch.now_ns()
         finally:
             self.start_ns = 0
+        if inspect.isawaitable(answers):
+            return self._when_answered(answers, data, context, start_ns)
         phases = {name: spent[name] for name in METHOD_PHASES if name in spent}
         self.batches += 1
         if self.batches <= _INIT_REPORTS:
@@ -102,6 +105,15 @@ class Probe:
         timing = _server_timing({**phases, "handle": end_ns - start_ns})
         self._report(context, requests, f"start={start_ns};end={end_ns};gpu={self.gpu_bytes}{self.tag}{busy}", timing)
         return answers
+
+    async def _when_answered(self, answers: Any, data: Any, context: Any, start_ns: int) -> Any:
+        """Await an asynchronous handler, and report its `handle` alone: phases of several batches may interleave."""
+        found = await answers
+        end_ns = self.watch.now_ns()
+        self.batches += 1
+        edges = f"start={start_ns};end={end_ns};gpu={self.gpu_bytes}{self.tag}"
+        self._report(context, _requests(data, context), edges, _server_timing({"handle": end_ns - start_ns}))
+        return found
 
     def report_stream(self, context: Any) -> None:
         """Report on a batch whose first chunk is about to leave with the head: its phases are not known yet."""

@@ -1,6 +1,7 @@
 """The probe's stopwatch: clocks named calls by replacing methods on an instance, or functions in a module."""
 
 import functools
+import inspect
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -67,8 +68,12 @@ class Stopwatch:
         clocked already stays as it is.
         """
         for name in names:
-            method = getattr(owner, name, None)
-            if callable(method) and not any(method is made for made in self._made):
+            # Looked up without `__getattr__`, which may need what `__init__` has yet to make. An object that can be
+            # called stays what it is: its owner may use its attributes.
+            if inspect.getattr_static(owner, name, None) is None:
+                continue
+            method: Any = getattr(owner, name, None)
+            if _is_function(method) and not any(method is made for made in self._made):
                 clocked = self.wrap(name, method if parts is None else parts.wrap("any", method))
                 self._made.append(clocked)
                 _replace(owner, name, clocked)
@@ -91,6 +96,10 @@ class Stopwatch:
             inside.append(spent["empty"])
         spent.clear()
         return sorted(inside)[_ROUNDS // 2], max(0, sorted(outside)[_ROUNDS // 2])
+
+
+def _is_function(value: Any) -> bool:
+    return inspect.isroutine(value) or isinstance(value, functools.partial)
 
 
 def _replace(owner: Any, name: str, call: "Callable[..., Any]") -> None:

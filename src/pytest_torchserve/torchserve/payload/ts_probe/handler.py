@@ -4,6 +4,7 @@ import importlib
 import inspect
 import sys
 import types
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
 METHOD_PHASES = ("preprocess", "inference", "postprocess")
 PROBED_INIT_PHASES = ("load_model", "to_device", "warm_up")
+_MANY = 100  # models in one collection; a vocabulary of a million words is not searched
 
 
 class Handler:
@@ -68,8 +70,8 @@ class Handler:
         roots = [place for place, _ in self.places() if place is not self.module]
         near = [value for root in roots for value in _attributes(root)]
         near += _objects(vars(self.module).values())
-        near += [item for value in near if isinstance(value, (list, tuple)) for item in value]
-        near += [item for value in near if isinstance(value, dict) for item in value.values()]
+        near += [item for value in near if isinstance(value, (list, tuple)) for item in value[:_MANY]]
+        near += [item for value in near if isinstance(value, dict) for item in islice(value.values(), _MANY)]
         near += [item for value in near for item in _attributes(value)]
         networks = [value for value in near if torch is not None and isinstance(value, torch.nn.Module)]
         parameter = next((one for network in networks for one in network.parameters()), None)
