@@ -48,6 +48,18 @@ def handle(data, context):
 """
 
 
+HELPER = """
+import subprocess, sys
+from pathlib import Path
+class Helper:
+    def initialize(self, context):
+        self.helper = subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True)
+        Path(context.model_yaml_config["log"]).write_text(str(self.helper.pid))
+    def handle(self, data, context):
+        return ["ok"] * len(data)
+"""
+
+
 def pack(folder: Path, name: str, handler: str, **parts: str | Path) -> None:
     """Run torch-model-archiver.
 
@@ -99,8 +111,8 @@ def make_vision(mars: Path, parts: Path) -> None:
         pack(mars, name, handler, model_file=OWN / f"{network}.py", serialized_file=weights)
 
 
-def make_text(single: Path, parts: Path) -> None:
-    """Pack TorchServe's stock text classifier, which takes one request at a time; its vocabulary has pairs of words."""
+def make_single(single: Path, parts: Path) -> None:
+    """Pack the stock text classifier, whose vocabulary has pairs of words, and a handler with a process of its own."""
     words = [word for line in REQUESTS["text_classifier"] for word in line["text"].split()]
     vocabulary = {word: number for number, word in enumerate(dict.fromkeys(words))}
     vocabulary |= {line["text"]: 50 + number for number, line in enumerate(REQUESTS["text_classifier"])}
@@ -108,6 +120,9 @@ def make_text(single: Path, parts: Path) -> None:
     network, weights = OWN / "tiny_text.py", saved(TinyText(), parts / "text.pt")
     files = {"model_file": network, "serialized_file": weights, "extra_files": parts / "source_vocab.pt"}
     pack(single, "text_classifier", "text_classifier", **files)
+    (parts / "helper.py").write_text(HELPER)
+    (parts / "helper.yaml").write_text(f"log: {parts.parent / 'helper.pid'}\n", encoding="utf-8")
+    pack(single, "helper", str(parts / "helper.py"), config_file=parts / "helper.yaml")
 
 
 def make_optional(mars: Path, parts: Path) -> None:
@@ -180,7 +195,7 @@ def main(folder: Path) -> None:
     torch.manual_seed(1)
     make_own(places["mars"], places["parts"])
     make_vision(places["mars"], places["parts"])
-    make_text(places["single"], places["parts"])
+    make_single(places["single"], places["parts"])
     make_optional(places["mars"], places["parts"])
     make_samples(places["samples"])
     make_broken(places["broken"], places["mars"], places["parts"])

@@ -88,8 +88,10 @@ def _add_record(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def _record(given: argparse.Namespace) -> int:
     """Write the answers of an archive; return 1 where some change from call to call and could not be recorded."""
     from pytest_torchserve.session import record_answers  # noqa: PLC0415 - only where it is used
+    from pytest_torchserve.torchserve import interpreter  # noqa: PLC0415 - likewise
 
-    recorded, changed = record_answers.record(given.place, given.samples, given.output, given.python)
+    python = interpreter.find(given.python, "--python") if given.python else None
+    recorded, changed = record_answers.record(given.place, given.samples, given.output, python)
     sys.stdout.write(f"{given.output}: {recorded} answers\n")
     for words in changed:
         sys.stdout.write(f"not recorded, changed when asked again: {words}\n")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_torchserve import environment
 from pytest_torchserve.compare.verdict import Rules
-from pytest_torchserve.errors import SuiteError
 from pytest_torchserve.torchserve import java
 
 if TYPE_CHECKING:
@@ -130,11 +129,7 @@ class Config:
         found["baseline"] = self.baseline.words if self.baseline else None
         found["min_effect"] = self.rules.min_effect if self.baseline else None
         found["load_engine"] = f"locust × {self.engine.workers}" if self.engine else "builtin"
-        try:
-            runtime = java.find()
-            found["java"] = f"{runtime.version} ({runtime.source})"
-        except SuiteError:
-            found["java"] = None
+        found["java"] = java.words()
         return found
 
 

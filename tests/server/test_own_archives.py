@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pytest_torchserve._util.time_accounting import TimeAccounting
@@ -230,3 +231,18 @@ def test_wrapped_and_unwrapped_answer_alike(started, made, name):
             expected = PHASES.get(name, WHOLE | PARTS) - {"latency", "first_chunk"}
             assert ProbeReport.of(responses[-1]).phases_s.keys() == expected
     assert seen["wrapped"] == seen["bare"]
+
+
+@pytest.mark.parametrize("end", ["scale", "close"])
+def test_what_a_worker_has_started_ends_with_it(started, made, end):
+    """A process that a handler starts, in a session of its own, is gone when the worker is."""
+    model = own_models.models([made / "single" / "helper.mar"], None, None)[0]
+    target = endpoint(started, model, archive.build(own.artifacts(model, None), "cpu", started.store).path, end)
+    target.scale(1)
+    helper = psutil.Process(int((made / "helper.pid").read_text()))
+    assert helper.is_running()
+    if end == "scale":
+        target.scale(0)
+        assert not helper.is_running()
+    target.close()
+    assert not helper.is_running()

@@ -12,13 +12,12 @@ from pytest_torchserve._util.progress import Progress
 from pytest_torchserve._util.time_accounting import Activity
 from pytest_torchserve.config import Expected
 from pytest_torchserve.errors import InputError, OptionError
-from pytest_torchserve.plugin import options, terminal
+from pytest_torchserve.plugin import options, own_archives, terminal
 from pytest_torchserve.plugin.fixtures import COMPARED_KEY, SESSION_KEY, TIME_ACCOUNTING_KEY, is_ours
 from pytest_torchserve.plugin.matrix import refuse_twins
 from pytest_torchserve.plugin.ordering import cell_of
 from pytest_torchserve.report import history
 from pytest_torchserve.session.session import Session
-from pytest_torchserve.torchserve import own_models
 
 
 def take_part(session: pytest.Session) -> None:
@@ -53,21 +52,12 @@ def take_part(session: pytest.Session) -> None:
         deployment = cell.deployment
         expected.models[deployment.model.name] = deployment.model
         expected.archived[deployment.model.name, deployment.device] = deployment
-    _tell_faults(config, expected)
+    own_archives.tell_faults(config, expected.models.values())
     config.stash[TIME_ACCOUNTING_KEY].book_start(Activity.COLLECTING)
     config.stash[SESSION_KEY] = Session(
         told, expected, _progress(config, expected.cells), config.stash[TIME_ACCOUNTING_KEY]
     )
     config.pluginmanager.register(terminal, "torchserve-terminal")
-
-
-def _tell_faults(config: pytest.Config, expected: Expected) -> None:
-    """Write at once which entries cannot be served, and why; their tests will fail, and the others are measured."""
-    reporter: Any = config.pluginmanager.getplugin("terminalreporter")
-    for model in expected.models.values():
-        error = own_models.fault(model)
-        if error is not None and reporter is not None:
-            reporter.write_line(f"{model.name} cannot be measured:\n{error}")
 
 
 class _Refusal:

@@ -13,7 +13,7 @@ from pytest_torchserve import conditions
 from pytest_torchserve.config import PACE_PER_S, Config
 from pytest_torchserve.errors import OptionError
 from pytest_torchserve.measure import Budget
-from pytest_torchserve.plugin import option_table, option_values
+from pytest_torchserve.plugin import archive_values, option_table, option_values
 from pytest_torchserve.torchserve import settings
 
 CONFIG_KEY: pytest.StashKey[Config] = pytest.StashKey()
@@ -123,7 +123,7 @@ def read(config: pytest.Config) -> Config:
         pace_seconds=value["ts_requests"] / PACE_PER_S,
         schedules=option_values.schedules(value["ts_loads"], value["ts_load_seconds"], value["ts_seed"]),
         batchings=option_values.batchings(value["ts_batching"]),
-        **option_values.of_archives(config),
+        **archive_values.of_archives(config),
         engine=option_values.engine(config),
         attach=option_values.attach(config),
         baseline_named=baseline_named,

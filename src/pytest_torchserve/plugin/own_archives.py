@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,6 +12,7 @@ from pytest_torchserve.plugin import options
 from pytest_torchserve.torchserve import own_models
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from pytest_torchserve.model import Model
@@ -86,3 +87,12 @@ def make_module(module_path: Path, parent: pytest.Collector) -> pytest.Module | 
     """Return the collector of a file of the suite, under the node id that it has everywhere; None for another file."""
     nodeid = suite.nodeid(module_path)
     return pytest.Module.from_parent(parent, path=module_path, nodeid=nodeid) if nodeid else None
+
+
+def tell_faults(config: pytest.Config, models: Iterable[Model]) -> None:
+    """Write at once which models cannot be served, and why; their tests will fail, and the others are measured."""
+    reporter: Any = config.pluginmanager.getplugin("terminalreporter")
+    for model in models:
+        error = own_models.fault(model)
+        if error is not None and reporter is not None:
+            reporter.write_line(f"{model.name} cannot be measured:\n{error}")

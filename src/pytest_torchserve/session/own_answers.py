@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from dataclasses import replace
@@ -48,6 +49,11 @@ class OwnAnswers:
         key = (deployment.model.name, deployment.device)
         samples = self._memo(key, lambda: self._ask(deployment, inputs.samples))
         return replace(inputs, samples=samples)
+
+    def ask_early(self, deployment: Deployment, inputs: ModelInputs) -> None:
+        """Ask now, of a worker that is there; what goes wrong is said when the answers are needed."""
+        with contextlib.suppress(InputError):
+            self.complete(deployment, inputs)
 
     def _tell(self, name: str) -> None:
         """Keep one notice that names all models whose answers nobody knows."""

@@ -10,7 +10,7 @@ from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.errors import InputError
 from pytest_torchserve.inputs import answers_file, own
 from pytest_torchserve.session.own_answers import asked_alone
-from pytest_torchserve.torchserve import archive, interpreter, java, own_models
+from pytest_torchserve.torchserve import archive, java, own_models
 from pytest_torchserve.torchserve.endpoint import Endpoint
 from pytest_torchserve.torchserve.server import Server
 from pytest_torchserve.torchserve.settings import ServerSettings
@@ -34,7 +34,6 @@ def record(place: Path, samples: Path, output: Path, python: Path | None = None)
     inputs = own.inputs(own.artifacts(model, None), None)
     with tempfile.TemporaryDirectory() as store:
         made = archive.build(inputs.artifacts, "cpu", Path(store))
-        python = interpreter.find(python, "--python") if python else None
         server = Server(java.find(), Path(store), ServerSettings(), python=python)
         try:
             server.start()

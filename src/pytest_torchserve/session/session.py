@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve import measure
 from pytest_torchserve._util.memo import Memo
-from pytest_torchserve.errors import InputError
 from pytest_torchserve.measure import Context
 from pytest_torchserve.session.comparisons import Comparisons
 from pytest_torchserve.session.deployments import Deployments
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from pytest_torchserve._util.progress import Progress
     from pytest_torchserve._util.time_accounting import TimeAccounting
     from pytest_torchserve.config import Config, Expected
-    from pytest_torchserve.deployment import Deployment
     from pytest_torchserve.inputs.model_inputs import ModelInputs
     from pytest_torchserve.measure import Budget, Cell, Run
 
@@ -75,18 +73,18 @@ class Session:
         """Return the run of a cell that is compared with a baseline; None for any other cell."""
         if not self.comparisons.compares(cell):
             return None
-        return self.comparisons.run(cell, self._context(self._inputs(cell.deployment), budget))
+        return self.comparisons.run(cell, self._context(self._inputs(cell), budget))
 
     def _measure_alone(self, cell: Cell, budget: Budget) -> Run:
         """Measure a cell without a comparison."""
         if cell.kind in ("load", "capacity"):
-            inputs = self._inputs(cell.deployment) if self.config.attach is None else None
+            inputs = self._inputs(cell) if self.config.attach is None else None
             target, inputs = self._targets.target(cell.deployment, inputs)
             measure_traffic = measure.measure_load if cell.kind == "load" else measure.measure_capacity
             return measure_traffic(target, cell, self._context(inputs, budget))
         if cell.kind == "init":
             return self._measure_init(cell, budget)
-        context = self._context(self._inputs(cell.deployment), budget)
+        context = self._context(self._inputs(cell), budget)
         workers = cell.deployment.workers or budget.processes
         endpoint = self.deployments.endpoint(cell.deployment, workers=workers)
         context = replace(context, budget=replace(budget, processes=workers))
@@ -98,13 +96,12 @@ class Session:
         endpoint = self.deployments.endpoint(cell.deployment)
         run = measure.measure_init(endpoint, self._context(inputs, budget))
         if not run.wrong:
-            with contextlib.suppress(InputError):  # raised again, for the cells that need the answers
-                self._inputs(cell.deployment)
+            self._own_answers.ask_early(cell.deployment, inputs)
         return run
 
-    def _inputs(self, deployment: Deployment) -> ModelInputs:
-        """Return the model's inputs, with its own answers where no others are known."""
-        return self._own_answers.complete(deployment, self.artifacts.inputs(deployment.model))
+    def _inputs(self, cell: Cell) -> ModelInputs:
+        """Return the inputs of the cell's model, with its own answers where no others are known."""
+        return self._own_answers.complete(cell.deployment, self.artifacts.inputs(cell.deployment.model))
 
     def _context(self, inputs: ModelInputs, budget: Budget) -> Context:
         return Context(inputs, budget, self._progress.update, self.monitor())

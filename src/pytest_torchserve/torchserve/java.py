@@ -103,3 +103,12 @@ def _try(executable: Path) -> tuple[Path, str, str]:
     if not (found / "bin" / "java").is_file():
         return nowhere, line, f"its home {found} has no bin/java"
     return found, line, ""
+
+
+def words() -> str | None:
+    """Return the version and the source of the Java that would be used; None where there is none."""
+    try:
+        runtime = find()
+    except JavaError:
+        return None
+    return f"{runtime.version} ({runtime.source})"
