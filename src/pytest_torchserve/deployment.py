@@ -38,6 +38,11 @@ class Deployment:
         return "-".join(filter(None, (name, "configured" if self.configured else "", self.variant)))
 
     @property
+    def label(self) -> str:
+        """The model's name, for tables; it says where the batching is the archive's own."""
+        return f"{self.model.name} (configured)" if self.configured else self.model.name
+
+    @property
     def workers(self) -> int | None:
         """The number of workers that the archive's own config asks for; None where the measurement chooses."""
         own = self.model.as_configured

@@ -79,6 +79,16 @@ def stores_nothing(config: pytest.Config) -> bool:
     return checks_only(config) or skips(config)
 
 
+def _root(config: pytest.Config) -> Path:
+    """Return the folder for what is written: pytest's root, but for archives measured in a folder without a project.
+
+    There pytest takes the value of an option it does not know yet, as in `--ts-mar FILE`, for a test's path, and may
+    choose a root above the folder.
+    """
+    alone = config.inipath is None and (config.getoption("ts_mar") or config.getoption("ts_suite"))
+    return config.invocation_params.dir if alone else config.rootpath
+
+
 def read(config: pytest.Config) -> Config:
     """Read the options as one `Config`.
 
@@ -104,7 +114,8 @@ def read(config: pytest.Config) -> Config:
     )
     baseline_named, baseline_server = option_values.compared(config, server)
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    journal = value["ts_journal"] or config.rootpath / ".benchmarks" / "journal" / f"{stamp}-{os.getpid()}.jsonl"
+    root = _root(config)
+    journal = value["ts_journal"] or root / ".benchmarks" / "journal" / f"{stamp}-{os.getpid()}.jsonl"
     return Config(
         weights=value["ts_weights"],
         data=Path(data).resolve() if data else None,
@@ -130,7 +141,7 @@ def read(config: pytest.Config) -> Config:
         baseline_server=baseline_server,
         rules=option_values.rules(config),
         server=server,
-        store=Path(value["ts_model_store"] or config.rootpath / "model_store"),
+        store=Path(value["ts_model_store"] or root / "model_store"),
         journal=None if checks_only(config) else Path(journal),
         checks_only=checks_only(config),
         keep=value["ts_keep"],

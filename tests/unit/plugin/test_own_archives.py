@@ -143,3 +143,22 @@ def test_a_template(tmp_path, monkeypatch):
     for name in ("mine", "my model", "../x"):
         with pytest.raises(installed.InputError, match="a name of letters"):
             installed.write_template(name)
+
+
+def test_everything_is_written_where_it_was_asked_for(pytester, collect):
+    """In a folder without a project of its own, an archive elsewhere does not move journal and store."""
+    (pytester.path / "here").mkdir()
+    (pytester.path / "there").mkdir()
+    (pytester.path / "mine.mar").rename(pytester.path / "there" / "mine.mar")
+    code = (
+        "import os, sys, pytest\nos.chdir('here')\n"
+        "class Look:\n"
+        "    def pytest_collection_finish(self, session):\n"
+        "        from pytest_torchserve.plugin import options\n"
+        "        told = options.of(session.config)\n"
+        "        print('AT', told.store, told.journal.parent.parent)\n"
+        "sys.exit(pytest.main(['--ts-mar', '../there/mine.mar', '--collect-only', '-q', '-s'], plugins=[Look()]))\n"
+    )
+    result = pytester.runpython(pytester.makepyfile(run=code))
+    here = pytester.path / "here"
+    result.stdout.fnmatch_lines([f"AT {here / 'model_store'} {here / '.benchmarks'}"])

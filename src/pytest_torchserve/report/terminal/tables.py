@@ -98,7 +98,7 @@ def handle_table(runs: Sequence[Run]) -> Table:
         deployment = run.cell.deployment
         spread = run.process_spread.get(Phase.HANDLE)
         table.add_row(
-            deployment.model.name,
+            deployment.label,
             deployment.device,
             str(deployment.batching.batch_size),
             *(_median(run, phase) for phase in shown),

@@ -38,7 +38,7 @@ def load_table(runs: Sequence[Run]) -> Table:
             continue
         by_name = {quantile.name: quantile for quantile in traffic.latency}
         table.add_row(
-            run.cell.deployment.model.name,
+            run.cell.deployment.label,
             run.cell.deployment.device,
             batch_words(traffic),
             run.cell.schedule.name if run.cell.schedule else _NOTHING,
