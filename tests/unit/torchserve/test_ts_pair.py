@@ -8,6 +8,7 @@ import random
 import sys
 import zipfile
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import yaml
@@ -221,3 +222,19 @@ def test_an_arm_without_a_handler_is_refused(tmp_path):
     good = make_arm(tmp_path, "good")
     with pytest.raises(ArchiveError, match="a model and its handler"):
         pair_archive.build("x", "cpu", {"baseline": path, "candidate": good}, tmp_path, seed=1)
+
+
+CURRENT_FOLDER = """
+def _current(self, data, context):
+    return [Path("late.py").read_text(encoding="utf-8").partition(chr(10))[0]] * len(data)
+Handler.handle = _current
+"""
+
+
+def test_each_arm_works_in_its_own_folder(start):
+    """A relative path leads into the arm's own files, as it does where TorchServe serves the arm alone."""
+    before = Path.cwd()
+    context, handle = start(baseline=CURRENT_FOLDER, candidate=CURRENT_FOLDER)
+    answers = dict(ask(context, handle)[::2] for _ in range(4))
+    assert answers == {name: f"WHO = 'late of {name}'" for name in ("baseline", "candidate")}
+    assert Path.cwd() == before
