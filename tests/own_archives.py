@@ -60,6 +60,12 @@ class Helper:
 """
 
 
+BIG = """
+def handle(data, context):
+    return None if data is None else ["x" * int(request["body"]) for request in data]
+"""
+
+
 def pack(folder: Path, name: str, handler: str, **parts: str | Path) -> None:
     """Run torch-model-archiver.
 
@@ -185,6 +191,8 @@ def make_broken(broken: Path, mars: Path, parts: Path) -> None:
     pack(broken, "no_vocabulary", "text_classifier", model_file=network, serialized_file=weights)
     (parts / "refuses.py").write_text(REFUSES)
     pack(broken, "refuses", str(parts / "refuses.py"))
+    (parts / "big.py").write_text(BIG)
+    pack(broken, "big", str(parts / "big.py"))
 
 
 def main(folder: Path) -> None:

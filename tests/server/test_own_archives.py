@@ -143,6 +143,7 @@ BROKEN = {
     "no_handler": "handler gone.py",
     "no_vocabulary": "Missing the source_vocab file",
     "refuses": "ValueError",
+    "big": "larger than max_response_size",
 }
 """Archives that cannot be measured, and the word that their message must have."""
 
@@ -152,7 +153,7 @@ def broken(made, tmp_path_factory):
     """A session over broken archives and a good one: (its output, the names of the models whose entries it saved)."""
     folder = tmp_path_factory.mktemp("broken")
     samples = folder / "samples.jsonl"
-    samples.write_text('{"text": "a"}\n')
+    samples.write_text('{"text": "7000000"}\n')
     options = [f"--ts-mar={made / 'broken'}", f"--ts-samples={samples}", "-m", "cpu", "-k", "test_handle"]
     options.append("--benchmark-save=x")
     done = tsperf(folder, *options, *SHORT)

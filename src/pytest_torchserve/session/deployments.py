@@ -8,11 +8,13 @@ from pytest_torchserve import conditions, environment
 from pytest_torchserve._util.memo import Memo
 from pytest_torchserve._util.time_accounting import Activity
 from pytest_torchserve.errors import ServerError
-from pytest_torchserve.torchserve import java
+from pytest_torchserve.torchserve import java, limits
 from pytest_torchserve.torchserve.endpoint import Endpoint
 from pytest_torchserve.torchserve.server import Server
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pytest_torchserve.config import Expected
     from pytest_torchserve.deployment import Deployment
     from pytest_torchserve.session.shared import Shared
@@ -95,6 +97,12 @@ class Deployments:
         if workers is not None and len(endpoint.workers()) != workers:
             endpoint.scale(workers)
         return endpoint
+
+    def explain(self, errors: Iterable[str]) -> list[str]:
+        """Return the server's settings that failed requests are about, and add them to the notices."""
+        found = limits.explain(errors, self.server.frontend_log()) if errors and self.server is not None else []
+        self._shared.notices.extend(found)
+        return found
 
     def release(self, deployment: Deployment) -> None:
         """Count one test less that needs the deployment; after the last test its workers end."""

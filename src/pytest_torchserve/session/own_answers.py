@@ -28,6 +28,14 @@ LIMIT_S = 30.0
 _SHOWN = 200
 
 
+class RefusedError(InputError):
+    """The model refused a request; `kind` is the kind of the failure, such as `HTTP 413`."""
+
+    def __init__(self, kind: str, *, wanted: str, found: str, do: str) -> None:
+        super().__init__(wanted=wanted, found=found, do=do)
+        self.kind = kind
+
+
 class OwnAnswers:
     """The models' own answers to the requests of which no right answer is known, one set a model × device."""
 
@@ -72,6 +80,9 @@ class OwnAnswers:
         endpoint = self._deployments.endpoint(alone, workers=1)
         try:
             found, changed = asked_alone(endpoint, samples)
+        except RefusedError as error:
+            reasons = self._deployments.explain([error.kind])
+            raise InputError(wanted=error.wanted, found="; ".join([error.found, *reasons]), do=error.do) from error
         finally:
             self._deployments.drop_unneeded(alone)
         name = f"{deployment.model.name}-{deployment.device}"
@@ -99,7 +110,7 @@ def asked_alone(
         limit_s: the time for it; requests that were not reached are left out.
 
     Raises:
-        InputError: the model refuses a request.
+        RefusedError: the model refuses a request.
     """
     model, device = endpoint.deployment.model, endpoint.deployment.device
     tolerance = model.tolerance or TOLERANCES[device]
@@ -112,7 +123,8 @@ def asked_alone(
         first, again = endpoint.ask([sample])[0], endpoint.ask([sample])[0]
         for response in (first, again):
             if response.error is not None:
-                raise InputError(
+                raise RefusedError(
+                    response.kind or "",
                     wanted=f"an answer of {model.name} to {sample.name}",
                     found=f"{response.error}: {response.body[:_SHOWN].decode(errors='replace')}",
                     do="send what the model takes: --ts-samples (a .jsonl names content type and headers), or mend it",

@@ -65,6 +65,7 @@ class Session:
         finally:
             self._progress.finish()
         self.journal.write("run", run.as_dict())
+        self.deployments.explain(run.errors)
         if run.left_unanswered:
             self.deployments.drop(cell.deployment)  # requests still queued would run into the next cell
         return run

@@ -216,6 +216,10 @@ class Server:
         wait_until(whole, timeout_s=_FRONTEND_TIMES_S)
         return found
 
+    def frontend_log(self) -> str:
+        """Return the frontend's log."""
+        return _read(self.folder / "logs" / "ts_log.log")
+
     def model_log(self, start: int = 0) -> str:
         """Return the workers' output, from byte `start` on."""
         return _read(self.folder / "logs" / "model_log.log", start)
