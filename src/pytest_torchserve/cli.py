@@ -70,7 +70,7 @@ def _run(given: argparse.Namespace) -> int:
     if not given.no_capacity:
         seconds = 8 if "--ts-quick" in given.rest else 30
         minutes = _RATES * seconds * len(devices) / 60
-        sys.stdout.write(f"capacity takes about {minutes:.0f} minutes a model (--no-capacity leaves it out)\n")
+        sys.stdout.write(f"capacity takes about {minutes:.0f} min a model (--no-capacity leaves it out)\n")
     sys.stdout.flush()
     os.execv(sys.executable, command)  # noqa: S606 - a list, no shell
     return 0

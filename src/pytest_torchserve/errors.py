@@ -59,5 +59,9 @@ class WorkerError(SuiteError):
     """A worker did not become ready; `found` holds the worker's own traceback."""
 
 
+class WorkerStartError(WorkerError):
+    """A worker's own start failed, and TorchServe gave up: the same archive will fail again."""
+
+
 class MeasurementError(SuiteError):
     """A cell could not be measured: the responses do not belong to the requested measurement."""

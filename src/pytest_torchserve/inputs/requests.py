@@ -96,8 +96,9 @@ def _lines(place: Path) -> Iterator[Sample]:
                 yield _request(json.loads(line), place.parent, f"{place.name}:{number}")
             except (ValueError, TypeError, OSError, AttributeError, KeyError) as error:
                 raise InputError(
-                    wanted=f"an object with one of {', '.join(_BODIES)} in line {number} of {place}",
-                    found=f"{line[:_SHOWN]}: {error}",
+                    wanted=f"in line {number} of {place} an object with one of {', '.join(_BODIES)}, and perhaps "
+                    + ", ".join(_FURTHER),
+                    found=f"{error}, in {line[:_SHOWN]}",
                     do='write for example {"json": {"text": "…"}, "answer": {"label": 1}}',
                 ) from error
 

@@ -106,7 +106,7 @@ class ArtifactBuilder:
             self._notice(f"seeded (random) weights: {missing}")
         if inputs.samples_source == "synthetic" and not model.dataset:
             self._notice(f"{model.name}: requests made up for its handler; --ts-samples names your own")
-        elif inputs.samples_source == "synthetic":
+        elif inputs.samples_source == "synthetic" and not self._config.archives:  # noop's are no matter there
             data = self._config.data
             hint = f"{data} holds no {model.dataset}/" if data else "--ts-data names a folder of real ones"
             self._notice(f"synthetic {model.dataset} images: {hint}")

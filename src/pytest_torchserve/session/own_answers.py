@@ -12,6 +12,7 @@ from pytest_torchserve._util.memo import Memo
 from pytest_torchserve.answers import TOLERANCES, parse
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.errors import InputError
+from pytest_torchserve.torchserve.worker_log import worker_traceback
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,7 +91,8 @@ class OwnAnswers:
             self._shared.notices.append(
                 f"{name}: {len(found)} of {len(samples)} requests are sent: asking each alone takes {LIMIT_S:.0f} s"
             )
-        self._tell(name)
+        unknown = sum(sample.answer is None and sample.trusted for sample in samples)
+        self._tell(name if unknown == len(samples) else f"{name} ({unknown} of {len(samples)} requests)")
         if changed:
             self._shared.notices.append(
                 f"{name}: {len(changed)} of {len(found)} answers change when asked again, and are not compared: "
@@ -120,13 +122,15 @@ def asked_alone(
     for sample in samples:
         if found and time.monotonic() > ends_s:
             break
+        logged = endpoint.server.model_log_size()
         first, again = endpoint.ask([sample])[0], endpoint.ask([sample])[0]
         for response in (first, again):
             if response.error is not None:
                 raise RefusedError(
                     response.kind or "",
                     wanted=f"an answer of {model.name} to {sample.name}",
-                    found=f"{response.error}: {response.body[:_SHOWN].decode(errors='replace')}",
+                    found=f"{response.error}: {response.body[:_SHOWN].decode(errors='replace').strip()}"
+                    + _last_words(endpoint.server.model_log(logged)),
                     do="send what the model takes: --ts-samples (a .jsonl names content type and headers), or mend it",
                 )
         if sample.answer is None and sample.trusted:
@@ -138,3 +142,9 @@ def asked_alone(
         else:
             found.append(sample)
     return tuple(found), changed
+
+
+def _last_words(log: str) -> str:
+    """Return the last line of the traceback in a worker's log, which TorchServe does not send; '' for none."""
+    lines = worker_traceback(log).strip().splitlines()
+    return f"; the worker says: {lines[-1].strip()}" if lines else ""

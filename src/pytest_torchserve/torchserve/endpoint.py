@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_torchserve._util.time_accounting import Activity, TimeAccounting
+from pytest_torchserve.errors import WorkerStartError
 from pytest_torchserve.loadgen import client
 from pytest_torchserve.loadgen.clock import MonotonicClock
 from pytest_torchserve.loadgen.target import ask
@@ -88,11 +89,19 @@ class Endpoint:
             The time of TorchServe's answer, in monotonic nanoseconds.
 
         Raises:
-            WorkerError: a worker did not become ready; the message holds the worker's traceback.
+            WorkerError: a worker did not become ready; the message holds the worker's traceback. TorchServe tries for
+                up to a minute: an archive whose worker could not start is not tried again on this server.
             ServerError: the server is gone.
         """
+        known = self.server.unable.get(self.archive.path)
+        if known is not None and workers:
+            raise known
         self.worker_count = workers
-        return self._workers.scale(workers)
+        try:
+            return self._workers.scale(workers)
+        except WorkerStartError as error:
+            self.server.unable[self.archive.path] = error
+            raise
 
     def workers(self) -> list[Worker]:
         """Return the workers, ready or not."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve._util import mask
 from pytest_torchserve._util.wait import wait_until
-from pytest_torchserve.errors import ServerError
+from pytest_torchserve.errors import ServerError, WorkerStartError
 from pytest_torchserve.loadgen.address import Address
 from pytest_torchserve.loadgen.frontend_times import FrontendTimes
 from pytest_torchserve.torchserve import process, request_log, settings
@@ -39,12 +39,14 @@ class Server:
     Attributes:
         java: the Java that the server runs on.
         store: the server's model store.
+        unable: archives of which a worker could not start, and why.
         overridden: the user's properties and worker variables that the suite's own replaced.
     """
 
     def __init__(self, java: Java, store: Path, wanted: settings.ServerSettings, *, python: Path | None = None) -> None:
         self.java = java
         self.store = store.resolve()
+        self.unable: dict[Path, WorkerStartError] = {}
         self.overridden: list[str] = []
         self._wanted = wanted
         self._python = str(python or sys.executable)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve._util.time_accounting import Activity, TimeAccounting
 from pytest_torchserve._util.wait import wait_until
-from pytest_torchserve.errors import ManagementError, ServerError, WorkerError
+from pytest_torchserve.errors import ManagementError, ServerError, WorkerError, WorkerStartError
 from pytest_torchserve.loadgen.target import Worker
 from pytest_torchserve.torchserve.worker_log import worker_traceback
 
@@ -55,7 +55,8 @@ class Workers:
             The time of TorchServe's answer, in monotonic nanoseconds.
 
         Raises:
-            WorkerError: a worker did not become ready; the message holds the worker's traceback.
+            WorkerStartError: a worker could not start; the message holds its traceback.
+            WorkerError: a worker did not become ready, or did not end.
             ServerError: the server is gone.
         """
         before = self._server.model_log_size()
@@ -74,7 +75,7 @@ class Workers:
                     do=f"read the logs in {self._server.folder}",
                 ) from error
             traceback = self._traceback_since(before)
-            raise WorkerError(
+            raise WorkerStartError(
                 wanted=f"{workers} workers of {self._name}",
                 found=f"{error.found}\nthe worker's own words:\n{traceback or self._server.log_tail()}",
                 do="mend the handler or install what it imports; the server's logs are in " + str(self._server.folder),
