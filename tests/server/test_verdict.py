@@ -114,7 +114,7 @@ def test_answers_that_differ_from_the_baselines_fail(repository):
     code, printed = repository.session(*NOOP, "--ts-baseline=HEAD", "--ts-baseline-seconds=10")
     assert code == 1
     assert "differs from the baseline: " in printed
-    assert "'bytes' is " in printed
+    assert ": .bytes: " in printed
 
 
 def test_what_belongs_to_the_process_is_measured_in_processes(repository):
