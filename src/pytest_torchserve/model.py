@@ -132,8 +132,13 @@ class Model:
     @property
     def handler_name(self) -> str:
         """The handler as a manifest names it: `FILE.py`, `FILE:FUNCTION`, or a stock handler's name."""
+        return Path(self.packed_handler).name
+
+    @property
+    def packed_handler(self) -> str:
+        """The handler as torch-model-archiver takes it: of `FILE.py:FUNCTION` it wants the file without its ending."""
         file, _, function = str(self.handler).partition(".py:")
-        return f"{Path(file).name}:{function}" if function else Path(file).name
+        return f"{file}:{function}" if function else file
 
     def files(self) -> tuple[Path, ...]:
         """Return every source file whose content decides how this model behaves when served."""

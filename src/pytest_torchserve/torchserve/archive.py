@@ -100,8 +100,8 @@ def _check(path: Path, mtime_ns: int, size: int) -> None:  # noqa: ARG001 - the 
         with zipfile.ZipFile(path) as file:
             spoilt = file.testzip()
             found = f"{spoilt} in it does not have its checksum" if spoilt else ""
-            if "MAR-INF/MANIFEST.json" not in file.namelist():
-                found = "a zip file without MAR-INF/MANIFEST.json"
+            if wrap.MANIFEST not in file.namelist():
+                found = f"a zip file without {wrap.MANIFEST}"
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         found = f"{type(error).__name__}: {error}"
     if found:
@@ -162,7 +162,7 @@ def _make(artifacts: ModelArtifacts, folder: Path) -> Path:
         weights.symlink_to(artifacts.weights.absolute())
     settings = ModelArchiverConfig(
         model_name=model.name,
-        handler=str(model.handler),
+        handler=model.packed_handler,
         version="1.0",
         serialized_file=str(weights) if weights else None,
         model_file=str(model.network) if model.network else None,

@@ -80,7 +80,7 @@ def models(archives: Sequence[Path], samples: Path | None, tolerance: Tolerance 
                 found=f"two are called {name}: {other.mar} and {path}",
                 do="rename one of the files: a model is named after its file",
             )
-        requests = _own(samples, name, among=[path.name for path in archives])
+        requests = _own(samples, name, among=[Model.from_mar(path).name for path in archives])
         found[name.casefold()] = described(replace(model, name=name, samples=requests))
     return list(found.values())
 
@@ -121,12 +121,11 @@ def _own(samples: Path | None, name: str, among: Sequence[str]) -> Path | None:
     """Return the samples of this model: the entry of its name in a folder, or the folder where no model has one.
 
     Args:
-        among: the names of the files of all archives.
+        among: the names of all archives.
     """
     if samples is None or not samples.is_dir():
         return samples
-    stems = [file.removesuffix(".mar").removesuffix(".tar.gz") for file in among]
-    shared = not any((samples / stem).exists() or (samples / f"{stem}.jsonl").exists() for stem in stems)
+    shared = not any((samples / other).exists() or (samples / f"{other}.jsonl").exists() for other in among)
     places = (samples / name, samples / f"{name}.jsonl")
     return next((path for path in places if path.exists()), samples if shared else None)
 

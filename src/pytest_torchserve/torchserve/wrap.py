@@ -60,10 +60,8 @@ def opened(path: Path) -> Iterator[Traversable]:
             else:
                 with tarfile.open(path) as file:
                     file.extractall(folder, filter="data")
-                roots = [
-                    Path(folder),
-                    *Path(folder).iterdir(),
-                ]  # torch-model-archiver packs a folder of the model's name
+                # torch-model-archiver packs a folder of the model's name.
+                roots = [Path(folder), *Path(folder).iterdir()]
                 yield _rooted(next((root for root in roots if (root / MANIFEST).is_file()), roots[0]), path)
     except _UNREADABLE as error:
         raise ArchiveError(

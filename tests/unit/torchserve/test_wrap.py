@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from pytest_torchserve.errors import ArchiveError, OptionError
-from pytest_torchserve.torchserve import own_models, wrap
+from pytest_torchserve.inputs import own
+from pytest_torchserve.model import Model
+from pytest_torchserve.torchserve import archive, own_models, wrap
 
 CONFIG = "# a comment\nbatchSize: 8\nmaxBatchDelay: 20\nminWorkers: 2\nrate: 1e-05\nsince: 2024-02-29\nwords: größer\n"
 FILES = {"h.py": "def handle(data, context): ...\n", "c.yaml": CONFIG, "deep/er/x.bin": "\x00x", "w.onnx": "w"}
@@ -201,3 +203,18 @@ def test_an_encrypted_archive(tmp_path):
     path.write_bytes(content)
     with pytest.raises(ArchiveError, match="encrypted"):
         wrap.wrap(path, "cpu", tmp_path / "made.mar")
+
+
+@pytest.mark.parametrize("function", ["", ":predict"])
+def test_a_catalogue_entry_is_packed(tmp_path, function):
+    """A handler file, or a function of one, is packed with the content of its folders and its config."""
+    (tmp_path / "serve.py").write_text("def predict(data, context): ...\n")
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer" / "vocab.txt").write_text("a")
+    extra, config = (tmp_path / "tokenizer",), {"rate": 1e-05}
+    model = Model("m", handler=f"{tmp_path / 'serve.py'}{function}", extra_files=extra, config=config)
+    made = archive.build(own.artifacts(model, None), "cpu", tmp_path / "store")
+    with wrap.opened(made.path) as root:
+        _, entry, told = wrap.original(root, made.path)
+        assert {"serve.py", "vocab.txt"} <= {name for name, _ in wrap.files(root)}
+    assert (entry["handler"], told) == (f"serve{function}" if function else "serve.py", config)
