@@ -120,18 +120,18 @@ class Probe:
         if not self.start_ns or self._streamed:
             return
         self._streamed = True
-        self.batches += 1
-        place = f"start={self.start_ns};end=0;gpu={self.gpu_bytes}{self.tag};streamed=1"
-        self._report(context, _requests((), context), place)
-        self.batches -= 1
+        edges = f"start={self.start_ns};end=0;gpu={self.gpu_bytes}{self.tag};streamed=1"
+        self._report(context, _requests((), context), edges)
 
     def _report(self, context: Any, requests: "Sequence[int]", edges: str, timing: str = "") -> None:
-        batch = f"id={self.batches};size={len(requests)};pid={os.getpid()};device={self.device};{edges}"
+        """Set the headers of a batch; a batch is counted once it has ended, so without `timing` it is the next one."""
+        number = self.batches if timing else self.batches + 1
+        batch = f"id={number};size={len(requests)};pid={os.getpid()};device={self.device};{edges}"
         for index in requests:
             if timing:
                 context.set_response_header(index, "Server-Timing", timing)
             context.set_response_header(index, "TS-Probe-Batch", batch)
-            if self.batches <= _INIT_REPORTS:
+            if number <= _INIT_REPORTS:
                 context.set_response_header(index, "TS-Probe-Init", self.init_report)
 
     def _synchronize(self) -> None:
