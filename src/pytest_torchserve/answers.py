@@ -133,6 +133,23 @@ def why_different(
     return next((why for why in found if why), None)
 
 
+def largest_distance(one: Any, other: Any) -> float:
+    """Return the largest absolute distance of two numbers at the same place of two answers; 0 where none differ.
+
+    Places that only one answer has are passed over: whether both have the same ones is `why_different`'s question.
+    """
+    if isinstance(one, dict) and isinstance(other, dict):
+        pairs: Iterable[tuple[Any, Any]] = ((one[key], other[key]) for key in one.keys() & other.keys())
+    elif isinstance(one, list) and isinstance(other, list):
+        pairs = zip(one, other, strict=False)
+    elif _is_number(one) and _is_number(other):
+        distance = abs(one - other)
+        return distance if math.isfinite(distance) else 0.0
+    else:
+        return 0.0
+    return max((largest_distance(*pair) for pair in pairs), default=0.0)
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 

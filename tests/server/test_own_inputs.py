@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 
@@ -53,7 +55,7 @@ def prepared(tmp_path, monkeypatch):
         (tmp_path / name).write_text(text)
     subprocess.run([sys.executable, "-W", "ignore", "-c", SAVE, str(tmp_path), "1"], check=True)
 
-    def prepared_(weights):
+    def prepared_(weights, *, forget=False):
         model = Model(
             "mine",
             handler="image_classifier",
@@ -63,7 +65,7 @@ def prepared(tmp_path, monkeypatch):
             weights=tmp_path / weights,
             extra_files=(tmp_path / "layers.py",),
         )
-        preparations = Preparations("auto", None)
+        preparations = Preparations("auto", None, forget=forget)
         try:
             return preparations.result(model).samples[0].answer
         finally:
@@ -96,3 +98,13 @@ def test_what_the_reference_imports_counts(prepared, tmp_path):
     before = prepared("plain.pt")
     (tmp_path / "helper.py").write_text("SCALE = 3.0\n")
     assert prepared("plain.pt") != pytest.approx(before)
+
+
+def test_the_cache_is_forgotten_when_asked(prepared, tmp_path):
+    """A cached answer is used, right or wrong; with --ts-forget it is made anew."""
+    right = prepared("plain.pt")
+    kept = [path for path in (tmp_path / "cache").rglob("*.json") if '"a"' in path.read_text() and path.stat().st_size > 200]
+    (golden,) = [path for path in kept if isinstance(json.loads(path.read_text()), dict)] or kept
+    golden.write_text(re.sub(r'"a": [\d.e-]+', '"a": 0.5', golden.read_text()))
+    assert prepared("plain.pt")["a"] == 0.5 != pytest.approx(right["a"])
+    assert prepared("plain.pt", forget=True) == pytest.approx(right)

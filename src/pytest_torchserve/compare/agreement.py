@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pytest_torchserve.answers import parse, why_different
+from pytest_torchserve.answers import largest_distance, parse, why_different
 
 if TYPE_CHECKING:
     from pytest_torchserve.answers import Compare, Tolerance
@@ -23,6 +23,7 @@ class Agreement:
         different: how answers differ, in words; the first 50.
         compared: number of samples that both arms have answered.
         differing: number of samples that the arms have answered differently.
+        largest_distance: of two numbers at the same place of two answers that agree within the tolerance.
     """
 
     tolerance: Tolerance
@@ -30,6 +31,7 @@ class Agreement:
     different: list[str] = field(default_factory=list)
     compared: int = 0
     differing: int = 0
+    largest_distance: float = 0.0
     _answers: dict[tuple[int, str], dict[str, bytes]] = field(default_factory=dict)
 
     def take(self, arm: str, process: int, sample: str, body: bytes) -> None:
@@ -54,4 +56,7 @@ class Agreement:
         if baseline == candidate:
             return None
         old, new = parse(baseline), parse(candidate)
-        return self.own(new, old) if self.own else why_different(old, new, self.tolerance, called="baseline")
+        why = self.own(new, old) if self.own else why_different(old, new, self.tolerance, called="baseline")
+        if why is None:
+            self.largest_distance = max(self.largest_distance, largest_distance(old, new))
+        return why

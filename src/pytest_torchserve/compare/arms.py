@@ -132,6 +132,7 @@ class Arms:
         errors = sum((one.errors for one in self.evidence), Counter[str]())
         invalid = validity_by_kind.of_comparison(errors, wrong, judged)
         evidence = replace(candidate, wrong=list(self.wrong), failed=[], errors=errors)
+        paired = replace(paired, answers_apart=self.agreement.largest_distance)
         return Run.of(
             cell,
             inputs,

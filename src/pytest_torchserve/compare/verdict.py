@@ -61,6 +61,7 @@ class Comparison:
         probe_cost: the part of the phase that the probe itself takes, as a fraction of the baseline's time. Smaller
             changes are ignored: they cannot be distinguished from the cost of measuring.
         why: why the verdict is inconclusive, where the interval is not the reason.
+        answers_apart: the largest distance of two numbers in both arms' answers to one request, in their own unit.
     """
 
     cell: str
@@ -74,6 +75,7 @@ class Comparison:
     verdict: Verdict = Verdict.INCONCLUSIVE
     why: str = ""
     probe_cost: float = 0.0
+    answers_apart: float = 0.0
 
     def line(self) -> str:
         """Return the verdict, the cell, the phase, and the figures in words."""
@@ -150,6 +152,7 @@ def _compared(run: Run, paired: Paired, phase: Phase, min_effect: float, confide
         verdict=verdict,
         why=why,
         probe_cost=probe_cost,
+        answers_apart=paired.answers_apart,
     )
 
 

@@ -56,6 +56,8 @@ class Paired:
             process held both arms.
         differs: the settings of the process on which the arms disagree, in words.
         probe_cost_s: by phase, the part that the probe itself takes, in seconds. Smaller changes are ignored.
+        answers_apart: the largest distance of two numbers at the same place of both arms' answers to one request, all
+            within the tolerance; in the answers' own unit.
     """
 
     baseline: str
@@ -63,6 +65,7 @@ class Paired:
     by_process: bool = False
     differs: str = ""
     probe_cost_s: Mapping[Phase, float] = field(default_factory=dict)
+    answers_apart: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

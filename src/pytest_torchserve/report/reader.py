@@ -93,13 +93,19 @@ def _differing(first: Mapping[str, Any], other: Mapping[str, Any], path: Path) -
 
 
 def _journal(path: Path, document: Document) -> tuple[Record, list[Record], list[Record]]:
-    """Read the last session of a journal. Its last line may be cut, by a crash: it is left out, and noted."""
+    """Read the last session of a journal. A line that a crash or a full disk has cut is left out, and noted."""
     written = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    lines = [json.loads(line) for line in written[:-1]]
-    try:
-        lines += map(json.loads, written[-1:])
-    except ValueError:
-        document.others.append(f"{path.name}: the last line is cut, and was left out")
+    lines, cut = [], []
+    for number, line in enumerate(written, 1):
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            cut.append(number)
+    if cut and not lines:
+        raise ValueError("no line of it is whole JSON")
+    if cut:
+        places = ", ".join(map(str, cut[:5])) + (", …" if len(cut) > 5 else "")  # noqa: PLR2004 - enough to look there
+        document.others.append(f"{path.name}: left out, since they are cut: line {places} of {len(written)}")
     starts = [index for index, line in enumerate(lines) if line["line"] == "session"]
     lines = lines[starts[-1] :] if starts else lines
     by_kind: dict[str, list[Record]] = {"session": [], "run": [], "verdict": [], "uncompared": [], "rules": []}

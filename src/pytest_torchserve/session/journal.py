@@ -24,6 +24,14 @@ class Journal:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         line = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "line": kind, **content}
         with self.path.open("a", encoding="utf-8") as file:
+            if _is_cut(self.path):
+                file.write("\n")  # else this line would be lost with the cut one
             file.write(json.dumps(line) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def _is_cut(path: Path) -> bool:
+    """Return whether a crash has cut the file's last line."""
+    with path.open("rb") as file:
+        return file.seek(0, os.SEEK_END) > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read() != b"\n"

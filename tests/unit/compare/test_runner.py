@@ -307,6 +307,15 @@ def test_answers_that_differ_fail_and_end_it(world):
     assert endpoint.starts == 1
 
 
+def test_answers_that_are_close_are_told(world):
+    """How far answers within the tolerance lie apart is kept with the pairs: another precision shows there."""
+    params, played = world(5.0)
+    run = measure_same_process(played(answers={"baseline": {"cat": 0.8996}}), params)
+    assert not run.wrong
+    assert run.paired.answers_apart == pytest.approx(0.0004)
+    assert measure_same_process(played(), params).paired.answers_apart == 0
+
+
 def test_a_wrong_candidate_fails(world):
     """A wrong answer that both arms give is found by comparison with the golden answer."""
     params, played = world(5.0)

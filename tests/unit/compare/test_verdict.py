@@ -160,6 +160,17 @@ def test_processes_count_as_one_sample_each(by_process):
     assert found == student([math.log(1 + r / 10) for r in range(6)], 0.95)
 
 
+def test_answers_that_differ_are_told_beside_the_verdict():
+    """How far the arms' answers lie apart is told once a cell, and in every phase's comparison."""
+    run = a_run(handle=((0.01, 0.01),) * 100, inference=((0.009, 0.009),) * 100)
+    apart = replace(run, paired=replace(run.paired, answers_apart=0.00371))
+    compared = compare([apart], RULES)
+    assert [one.answers_apart for one in compared] == [0.00371] * 2
+    told = verdict_tables.lines(compared, {}, RULES, "HEAD", width=100)
+    assert told.count("answers differ by up to 0.0037, within the tolerance: handle resnet56-cpu-b16") == 1
+    assert not any("answers differ" in line for line in verdict_tables.lines(compare([run], RULES), {}, RULES, "x", width=99))
+
+
 def test_what_the_probe_costs_is_no_regression():
     """A significant change of 0.4 ms in 4 ms is unchanged where the probe itself takes 0.5 ms.
 

@@ -28,6 +28,7 @@ from pytest_torchserve.measure.run import Paired, Traffic
 from pytest_torchserve.model import Model
 from pytest_torchserve.phase import HANDLE_PHASES, INIT_PHASES, Phase
 from pytest_torchserve.report import reader
+from pytest_torchserve.session.journal import Journal
 from pytest_torchserve.report.history import Saved
 from pytest_torchserve.report.html.page import write as write_page
 
@@ -261,6 +262,27 @@ def test_runs_of_two_machines_are_told_apart(tmp_path):
     assert document.others == ["b.jsonl: java was 25, not 17"]
     write_page(document, tmp_path / "out")
     assert "b.jsonl: java was 25, not 17" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_a_journal_that_a_crash_has_cut(tmp_path):
+    """What is whole is reported, with a note of what is not, also where a later session went on in the same file."""
+    whole = journal_of(tmp_path / "j.jsonl", every_kind())
+    lines = whole.read_bytes().splitlines(keepends=True)
+    runs = len(reader.read([whole]).runs)
+    cut = tmp_path / "cut.jsonl"
+    cut.write_bytes(b"".join(lines[:3]) + lines[3][:50] + "é".encode()[:1])
+    document = reader.read([cut])
+    assert len(document.runs) == 2
+    assert document.others == ["cut.jsonl: left out, since they are cut: line 4 of 4"]
+    journal = Journal(cut)
+    for line in lines:
+        content = json.loads(line)
+        content.pop("at", None)
+        journal.write(content.pop("line"), content)
+    document = reader.read([cut])
+    assert len(document.runs) == runs
+    write_page(document, tmp_path / "out")
+    assert f"line 4 of {4 + len(lines)}" in (tmp_path / "out" / "index.html").read_text()
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1, 2]", '{"benchmarks": 3}', "not json"])

@@ -38,7 +38,7 @@ def lines(
             found.append(one.line() + (f" ({limit})" if one in failed else ""))
     found += [f"warning: {one.line()}" for one in gating if one.verdict is Verdict.INCONCLUSIVE]
     found += [f"warning: inconclusive {cell}: {why}" for cell, why in uncompared.items()]
-    found += _probe_cost_lines(gating, rules)
+    found += [*_probe_cost_lines(gating, rules), *_answers_apart_lines(comparisons)]
     counts = {verdict: sum(one.verdict is verdict for one in gating) for verdict in Verdict}
     counts[Verdict.INCONCLUSIVE] += len(uncompared)
     told = ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items() if count)
@@ -59,6 +59,12 @@ def _probe_cost_lines(gating: Sequence[Comparison], rules: Rules) -> list[str]:
             cells.setdefault(one.cell, []).append(f"{one.phase.value} below {one.probe_cost:.0%}")
     head = f"ignored, since the probe itself costs as much (--ts-min-effect={percent(rules.min_effect)} is less):"
     return [head, *(f"  {cell}: {', '.join(phases)}" for cell, phases in cells.items())] if cells else []
+
+
+def _answers_apart_lines(comparisons: Sequence[Comparison]) -> list[str]:
+    """Name the cells whose arms answer differently, though within the tolerance: another precision shows here."""
+    apart = {one.cell: one.answers_apart for one in comparisons if one.answers_apart > 0}
+    return [f"answers differ by up to {most:.2g}, within the tolerance: {cell}" for cell, most in apart.items()]
 
 
 def _table(comparisons: Sequence[Comparison], baseline: str) -> Table:
