@@ -175,6 +175,8 @@ def test_each_has_its_message(broken, name):
     done, _ = broken
     _, _, text = done.stdout.partition(f"test_handle[preprocess-{name}-cpu-b4]")
     assert BROKEN[name] in (text or done.stdout), done.stdout
+    repeated = [line for line in done.stdout.splitlines() if f"{name}-cpu" in line and "for the same reason as" in line]
+    assert len([line for line in repeated if not line.startswith(("FAILED", "ERROR"))]) >= 4
 
 
 REQUESTS = int(os.environ.get("TSPERF_REQUESTS", "20"))

@@ -103,7 +103,9 @@ def test_what_the_reference_imports_counts(prepared, tmp_path):
 def test_the_cache_is_forgotten_when_asked(prepared, tmp_path):
     """A cached answer is used, right or wrong; with --ts-forget it is made anew."""
     right = prepared("plain.pt")
-    kept = [path for path in (tmp_path / "cache").rglob("*.json") if '"a"' in path.read_text() and path.stat().st_size > 200]
+    kept = [
+        path for path in (tmp_path / "cache").rglob("*.json") if '"a"' in path.read_text() and path.stat().st_size > 200
+    ]
     (golden,) = [path for path in kept if isinstance(json.loads(path.read_text()), dict)] or kept
     golden.write_text(re.sub(r'"a": [\d.e-]+', '"a": 0.5', golden.read_text()))
     assert prepared("plain.pt")["a"] == 0.5 != pytest.approx(right["a"])

@@ -32,6 +32,11 @@ def artifacts(model: Model, weights: Path | None) -> ModelArtifacts:
     return ModelArtifacts(model=model, weights=weights, labels=None, weights_kind=kind)
 
 
+def knows_requests(model: Model) -> bool:
+    """Return whether it is known without samples of the user's what to send."""
+    return bool(model.reference or model.dataset or model.handler in (*VISION, *TEXT))
+
+
 def inputs(artifacts: ModelArtifacts, data: Path | None) -> ModelInputs:
     """Return the requests to send: the user's own, those of a data set, or what the stock handler wants.
 

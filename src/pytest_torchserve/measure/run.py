@@ -68,7 +68,7 @@ class Paired:
     answers_apart: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Run:
     """The measurement of one cell.
 
@@ -165,6 +165,10 @@ class Run:
             samples=inputs.samples_source,
             **rest,
         )
+
+    def __repr__(self) -> str:
+        """Return the cell and the stamp: the samples would fill pages where pytest shows a failed assertion."""
+        return f"<Run of {self.cell.kind} {self.cell.id}: {self.stamp}>"
 
     @property
     def validity(self) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from pytest_torchserve import stats
 from pytest_torchserve.phase import ABSENCES
+from pytest_torchserve.plugin import failures
 from pytest_torchserve.report import history
 
 if TYPE_CHECKING:
@@ -86,7 +87,9 @@ def replay(request: pytest.FixtureRequest, run: Run, phase: Phase) -> None:
         why = "".join(f"\n{reason}" for reason in (*run.wrong, *run.failed)[:3])
         # The stamp has the full count; the list of wrong answers is cut off at some length.
         counted = "; ".join(run.invalid) or f"{len(run.wrong)} wrong answers"
-        pytest.fail(f"{run.cell.id}: not recorded: {counted}, {len(values)} samples of {phase}{why}")
+        # Wrong answers spoil every phase alike: one message for all of them.
+        counted += "" if run.wrong else f", {len(values)} samples of {phase}"
+        failures.fail(f"{run.cell.kind} {run.cell.id}: not recorded: {counted}{why}")
     stored = request.config.stash.setdefault(STORED_KEY, [])
     if not any(run is other for other in stored):
         stored.append(run)

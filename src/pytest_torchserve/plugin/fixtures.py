@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_torchserve import environment
 from pytest_torchserve._util.time_accounting import Activity
 from pytest_torchserve.deployment import Batching, Deployment, Device
-from pytest_torchserve.errors import SuiteError
+from pytest_torchserve.plugin.failures import or_fail
 
 # Nothing heavy of this package is imported here: this module is loaded into every pytest session of its environment.
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ RUN_FIXTURES: dict[str, CellKind] = {
 }
 """The fixtures that measure, and the kind of cell that each measures."""
 
-T = TypeVar("T")
 Deploy = Callable[..., "Endpoint"]
 
 
@@ -58,7 +57,9 @@ class Catalogue(dict[str, "Model"]):
     def __missing__(self, name: str) -> Model:
         """Skip or fail the test that asks for a model which is not there."""
         if self._own:
-            pytest.skip(f"needs the model {name}, which is not served here")
+            pytest.skip(
+                f"needs {name}, a model of the suite's own catalogue; here archives of your own and noop are served"
+            )
         pytest.fail(
             f"wanted: a model {name!r} in the catalogue\nfound: {', '.join(self) or 'no models'}\n"
             "what to do: return it from pytest_torchserve_models in conftest.py",
@@ -80,15 +81,6 @@ def need_device(device: Device, *, require_gpu: bool) -> None:
         pytest.fail(f"no GPU: {reason} (--ts-require-gpu)", pytrace=False)
     if not found:
         pytest.skip(f"no GPU: {reason}")
-
-
-def or_fail(call: Callable[[], T]) -> T:
-    """Return the call's result; where the call raises a `SuiteError`, fail the test with the error's message alone."""
-    try:
-        return call()
-    except SuiteError as error:
-        message = str(error)
-    pytest.fail(message, pytrace=False)  # outside the `except`: else the message is shown twice
 
 
 def budget_for(request: pytest.FixtureRequest, usual: Budget) -> Budget:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_torchserve.errors import SuiteError
-from pytest_torchserve.plugin import benchmark, missing, options
-from pytest_torchserve.plugin.fixtures import SESSION_KEY
+from pytest_torchserve.plugin import benchmark, failures, missing, options
+from pytest_torchserve.plugin.fixtures import SESSION_KEY, is_ours
 from pytest_torchserve.report import history
 from pytest_torchserve.report.terminal import summary, traffic_tables, verdict_tables
 
@@ -27,8 +27,9 @@ ENDED_KEY: pytest.StashKey[dict[str, bool]] = pytest.StashKey()
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Any:
-    """Keep a failing test's entry from being stored, and show the end of the server's log."""
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Any:
+    """Keep a failing test's entry from being stored, and show the end of the server's log where it may help."""
+    with_log = failures.shorten(item, call)
     report = yield
     failed = item.config.stash.setdefault(FAILED_KEY, set())
     if report.failed:
@@ -37,7 +38,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
         item.config.stash.setdefault(ENDED_KEY, {})[item.nodeid] = item.nodeid in failed
     if not report.passed:
         benchmark.forget(item)
-    if report.failed and "ts_session" in getattr(item, "fixturenames", ()):
+    if is_ours(item):
+        failures.place_skip(item, report)
+    if report.failed and with_log and "ts_session" in getattr(item, "fixturenames", ()):
         session = item.config.stash[SESSION_KEY]
         server = session.deployments.server
         if server is not None:

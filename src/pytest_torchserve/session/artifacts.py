@@ -13,7 +13,7 @@ from pytest_torchserve.errors import SuiteError
 from pytest_torchserve.inputs import answers_file, catalogue_check
 from pytest_torchserve.inputs.golden import Preparations
 from pytest_torchserve.model import Weights
-from pytest_torchserve.torchserve import archive
+from pytest_torchserve.torchserve import archive, own_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -72,7 +72,9 @@ class ArtifactBuilder:
         """Return the model with its weights and labels."""
 
         def make() -> ModelArtifacts:
-            catalogue_check.check(model)
+            error = own_models.fault(model)
+            if error is not None:
+                raise error
             return self._preparations.artifacts(model)
 
         with self._accounting.span(Activity.GOLDEN):
@@ -82,7 +84,7 @@ class ArtifactBuilder:
         """Return the model's weights, samples and golden answers."""
 
         def make() -> ModelInputs:
-            catalogue_check.check(model)
+            self.artifacts(model)  # an archive that cannot be served is told before what it should be sent
             inputs = self._preparations.result(model)
             answers = self._config.answers
             if answers is not None and model.mar is not None:

@@ -58,6 +58,7 @@ class Endpoint:
         self.worker_count = 0
         self._accounting = accounting
         self._workers = Workers(server, deployment.name, accounting)
+        self._registered = False
         self.engine = engine
 
     @property
@@ -81,6 +82,7 @@ class Endpoint:
                 self.deployment.batching,
                 response_timeout_s=RESPONSE_TIMEOUT_S,
             )
+        self._registered = True
 
     def scale(self, workers: int) -> int:
         """Scale to exactly this many workers; return when all are ready and the workers scaled away are gone.
@@ -89,8 +91,9 @@ class Endpoint:
             The time of TorchServe's answer, in monotonic nanoseconds.
 
         Raises:
-            WorkerError: a worker did not become ready; the message holds the worker's traceback. TorchServe tries for
-                up to a minute: an archive whose worker could not start is not tried again on this server.
+            WorkerError: a worker did not become ready; the message holds the worker's traceback. An archive whose
+                worker could not start is not tried again on this server, and its registration ends: TorchServe would
+                start it again and again, for minutes, beside other measurements.
             ServerError: the server is gone.
         """
         known = self.server.unable.get(self.archive.path)
@@ -101,11 +104,12 @@ class Endpoint:
             return self._workers.scale(workers)
         except WorkerStartError as error:
             self.server.unable[self.archive.path] = error
+            self.close()
             raise
 
     def workers(self) -> list[Worker]:
         """Return the workers, ready or not."""
-        return self._workers.current()
+        return self._workers.current() if self._registered else []
 
     @property
     def batch_size(self) -> int:
@@ -145,7 +149,10 @@ class Endpoint:
         return self.server.frontend_times(log_offset, wanted)
 
     def close(self) -> None:
-        """Unregister the deployment; its workers end, and what they have started."""
+        """Unregister the deployment, once; its workers end, and what they have started."""
+        if not self._registered:
+            return
+        self._registered = False
         helpers = self._workers.helpers()
         with self._accounting.span(Activity.WORKER_LOADS):
             self.server.management.unregister(self.name)

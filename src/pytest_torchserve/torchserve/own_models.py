@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve.deployment import AsConfigured, Batching
 from pytest_torchserve.errors import ArchiveError, OptionError, SuiteError
-from pytest_torchserve.inputs import catalogue_check
+from pytest_torchserve.inputs import catalogue_check, own
 from pytest_torchserve.model import Model
 from pytest_torchserve.torchserve import wrap
 
@@ -112,6 +112,8 @@ def fault(model: Model) -> SuiteError | None:
             with wrap.opened(model.mar) as root:
                 manifest, entry, _ = wrap.original(root, model.mar)
                 wrap.check(root, manifest, entry, model.mar)
+        if model.samples is not None or not own.knows_requests(model):
+            own.inputs(own.artifacts(model, None), None)
     except SuiteError as error:
         return error
     return None

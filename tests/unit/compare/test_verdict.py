@@ -168,7 +168,9 @@ def test_answers_that_differ_are_told_beside_the_verdict():
     assert [one.answers_apart for one in compared] == [0.00371] * 2
     told = verdict_tables.lines(compared, {}, RULES, "HEAD", width=100)
     assert told.count("answers differ by up to 0.0037, within the tolerance: handle resnet56-cpu-b16") == 1
-    assert not any("answers differ" in line for line in verdict_tables.lines(compare([run], RULES), {}, RULES, "x", width=99))
+    assert not any(
+        "answers differ" in line for line in verdict_tables.lines(compare([run], RULES), {}, RULES, "x", width=99)
+    )
 
 
 def test_what_the_probe_costs_is_no_regression():

@@ -82,8 +82,41 @@ def test_a_failed_cell_is_told_by_its_counts(pytester):
     pytester.makepyfile(TEST + f"def test_bad(ts_store):\n    ts_store({bad}, Phase.INFERENCE)\n")
     result = pytester.runpytest_subprocess()
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*not recorded: 64 of 70 answers were wrong, 40 samples of inference*"])
+    result.stdout.fnmatch_lines(["*not recorded: 64 of 70 answers were wrong", "oops"])
     result.stdout.no_fnmatch_line("*50 wrong answers*")
+
+
+def test_a_cause_is_told_once(pytester):
+    """Of the tests of one wrong cell the first has the reasons, the others its name; another cell has its own."""
+    pytester.makepyfile(
+        TEST
+        + """
+BAD = run(wrong=("the third <word>",), invalid=("64 of 70 answers were wrong",))
+@pytest.mark.parametrize("phase", ["inference", "handle"])
+def test_bad(ts_store, phase):
+    ts_store(BAD, Phase(phase))
+def test_other(ts_store):
+    ts_store(run(wrong=("another",)), Phase.HANDLE)
+def test_asserted():
+    assert BAD.processes == 3
+"""
+    )
+    result = pytester.runpytest_subprocess()
+    result.assert_outcomes(failed=4)
+    printed = result.stdout.str()
+    assert printed.count("\nthe third <word>\n") == 1
+    assert "\nfor the same reason as test_a_cause_is_told_once.py::test_bad[inference]\n" in printed
+    assert "handle resnet56-cpu-b16: not recorded: 1 wrong answers\nanother\n" in printed
+    assert "where 2 = <Run of handle resnet56-cpu-b16: INVALID: 64 of 70 answers were wrong>.processes" in printed
+    assert "FAILED test_a_cause_is_told_once.py::test_other - Failed: handle resn" in printed
+
+
+def test_a_skip_is_placed_at_its_test(pytester):
+    """A phase that the handler need not have is skipped in the test's name, not in a file of the plugin."""
+    body = "import dataclasses\ndef test_it(ts_store):\n    ts_store(run(), Phase.WARM_UP)\n"
+    pytester.makepyfile(test_mine=TEST + body)
+    result = run_and_save(pytester, "-rs")
+    result.stdout.fnmatch_lines([f"SKIPPED [[]1] test_mine.py:{TEST.count(chr(10)) + 1}: the handler has no*"])
 
 
 def test_a_phase_without_samples_fails(pytester):

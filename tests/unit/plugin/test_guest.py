@@ -45,7 +45,7 @@ HEAVY = ("torch", "numpy", "scipy", "requests", "rich", "psutil", "httptools", "
 
 LIGHT = {
     *("answers", "deployment", "environment", "errors", "model", "phase", "_util", "_util.time_accounting"),
-    *("plugin", "plugin.fixtures", "plugin.hookspec", "plugin.option_table"),
+    *("plugin", "plugin.failures", "plugin.fixtures", "plugin.hookspec", "plugin.option_table"),
 }
 """All modules of this package that are loaded for a project that does not use the suite."""
 

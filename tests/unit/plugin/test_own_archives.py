@@ -131,7 +131,7 @@ def test_what_is_not_served_is_skipped(pytester):
     )
     result = pytester.runpytest_inprocess("-rs")
     result.assert_outcomes(skipped=1, failed=1)
-    result.stdout.fnmatch_lines(["*a model 'resnet56' in the catalogue*", "SKIPPED*needs the model resnet56*"])
+    result.stdout.fnmatch_lines(["*a model 'resnet56' in the catalogue*", "SKIPPED*needs resnet56, a model of*"])
 
 
 def test_a_template(tmp_path, monkeypatch):

@@ -28,9 +28,9 @@ from pytest_torchserve.measure.run import Paired, Traffic
 from pytest_torchserve.model import Model
 from pytest_torchserve.phase import HANDLE_PHASES, INIT_PHASES, Phase
 from pytest_torchserve.report import reader
-from pytest_torchserve.session.journal import Journal
 from pytest_torchserve.report.history import Saved
 from pytest_torchserve.report.html.page import write as write_page
+from pytest_torchserve.session.journal import Journal
 
 MACHINE = {"cpu_model": "A <b>CPU</b>", "cpu_count": 2, "torch": "2", "torchserve": "0.12.0", "java": "17"}
 CHARTS = {"verdicts", "init", "handle", "spread", "waterfall", "batches", "capacity", "trend"}

@@ -153,7 +153,7 @@ def test_what_an_archive_says_of_itself(tmp_path):
     """Its own batching and workers are known, whether it streams, and which requests are its own."""
     samples = tmp_path / "samples"
     (samples / "b").mkdir(parents=True)
-    (samples / "a.jsonl").write_text("")
+    (samples / "a.jsonl").write_text('{"text": "1"}\n')
     stream = {**FILES, "h.py": "send_intermediate_predict_response\n", "c.yaml": "x: 1\n"}
     archives = [pack(tmp_path / "a.mar"), pack(tmp_path / "b.mar", files=stream), pack(tmp_path / "c d.mar")]
     (tmp_path / "broken.mar").write_bytes(b"")
@@ -164,6 +164,7 @@ def test_what_an_archive_says_of_itself(tmp_path):
     assert (c.name, broken.name) == ("c_d", "broken")
     assert own_models.fault(a) is None
     assert "a model archive in" in str(own_models.fault(broken))
+    assert "requests to send to c_d" in str(own_models.fault(c))  # told before anything starts
 
 
 def test_two_of_one_name(tmp_path):
