@@ -33,6 +33,7 @@ REQUESTS = {
     "lazy": [{"text": f"{n},1,2,3"} for n in range(6)],
     "onnx_session": [{"json": {"rows": [[n, 1.5, -2]] * (n % 3 + 1)}} for n in range(6)],
     "stream": [{"text": f"one two three and {n}"} for n in range(4)],
+    "talk": [{"text": f"one two three and {n}"} for n in range(4)],
     "odd": [{"text": "x" * n} for n in range(1, 5)],
     "text_classifier": [{"text": text} for text in ("good news", "bad news", "no news")],
     "minilm": [
@@ -101,6 +102,8 @@ def make_own(mars: Path, parts: Path) -> None:
     pack(mars, "frozen", str(OWN / "frozen.py"), serialized_file=frozen)
     pack(mars, "lazy", str(OWN / "lazy.py"))
     pack(mars, "stream", str(OWN / "stream.py"))
+    (parts / "talk.yaml").write_text("asyncCommunication: true\n", encoding="utf-8")
+    pack(mars, "talk", str(OWN / "talk.py"), config_file=parts / "talk.yaml")
     pack(mars, "odd", str(OWN / "odd.py"), config_file=parts / "odd.yaml")
 
 

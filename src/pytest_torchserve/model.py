@@ -89,6 +89,7 @@ class Model:
         samples: the requests to send: a file, a folder of files, or a .jsonl (`inputs/requests`).
         tolerance: how far numbers of an answer may be off; None for the usual tolerance of the device.
         streams: whether answers come in chunks; the time to the first chunk is then a figure of its own.
+        one_at_a_time: whether a batch has one request, whatever batch sizes are measured of others.
         as_configured: the archive's own batching, workers and device, measured as one more cell; None for none.
         compare: a function `compare(answer, expected) -> str | None` that says why an answer is wrong; None for the
             usual comparison. Both are JSON values, or bytes where the body is no JSON.
@@ -109,6 +110,7 @@ class Model:
     tolerance: Tolerance | None = None
     compare: Compare | None = None
     streams: bool = False
+    one_at_a_time: bool = False
     as_configured: AsConfigured | None = None
 
     @classmethod

@@ -35,6 +35,7 @@ PHASES = {
     "frozen": WHOLE | {"preprocess", "inference"},
     "lazy": WHOLE | PARTS,
     "stream": {"latency", "first_chunk"},
+    "talk": {"latency", "first_chunk"},
     "odd": WHOLE | PARTS,
     "image_classifier": WHOLE | PARTS,
     "object_detector": WHOLE | PARTS,
@@ -101,7 +102,7 @@ def test_phases(measured, name):
     assert {entry["fullname"].partition("::")[0] for entry in own} <= {
         f"tests/test_{kind}.py" for kind in ("init", "handle", "load")
     }
-    run = runs[f"handle {name}-cpu-b4"]
+    run = runs[f"handle {name}-cpu-b{1 if name == 'talk' else 4}"]
     assert run["checked"] > 0
     assert run["changed_answers"] == 0
     assert run["distinct_bodies"] > 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -84,7 +85,9 @@ def cells(kind: CellKind, fixture: str, config: pytest.Config, definition: pytes
         if not _measured(model, marker, fixture, config):
             continue
         for device in DEVICES:
-            deployments = [Deployment(model, device, batching) for batching in _batchings(fixture, told, definition)]
+            deployments = [
+                Deployment(model, device, batching) for batching in _batchings(fixture, model, told, definition)
+            ]
             own = model.as_configured
             if own and own.device in (None, device) and fixture in ("ts_handle_run", "ts_load_run", "ts_stream_run"):
                 deployments.append(Deployment(model, device, own.batching, configured=True))
@@ -112,14 +115,18 @@ def _named(model: Model, config: pytest.Config) -> bool:
     return any(word.lower() in model.name.lower() for word in words if word not in ("and", "or", "not"))
 
 
-def _batchings(fixture: str, told: Config, definition: pytest.Item) -> tuple[Batching, ...]:
+def _batchings(fixture: str, model: Model, told: Config, definition: pytest.Item) -> tuple[Batching, ...]:
     """Return the batchings of a kind of cell."""
     if fixture == "ts_init_run":
         return (Batching(batch_size=1),)
     if fixture in ("ts_handle_run", "ts_stream_run"):
         sizes = definition.get_closest_marker("ts_batch_sizes")
-        return tuple(Batching(n) for n in told.batch_sizes if sizes is None or n in sizes.args)
-    return (PACE,) if fixture == "ts_pace_run" else told.batchings
+        found = tuple(Batching(n) for n in told.batch_sizes if sizes is None or n in sizes.args)
+    else:
+        found = (PACE,) if fixture == "ts_pace_run" else told.batchings
+    if model.one_at_a_time:
+        return tuple(dict.fromkeys(replace(batching, batch_size=1) for batching in found))
+    return found
 
 
 def _schedules(fixture: str, told: Config) -> tuple[TimedSchedule | None, ...]:

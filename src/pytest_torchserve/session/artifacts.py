@@ -99,6 +99,8 @@ class ArtifactBuilder:
     def _look_at(self, inputs: ModelInputs) -> None:
         """Add a notice, once for each model, for seeded weights, synthetic samples and few distinct requests."""
         model, kind = inputs.artifacts.model, inputs.artifacts.weights_kind
+        if model.one_at_a_time:
+            self._notice(f"{model.name}: in all its cells a batch is one request: its handler or worker takes no more")
         if isinstance(model.weights, Path):
             self._notice(f"{model.name}: {model.weights.name} is used unchecked: it states no hash")
         if kind == "seeded" and self._config.weights == "auto":

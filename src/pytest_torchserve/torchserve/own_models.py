@@ -26,6 +26,11 @@ _USUAL = {"batchSize": 1, "maxBatchDelay": 100, "minWorkers": 1}
 """TorchServe's own values where a config is silent; without a worker nothing could be measured, so one."""
 
 
+_ONE_AT_A_TIME = ("text_classifier",)
+"""Stock handlers of TorchServe 0.12 that answer a batch as if it were one request. Its asynchronous workers
+(`asyncCommunication`) leave a batch of several requests unanswered, whatever their handler does."""
+
+
 def find(places: Sequence[Path]) -> list[Path]:
     """Return the archives among files and folders: .mar, .tar.gz, and folders that hold a manifest; each once.
 
@@ -98,8 +103,17 @@ def described(model: Model) -> Model:
             _, entry, config = wrap.original(root, path)
             module = root / f"{str(entry['handler']).partition(':')[0].removesuffix('.py')}.py"
             streams = module.is_file() and _STREAMING in module.read_bytes()
+            alone = config.get("asyncCommunication") is True or entry["handler"] in _ONE_AT_A_TIME
             own = _as_configured(config)
-            return replace(model, handler=str(entry["handler"]), streams=streams, as_configured=own)
+            if alone and own is not None and own.batching.batch_size > 1:
+                own = None
+            return replace(
+                model,
+                handler=str(entry["handler"]),
+                streams=streams,
+                one_at_a_time=model.one_at_a_time or alone,
+                as_configured=own,
+            )
     except ArchiveError:
         return model
 

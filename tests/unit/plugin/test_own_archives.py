@@ -61,6 +61,14 @@ def test_an_archives_own_settings_and_streaming(collect):
     assert not [name for name in ids if "gpu-configured" in name]
 
 
+def test_one_request_at_a_time(collect):
+    """An asynchronous archive, whose larger batches TorchServe leaves unanswered, is measured with batches of one."""
+    collect.archive("s.mar", config="asyncCommunication: true\nbatchSize: 8\n")
+    _, ids, _ = collect("--ts-mar=s.mar", "-k", "s-cpu", "--ts-batch-sizes=1,4,16", "--ts-loads=closed:2")
+    cells = {name.partition("[")[2] for name in ids if name.endswith("-handle]") or "closed2" in name}
+    assert cells == {"s-cpu-b1-handle]", "s-cpu-b1-d100-closed2]"}
+
+
 def test_a_path_is_a_path(collect, pytester):
     """Where a path is given, only that is collected."""
     pytester.makepyfile(test_x="def test_x(ts_init_run): ...\n")

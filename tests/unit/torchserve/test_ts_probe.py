@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import datetime as dt
 import json
 import sys
@@ -436,3 +437,34 @@ class Handler:
     found = report(context)
     assert (found.streamed, found.batch, found.batch_size, found.phases_s) == (True, 1, 1, {})
     assert found.init_s["initialize"] >= 0
+
+
+def test_streamed_answers_of_several_batches_at_a_time(serve, monkeypatch):
+    """An asynchronous handler streams several batches at once: each is counted once, with its own start."""
+    codec = types.ModuleType("ts.handler_utils.utils")
+    codec.create_predict_response = lambda *args: None
+    monkeypatch.setitem(sys.modules, "ts.handler_utils.utils", codec)
+    monkeypatch.delitem(sys.modules, "ts.protocol.otf_message_handler", raising=False)
+    context, handle = serve("""
+import asyncio, sys
+class Handler:
+    def initialize(self, context): pass
+    async def handle(self, data, context):
+        for turn in range(2):
+            await asyncio.sleep(0.001)
+            codec = sys.modules["ts.handler_utils.utils"]
+            codec.create_predict_response([""], context.request_ids, "", 200, context, True)
+        return ["ok"]
+""")
+    contexts = [copy.deepcopy(context) for _ in range(3)]  # as TorchServe does for each batch
+    for each in contexts:
+        each.request_ids = {0: "a"}
+
+    async def together():
+        return await asyncio.gather(*(handle([{}], each) for each in contexts))
+
+    assert asyncio.run(together()) == [["ok"]] * 3
+    found = [report(each) for each in contexts]
+    assert sorted(one.batch for one in found) == [1, 2, 3]
+    assert all(one.streamed and one.end_ns == 0 for one in found)
+    assert len({one.start_ns for one in found}) == 3

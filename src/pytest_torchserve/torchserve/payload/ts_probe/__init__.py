@@ -11,6 +11,7 @@ import inspect
 import json
 import os
 import sys
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,20 @@ if TYPE_CHECKING:
 
 SETTINGS = "ts_probe.json"
 _INIT_REPORTS = 3  # this many first batches carry the init report: a lost response loses nothing
+
+
+class _Batch:
+    """A batch in work."""
+
+    __slots__ = ("start_ns", "streamed")
+
+    def __init__(self, start_ns: int) -> None:
+        self.start_ns = start_ns
+        self.streamed = False  # whether it was reported with its first chunk
+
+
+_awaited: "ContextVar[_Batch | None]" = ContextVar("ts_probe_batch", default=None)
+"""The batch that an asynchronous handler works on: several are in work at a time, each in a context of its own."""
 
 
 class Probe:
@@ -36,8 +51,7 @@ class Probe:
         self.init_report = ""
         self.gpu_bytes = 0
         self.batches = 0
-        self.start_ns = 0  # of the batch in work; 0 between batches
-        self._streamed = False
+        self._batch: _Batch | None = None  # in work; an asynchronous handler's is `_awaited`
         self.tag = ""  # in an archive with two arms: the arm and the number of its pair
 
     def initialize(self, context: Any) -> None:
@@ -87,51 +101,54 @@ class Probe:
         spent = watch.spent_ns
         spent.clear()
         watch.threads.clear()
-        self._streamed = False
-        self.start_ns = start_ns = watch.now_ns()
+        start_ns = watch.now_ns()
+        self._batch = batch = _Batch(start_ns)
         try:
             answers = self.handler.handle(data, context)
             end_ns = watch.now_ns()
         finally:
-            self.start_ns = 0
+            self._batch = None
         if inspect.isawaitable(answers):
-            return self._when_answered(answers, data, context, start_ns)
+            return self._when_answered(answers, data, context, batch)
         phases = {name: spent[name] for name in METHOD_PHASES if name in spent}
-        self.batches += 1
-        if self.batches <= _INIT_REPORTS:
+        if self.batches < _INIT_REPORTS:
             self._clock_phases()  # a handler may load its model at the first request
+        if batch.streamed:
+            return answers  # the head has left, with the report
         requests = _requests(data, context)
         busy = f";threads={len(watch.threads)}" if len(watch.threads) > 1 else ""
         timing = _server_timing({**phases, "handle": end_ns - start_ns})
         self._report(context, requests, f"start={start_ns};end={end_ns};gpu={self.gpu_bytes}{self.tag}{busy}", timing)
         return answers
 
-    async def _when_answered(self, answers: Any, data: Any, context: Any, start_ns: int) -> Any:
+    async def _when_answered(self, answers: Any, data: Any, context: Any, batch: _Batch) -> Any:
         """Await an asynchronous handler, and report its `handle` alone: phases of several batches may interleave."""
+        _awaited.set(batch)
         found = await answers
         end_ns = self.watch.now_ns()
-        self.batches += 1
-        edges = f"start={start_ns};end={end_ns};gpu={self.gpu_bytes}{self.tag}"
-        self._report(context, _requests(data, context), edges, _server_timing({"handle": end_ns - start_ns}))
+        if not batch.streamed:
+            edges = f"start={batch.start_ns};end={end_ns};gpu={self.gpu_bytes}{self.tag}"
+            self._report(context, _requests(data, context), edges, _server_timing({"handle": end_ns - batch.start_ns}))
         return found
 
     def report_stream(self, context: Any) -> None:
         """Report on a batch whose first chunk is about to leave with the head: its phases are not known yet."""
-        if not self.start_ns or self._streamed:
+        batch = _awaited.get() or self._batch
+        if batch is None or batch.streamed:
             return
-        self._streamed = True
-        edges = f"start={self.start_ns};end=0;gpu={self.gpu_bytes}{self.tag};streamed=1"
+        batch.streamed = True
+        edges = f"start={batch.start_ns};end=0;gpu={self.gpu_bytes}{self.tag};streamed=1"
         self._report(context, _requests((), context), edges)
 
     def _report(self, context: Any, requests: "Sequence[int]", edges: str, timing: str = "") -> None:
-        """Set the headers of a batch; a batch is counted once it has ended, so without `timing` it is the next one."""
-        number = self.batches if timing else self.batches + 1
-        batch = f"id={number};size={len(requests)};pid={os.getpid()};device={self.device};{edges}"
+        """Count a batch, once, and set its headers; without `timing` where its phases are not known yet."""
+        self.batches += 1
+        batch = f"id={self.batches};size={len(requests)};pid={os.getpid()};device={self.device};{edges}"
         for index in requests:
             if timing:
                 context.set_response_header(index, "Server-Timing", timing)
             context.set_response_header(index, "TS-Probe-Batch", batch)
-            if number <= _INIT_REPORTS:
+            if self.batches <= _INIT_REPORTS:
                 context.set_response_header(index, "TS-Probe-Init", self.init_report)
 
     def _synchronize(self) -> None:
