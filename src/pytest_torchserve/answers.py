@@ -51,11 +51,12 @@ swapped answers are detected on either device.
 
 
 def parse(body: bytes) -> Any:
-    """Return a body's JSON value, or the body itself where it is no JSON."""
+    """Return a body's JSON value, or the body itself where it is no JSON, or `null`: None is an unknown answer."""
     try:
-        return json.loads(body.decode())  # bytes would be searched for their encoding first
+        value = json.loads(body.decode())  # bytes would be searched for their encoding first
     except ValueError:
         return body
+    return body if value is None else value
 
 
 def no_json(body: bytes) -> str:
@@ -100,20 +101,28 @@ def _why_off(answer: Labels, golden: Labels, tolerance: Tolerance) -> str | None
 
 
 def why_different(
-    expected: Any, answer: Any, tolerance: Tolerance, *, place: str = "", called: str = "expected"
+    expected: Any,
+    answer: Any,
+    tolerance: Tolerance,
+    *,
+    place: str = "",
+    called: str = "expected",
+    partial: bool = True,
 ) -> str | None:
     """Return how two answers differ, in words; None where they agree.
 
     Numbers must be within the tolerance, everything else must be equal. Of two mappings of labels to probabilities,
-    each may name the most probable labels only.
+    each may name the most probable labels only: with a near tie for the last place, each may name another label.
 
     Args:
         place: where in the answer these values are, for the words.
         called: what `expected` is called in the words.
+        partial: whether one of them may name more labels than the other.
     """
     parts: Iterable[tuple[Any, Any, str]] = ()
     if isinstance(expected, dict) and isinstance(answer, dict):
-        if _are_probabilities(expected) and _are_probabilities(answer):
+        named = partial or len(expected) == len(answer)
+        if named and _are_probabilities(expected) and _are_probabilities(answer):
             return _why_labels_differ(expected, answer, tolerance, called)
         odd = sorted(expected.keys() ^ answer.keys())
         same, words = not odd, f"{odd[0]!r} is {'missing' if odd[0] in expected else f'not {called}'}" if odd else ""
@@ -129,7 +138,9 @@ def why_different(
             same = type(expected) is type(answer) and expected == answer
     if not same:
         return f"{place}: {words}" if place else words
-    found = (why_different(old, new, tolerance, place=where, called=called) for old, new, where in parts)
+    found = (
+        why_different(old, new, tolerance, place=where, called=called, partial=partial) for old, new, where in parts
+    )
     return next((why for why in found if why), None)
 
 
@@ -155,10 +166,13 @@ def _is_number(value: Any) -> bool:
 
 
 def _are_probabilities(answer: Mapping[str, Any]) -> bool:
+    """Return whether these are labels and probabilities, all of them or the most probable ones."""
     values = answer.values()
     if not answer or not all(map(_is_number, values)) or all(isinstance(value, int) for value in values):
         return False
-    return bool(min(values) >= 0 and sum(values) <= 1 + _ROUNDING)
+    total, least = sum(values), min(values)
+    # A label that is not named has no more than the least of those that are: with a 0 among them nothing is left.
+    return bool(least >= 0 and total <= 1 + _ROUNDING and (least > 0 or total >= 1 - _ROUNDING))
 
 
 def _why_labels_differ(expected: Labels, answer: Labels, tolerance: Tolerance, called: str) -> str | None:

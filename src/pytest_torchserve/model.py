@@ -113,6 +113,16 @@ class Model:
     one_at_a_time: bool = False
     as_configured: AsConfigured | None = None
 
+    def __post_init__(self) -> None:
+        """Take the text of a path for the path: `handler` may be either, and so may all others."""
+        for name in ("reference", "network", "weights", "mar", "samples"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                object.__setattr__(self, name, Path(value))
+        extra = self.extra_files
+        files = (extra,) if isinstance(extra, (str, Path)) else tuple(extra)
+        object.__setattr__(self, "extra_files", tuple(Path(file) if isinstance(file, str) else file for file in files))
+
     @classmethod
     def from_mar(cls, mar: Path, **rest: Any) -> Self:
         """Return the entry for an archive: a .mar, a .tar.gz or a folder, named after the file unless told otherwise.
@@ -196,7 +206,7 @@ class Sample:
             return answers.no_json(answer)
         if self.complete:
             return answers.why_wrong_labels(answer, self.answer, tolerance)
-        return answers.why_different(self.answer, answer, tolerance)
+        return answers.why_different(self.answer, answer, tolerance, partial=False)
 
     @property
     def top(self) -> str:

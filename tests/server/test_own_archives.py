@@ -174,8 +174,9 @@ def test_the_others_are_measured(broken):
 def test_each_has_its_message(broken, name):
     """Each broken archive has one clear message: wanted, found, what to do."""
     done, _ = broken
-    _, _, text = done.stdout.partition(f"test_handle[preprocess-{name}-cpu-b4]")
-    assert BROKEN[name] in (text or done.stdout), done.stdout
+    size = 1 if name == "no_vocabulary" else 4  # TorchServe's text classifier takes one request at a time
+    _, _, text = done.stdout.partition(f"ERROR at setup of test_handle[{name}-cpu-b{size}-preprocess] _")
+    assert BROKEN[name] in text.partition("\n____")[0], done.stdout
     repeated = [line for line in done.stdout.splitlines() if f"{name}-cpu" in line and "for the same reason as" in line]
     assert len([line for line in repeated if not line.startswith(("FAILED", "ERROR"))]) >= 4
 

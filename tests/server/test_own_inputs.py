@@ -110,3 +110,13 @@ def test_the_cache_is_forgotten_when_asked(prepared, tmp_path):
     golden.write_text(re.sub(r'"a": [\d.e-]+', '"a": 0.5', golden.read_text()))
     assert prepared("plain.pt")["a"] == 0.5 != pytest.approx(right["a"])
     assert prepared("plain.pt", forget=True) == pytest.approx(right)
+
+
+def test_a_whole_network_is_refused(prepared, tmp_path):
+    """A pickled network, which would run code, and a damaged file are refused with what to save instead."""
+    code = SAVE.partition("torch.manual_seed")[0] + "torch.save(Net(), sys.argv[1] + '/n.pt')"
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(tmp_path)], check=True)
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "n.pt").read_bytes()[:500])
+    for name in ("n.pt", "cut.pt"):
+        with pytest.raises(InputError, match=rf"wanted weights in {name}[\s\S]*save network.state_dict"):
+            prepared(name)

@@ -174,7 +174,7 @@ def test_isolation_wins_over_the_users_environment(another_server):
     environ = psutil.Process(server.pid).environ()
     assert environ["TMPDIR"] == str(server.folder)
     assert environ["MINE"] == "1"
-    assert server.overridden == ["TMPDIR"]
+    assert list(server.overridden) == ["TMPDIR"]
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,9 @@ def test_keep_and_settings(suite, journal, tmp_path):
     assert settings["config"] == {"number_of_netty_threads": "2", "load_models": "all"}
     assert settings["jvm_args"] == "-Xmx700m"
     assert settings["worker_env"] == {"OMP_NUM_THREADS": "1"}
-    result.stdout.fnmatch_lines(["*overridden for isolation: load_models*", "*temporary files are kept in *"])
+    result.stdout.fnmatch_lines(
+        ["*overridden: load_models: each cell registers its own model*", "*temporary files are kept in *"]
+    )
     kept = Path(re.search(r"temporary files are kept in (\S+)", result.stdout.str())[1])
     written = (kept / "config.properties").read_text()
     assert "number_of_netty_threads=2\n" in written

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pytest_torchserve.answers import Tolerance, why_different
+from pytest_torchserve.answers import Tolerance, parse, why_different
 from pytest_torchserve.model import Sample, Weights
 
 SAMPLE = Sample(name="one", body=b"", answer={"cat": 0.6, "dog": 0.3, "emu": 0.1}, complete=True)
@@ -60,6 +60,21 @@ def test_published_weights_promise_their_hash():
     assert Weights(file="best.pt", source="").sha256_prefix == ""
 
 
+def test_a_known_answer_has_the_labels_that_it_must_have():
+    """A label that is gone is wrong, whatever its value was; a near tie for the last place is none of that."""
+    sample = Sample("one", b"", {"fraud": 1.0, "spam": 0.0})
+    assert sample.why_wrong(b'{"fraud": 1.0}') == "'spam' is missing"
+    assert sample.why_wrong(b'{"fraud": 1.0, "spam": 0.0}') is None
+    assert Sample("two", b"", {"a": 0.6, "b": 0.2}).why_wrong(b'{"a": 0.6, "c": 0.2}') is None
+
+
+def test_null_is_an_answer():
+    """A body of `null` is known, and another one differs from it."""
+    sample = Sample("one", b"", parse(b"null"))
+    assert sample.why_wrong(b"null") is None
+    assert sample.why_wrong(b"3") is not None
+
+
 TOLERANCE = Tolerance(1e-3, 1e-3)
 
 
@@ -71,6 +86,7 @@ TOLERANCE = Tolerance(1e-3, 1e-3)
         ([[1, 2.0], {"a": None}], [[1, 2.0005], {"a": None}]),
         ({"boxes": [1000.0, 2.0]}, {"boxes": [1000.9, 2.0]}),
         ({"a": 0.6, "b": 0.3}, {"a": 0.6, "b": 0.3, "c": 0.1}),
+        ({"a": 0.6, "b": 0.3}, {"a": 0.6, "c": 0.0999, "b": 0.3}),
         (b"\xff\x00", b"\xff\x00"),
         (1, 1.0005),
     ],
@@ -92,6 +108,7 @@ def test_alike(expected, answer):
         ({"a": 1, "b": 2}, {"a": 1}, "'b' is missing"),
         ({"a": 1}, {"a": 1, "z": 2}, "'z' is not expected"),
         ({"a": 0.6, "b": 0.3}, {"a": 0.6, "c": 0.3}, "'b' is 0.100000, expected 0.300000"),
+        ({"score": 0.0}, {"z": 0.0}, "'score' is missing"),
         (b"\xff", b"\xfe", "expected b'\\xff'"),
         (1.5, None, "None, expected 1.5"),
         (float("nan"), 1.0, "1.0, expected nan"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING
 
 from pytest_torchserve.errors import InputError
@@ -11,7 +13,6 @@ from pytest_torchserve.model import Weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from pytest_torchserve.model import Model
 
@@ -34,6 +35,14 @@ def check(model: Model) -> None:
 
 
 def _faults(model: Model) -> Iterator[str]:
+    paths = {name: getattr(model, name) for name in ("reference", "network", "mar", "samples")}
+    odd = [f"{name} is {value!r}" for name, value in paths.items() if not isinstance(value, (Path, NoneType))]
+    odd += [f"extra_files holds {value!r}" for value in model.extra_files if not isinstance(value, Path)]
+    if not isinstance(model.weights, (Weights, Path, NoneType)):
+        odd.append(f"weights is {model.weights!r}")
+    if odd:
+        yield f"no path: {', '.join(odd)}"
+        return
     if not _NAME.fullmatch(model.name):
         yield f"a name that is not letters, digits and _.-: {model.name!r}"
     if model.mar is not None:

@@ -129,7 +129,7 @@ class Preparations:
         raise InputError(
             wanted=f"weights and golden answers of {model.name}",
             found=f"{request.reference} on {request.network}: {words}",
-            do="mend the network's or the reference's file",
+            do="mend the file that the last line speaks of: the weights, the network or the reference",
         )
 
     def _ended(self) -> bool:

@@ -37,14 +37,12 @@ def read(place: Path) -> tuple[Sample, ...]:
     Raises:
         InputError: there is nothing to send, or a line or an answer cannot be read.
     """
-    if place.suffix.lower() == ".jsonl" and place.is_file():
-        samples = tuple(_lines(place))
-    elif place.is_file():
-        samples = (_sample(place, place.name),)
-    elif place.is_dir():
-        samples = tuple(_sample(path, path.relative_to(place).as_posix()) for path in _files(place))
-    else:
-        raise InputError(wanted=f"requests to send at {place}", found="no such file or folder", do="name one")
+    try:
+        samples = tuple(_samples(place))
+    except OSError as error:
+        raise InputError(
+            wanted=f"requests to send at {place}", found=str(error), do="name a place that can be read"
+        ) from error
     if not samples:
         raise InputError(
             wanted=f"requests to send in {place}", found="none", do="name a file, a folder of files, or a .jsonl"
@@ -55,6 +53,15 @@ def read(place: Path) -> tuple[Sample, ...]:
             wanted=f"requests of different names in {place}", found=f"{twice[0]!r} twice", do="leave `name` out"
         )
     return samples
+
+
+def _samples(place: Path) -> Iterator[Sample]:
+    if place.suffix.lower() == ".jsonl" and place.is_file():
+        yield from _lines(place)
+    elif place.is_dir():
+        yield from (_sample(path, path.relative_to(place).as_posix()) for path in _files(place))
+    else:
+        yield _sample(place, place.name)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import pickle
 import sys
 import zipfile
 from contextlib import contextmanager
@@ -119,7 +120,15 @@ def load_weights(path: Path) -> Any:
             scripted = any("/code/" in name for name in file.namelist())
         if scripted:
             return torch.jit.load(str(path), map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
-    return torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        message = (
+            f"wanted weights in {path.name} (a state dict, a checkpoint with one, TorchScript or safetensors); found a "
+            "file that is damaged, or a whole pickled network, which would run code; save network.state_dict() instead"
+            f": {str(error).splitlines()[0]:.200}"
+        )
+        raise ValueError(message) from None
 
 
 def state_dict(loaded: Any) -> dict[str, torch.Tensor]:

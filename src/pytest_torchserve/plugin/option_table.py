@@ -247,6 +247,14 @@ TABLE: tuple[Option, ...] = (
     Option("--ts-require-gpu", "a missing GPU fails the gpu tests instead of skipping", flag=True),
     Option("--ts-keep", "keep the server's logs and temporary files", flag=True),
     Option("--ts-config", "a TorchServe config.properties, merged with the settings of the suite", metavar="FILE"),
+    Option(
+        "--ts-response-timeout",
+        "seconds that TorchServe waits for a worker's answer, and a sender for TorchServe's",
+        metavar="SECONDS",
+        type=float,
+        default=120.0,
+        positive=True,
+    ),
     Option("--ts-jvm-args", "arguments for TorchServe's JVM", metavar="ARGS", default=""),
     Option(
         "--ts-worker-env", "a variable for the workers; repeatable", repeatable=True, metavar="NAME=VALUE", default=[]

@@ -20,7 +20,7 @@ from pytest_torchserve.loadgen.arrivals import ConstantRate, Poisson, Ramp
 from pytest_torchserve.loadgen.schedule import ClosedLoop
 from pytest_torchserve.measure.cell import FEWEST_SAMPLES
 from pytest_torchserve.plugin import archive_values
-from pytest_torchserve.torchserve import settings
+from pytest_torchserve.torchserve import properties, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -180,7 +180,7 @@ def compared(config: pytest.Config, server: ServerSettings) -> tuple[str | None,
     own_config, own_env = config.getoption("ts_baseline_config"), config.getoption("ts_baseline_worker_env")
     server = replace(server, inference_port=0, management_port=0)  # explicit ports are the candidate's
     if own_config:
-        settings.read_properties(Path(own_config))
+        properties.in_place(properties.read(Path(own_config)), Path(own_config).resolve().parent)
         server = replace(server, config=Path(own_config).resolve())
     return wanted, replace(server, worker_env=settings.parse_worker_env(own_env)) if own_env else server
 

@@ -14,7 +14,7 @@ from pytest_torchserve.config import PACE_PER_S, Config
 from pytest_torchserve.errors import OptionError
 from pytest_torchserve.measure import Budget
 from pytest_torchserve.plugin import archive_values, option_table, option_values
-from pytest_torchserve.torchserve import settings
+from pytest_torchserve.torchserve import properties, settings
 
 CONFIG_KEY: pytest.StashKey[Config] = pytest.StashKey()
 
@@ -102,15 +102,18 @@ def read(config: pytest.Config) -> Config:
     option_values.ports([value["ts_inference_port"], value["ts_management_port"]])
     data = value["ts_data"] or os.environ.get("TS_DATA")
     _check_folder(value["ts_data"])  # TS_DATA is checked only where it is used
-    properties = value["ts_config"]
-    if properties:
-        settings.read_properties(Path(properties))  # an unreadable file is a usage error at once
+    config_file = Path(value["ts_config"]).resolve() if value["ts_config"] else None
+    if config_file is not None:
+        properties.in_place(
+            properties.read(config_file), config_file.parent
+        )  # an unreadable file is a usage error at once
     server = settings.ServerSettings(
-        config=Path(properties).resolve() if properties else None,
+        config=config_file,
         jvm_args=value["ts_jvm_args"],
         worker_env=settings.parse_worker_env(value["ts_worker_env"]),
         inference_port=value["ts_inference_port"],
         management_port=value["ts_management_port"],
+        response_timeout_s=value["ts_response_timeout"],
     )
     baseline_named, baseline_server = option_values.compared(config, server)
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())

@@ -103,6 +103,8 @@ class ArtifactBuilder:
             self._notice(f"{model.name}: in all its cells a batch is one request: its handler or worker takes no more")
         if isinstance(model.weights, Path):
             self._notice(f"{model.name}: {model.weights.name} is used unchecked: it states no hash")
+        elif kind == "pretrained" and isinstance(model.weights, Weights) and not model.weights.sha256_prefix:
+            self._notice(f"{model.name}: {model.weights.file} is used unchecked: its name states no hash")
         if kind == "seeded" and self._config.weights == "auto":
             missing = "the catalogue names none"
             if isinstance(model.weights, Weights):

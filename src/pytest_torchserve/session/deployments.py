@@ -39,6 +39,7 @@ class Deployments:
         self._shared = shared
         self._expected = expected
         self._memo = Memo()
+        self._log_read = 0  # bytes of the frontend's log
         self._endpoints: dict[str, Endpoint] = {}
 
     def start(self) -> Server:
@@ -79,8 +80,11 @@ class Deployments:
         """Return notices for the user about this server and the conditions at its start."""
         models = sum(model.network is not None for model in self._expected.models.values())
         found = [environment.worker_advice(len(environment.gpus()[0]), models)]
-        if server.overridden:
-            found.insert(0, f"overridden for isolation: {', '.join(server.overridden)}")
+        reasons = dict.fromkeys(server.overridden.values())
+        for reason in reversed(reasons):
+            names = [name for name, why in server.overridden.items() if why == reason]
+            found.insert(0, f"overridden: {', '.join(names)}: {reason}")
+        found += server.unmeasured
         changed = conditions.set_since(self._shared.config.conditions)
         if changed:
             found.append(f"changed after the session had begun, recorded as before: {', '.join(changed)}")
@@ -99,8 +103,15 @@ class Deployments:
         return endpoint
 
     def explain(self, errors: Iterable[str]) -> list[str]:
-        """Return the server's settings that failed requests are about, and add them to the notices."""
-        found = limits.explain(errors, self.server.frontend_log()) if errors and self.server is not None else []
+        """Return the server's settings that failed requests are about, and add them to the notices.
+
+        Called after each run: what the log has said before belongs to another one.
+        """
+        if self.server is None:
+            return []
+        log = self.server.frontend_log(self._log_read)
+        self._log_read = self.server.frontend_log_size()
+        found = limits.explain(errors, log)
         self._shared.notices.extend(found)
         return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from pytest_torchserve._util.time_accounting import TimeAccounting
@@ -40,7 +41,9 @@ def record(place: Path, samples: Path, output: Path, python: Path | None = None)
             endpoint = Endpoint(server, Deployment(model, "cpu", Batching(1)), made, TimeAccounting())
             endpoint.register()
             endpoint.scale(1)
-            answered, changed = asked_alone(endpoint, inputs.samples, limit_s=None)
+            # An answer that stands beside a request is not the archive's: what is recorded is what it answers now.
+            asked = [replace(sample, answer=None, trusted=True) for sample in inputs.samples]
+            answered, changed = asked_alone(endpoint, asked, limit_s=None)
         finally:
             server.stop()
     answers_file.write(output, answered)

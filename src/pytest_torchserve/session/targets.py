@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_torchserve._util.memo import Memo
@@ -83,12 +84,13 @@ class Targets:
     def _engine(self) -> Engine:
         """Return the engine that sends traffic: the built-in client, or Locust, started at the first call."""
         wanted = self._shared.config.engine
+        timeout_s = self._shared.config.server.response_timeout_s
         if wanted is None:
-            return client.send
+            return partial(client.send, timeout_s=timeout_s)
         if self._locust_engine is None:
             from pytest_torchserve.loadgen.locust import LocustEngine  # noqa: PLC0415 - optional
 
-            self._locust_engine = LocustEngine(wanted.workers, wanted.master)
+            self._locust_engine = LocustEngine(wanted.workers, wanted.master, timeout_s=timeout_s)
             if wanted.master:
                 self._say(f"start {wanted.workers} workers elsewhere: {self._locust_engine.command}")
         self._memo("locust", self._locust_engine.start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_torchserve._util.time_accounting import Activity, TimeAccounting
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from pytest_torchserve.model import Sample
     from pytest_torchserve.torchserve.server import Server
 
-RESPONSE_TIMEOUT_S = 300
-
 
 class Endpoint:
     """The registration of a deployment on a server.
@@ -36,7 +35,7 @@ class Endpoint:
         deployment: the deployment to register.
         made: the deployment's .mar, in the server's store.
         accounting: the accounting that the time is booked in.
-        engine: the function that sends the requests.
+        engine: the function that sends the requests; None for this process.
 
     Attributes:
         worker_count: the number of workers that the deployment was last scaled to.
@@ -49,7 +48,7 @@ class Endpoint:
         deployment: Deployment,
         made: archive.Archive,
         accounting: TimeAccounting,
-        engine: Engine = client.send,
+        engine: Engine | None = None,
     ) -> None:
         self.server = server
         self.deployment = deployment
@@ -59,7 +58,7 @@ class Endpoint:
         self._accounting = accounting
         self._workers = Workers(server, deployment.name, accounting)
         self._registered = False
-        self.engine = engine
+        self.engine: Engine = engine or partial(client.send, timeout_s=server.response_timeout_s)
 
     @property
     def path(self) -> str:
@@ -80,7 +79,7 @@ class Endpoint:
                 self.name,
                 self.archive.path.name,
                 self.deployment.batching,
-                response_timeout_s=RESPONSE_TIMEOUT_S,
+                response_timeout_s=self.server.response_timeout_s,
             )
         self._registered = True
 

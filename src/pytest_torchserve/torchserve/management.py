@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -79,7 +80,7 @@ class Management:
                 do=f"name the management API's own address: at {self.url} something else answers",
             ) from error
 
-    def register(self, name: str, url: str, batching: Batching, *, response_timeout_s: int) -> None:
+    def register(self, name: str, url: str, batching: Batching, *, response_timeout_s: float) -> None:
         """Register an archive without workers."""
         self._call(
             "POST",
@@ -90,7 +91,7 @@ class Management:
             model_name=name,
             batch_size=batching.batch_size,
             max_batch_delay=batching.max_batch_delay_ms,
-            response_timeout=response_timeout_s,
+            response_timeout=math.ceil(response_timeout_s),
             initial_workers=0,
             synchronous=True,
         )

@@ -7,13 +7,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_torchserve.deployment import AsConfigured, Batching
-from pytest_torchserve.errors import ArchiveError, OptionError, SuiteError
+from pytest_torchserve.errors import InputError, OptionError, SuiteError
 from pytest_torchserve.inputs import catalogue_check, own
 from pytest_torchserve.model import Model
 from pytest_torchserve.torchserve import wrap
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from importlib.resources.abc import Traversable
     from pathlib import Path
     from typing import Any
 
@@ -85,7 +86,7 @@ def models(archives: Sequence[Path], samples: Path | None, tolerance: Tolerance 
                 found=f"two are called {name}: {other.mar} and {path}",
                 do="rename one of the files: a model is named after its file",
             )
-        requests = _own(samples, name, among=[Model.from_mar(path).name for path in archives])
+        requests = _own(samples, (model.name, name), among=[Model.from_mar(path).name for path in archives])
         found[name.casefold()] = described(replace(model, name=name, samples=requests))
     return list(found.values())
 
@@ -96,26 +97,36 @@ def described(model: Model) -> Model:
     An archive that cannot be read is left as it is: its own tests say why.
     """
     path = model.mar
-    if path is None:
-        return model
     try:
+        if path is None:
+            files = [file for file in (model.handler_file, *model.extra_files) if file is not None]
+            return _told(model, str(model.handler), model.config, files)
         with wrap.opened(path) as root:
             _, entry, config = wrap.original(root, path)
-            module = root / f"{str(entry['handler']).partition(':')[0].removesuffix('.py')}.py"
-            streams = module.is_file() and _STREAMING in module.read_bytes()
-            alone = config.get("asyncCommunication") is True or entry["handler"] in _ONE_AT_A_TIME
-            own = _as_configured(config)
-            if alone and own is not None and own.batching.batch_size > 1:
-                own = None
-            return replace(
-                model,
-                handler=str(entry["handler"]),
-                streams=streams,
-                one_at_a_time=model.one_at_a_time or alone,
-                as_configured=own,
-            )
-    except ArchiveError:
+            return replace(_told(model, str(entry["handler"]), config, [root]), handler=str(entry["handler"]))
+    except (SuiteError, OSError, AttributeError, TypeError):
         return model
+
+
+def _told(model: Model, handler: str, config: Mapping[str, Any], places: Sequence[Traversable]) -> Model:
+    """Return the entry with what its handler and its config say of streaming, batching and workers."""
+    alone = model.one_at_a_time or config.get("asyncCommunication") is True or handler in _ONE_AT_A_TIME
+    own = model.as_configured or _as_configured(config)
+    if alone and own is not None and own.batching.batch_size > 1:
+        own = None
+    stock = wrap.stock_file(handler)
+    sources = [*places, *([stock] if stock else [])]
+    streams = model.streams or any(_STREAMING in file.read_bytes() for file in _modules(sources))
+    return replace(model, streams=streams, one_at_a_time=alone, as_configured=own)
+
+
+def _modules(places: Iterable[Traversable]) -> Iterator[Traversable]:
+    """Yield the Python files at these places, in folders as well."""
+    for place in places:
+        if place.is_dir():
+            yield from _modules(place.iterdir())
+        elif place.name.endswith(".py") and place.is_file():
+            yield place
 
 
 def fault(model: Model) -> SuiteError | None:
@@ -130,19 +141,26 @@ def fault(model: Model) -> SuiteError | None:
             own.inputs(own.artifacts(model, None), None)
     except SuiteError as error:
         return error
+    except Exception as error:  # noqa: BLE001 - of whatever kind, it is this entry's, and the others are measured
+        return InputError(
+            wanted=f"an entry {model.name!r} that can be served",
+            found=f"{type(error).__name__}: {error}",
+            do="mend the entry or its files; the other models are measured",
+        )
     return None
 
 
-def _own(samples: Path | None, name: str, among: Sequence[str]) -> Path | None:
+def _own(samples: Path | None, names: Sequence[str], among: Sequence[str]) -> Path | None:
     """Return the samples of this model: the entry of its name in a folder, or the folder where no model has one.
 
     Args:
+        names: the archive's name, and the model's, which has no space in it.
         among: the names of all archives.
     """
     if samples is None or not samples.is_dir():
         return samples
     shared = not any((samples / other).exists() or (samples / f"{other}.jsonl").exists() for other in among)
-    places = (samples / name, samples / f"{name}.jsonl")
+    places = [samples / f"{name}{ending}" for name in names for ending in ("", ".jsonl")]
     return next((path for path in places if path.exists()), samples if shared else None)
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILE = "requests.log"
+METRICS = ("ts_inference_latency_microseconds", "ts_queue_latency_microseconds")
+"""The metrics that must be declared for the frontend to log them."""
 PATTERN = "%nano %t %m%n"
 WANTED = "(get first job|Sending response for jobId|ts_inference_latency_mic|ts_queue_latency_mic).*"
 

@@ -15,7 +15,7 @@ from pytest_torchserve._util.wait import wait_until
 from pytest_torchserve.errors import ServerError, WorkerStartError
 from pytest_torchserve.loadgen.address import Address
 from pytest_torchserve.loadgen.frontend_times import FrontendTimes
-from pytest_torchserve.torchserve import process, request_log, settings
+from pytest_torchserve.torchserve import process, properties, request_log, settings
 from pytest_torchserve.torchserve.management import Management
 
 if TYPE_CHECKING:
@@ -40,18 +40,22 @@ class Server:
         java: the Java that the server runs on.
         store: the server's model store.
         unable: archives of which a worker could not start, and why.
-        overridden: the user's properties and worker variables that the suite's own replaced.
+        overridden: the user's properties and worker variables that the suite's own replaced, each with the reason.
+        unmeasured: what cannot be measured with the user's properties, in words.
+        response_timeout_s: how long TorchServe waits for a worker, and a sender for an answer.
     """
 
     def __init__(self, java: Java, store: Path, wanted: settings.ServerSettings, *, python: Path | None = None) -> None:
         self.java = java
         self.store = store.resolve()
         self.unable: dict[Path, WorkerStartError] = {}
-        self.overridden: list[str] = []
+        self.overridden: dict[str, str] = {}
+        self.unmeasured: list[str] = []
+        self.response_timeout_s = wanted.response_timeout_s
         self._wanted = wanted
         self._python = str(python or sys.executable)
         self._process = process.SupervisedProcess()
-        self.address = Address(settings.HOST, 0)
+        self.address = Address(properties.HOST, 0)
         self.management = Management("")
 
     @property
@@ -100,18 +104,20 @@ class Server:
                 do=f"read the logs in {self.folder}; --ts-config, --ts-jvm-args and --ts-worker-env change it",
             )
         keys = self._keys()
-        self.address = Address(settings.HOST, ports["inference_address"], keys["inference"])
-        self.management = Management(Address(settings.HOST, ports["management_address"]).url, keys["management"])
+        self.address = Address(properties.HOST, ports["inference_address"], keys["inference"])
+        self.management = Management(Address(properties.HOST, ports["management_address"]).url, keys["management"])
 
     def _launch(self, ports: dict[str, int]) -> None:
         folder = self.folder
         logs = folder / "logs"
         logs.mkdir()
-        merged, self.overridden = settings.properties(self._wanted, ports, self.store)
+        wanted = self._wanted
+        merged, self.overridden = properties.merged(wanted.config, wanted.jvm_args, ports, self.store)
+        self.unmeasured = properties.unmeasured(merged)
         config = folder / "config.properties"
-        config.write_text(settings.as_properties(merged), encoding="utf-8")
+        config.write_text(properties.as_text(merged), encoding="utf-8")
         # The supervisor, which outlives this process, removes the server's secrets from a folder that stays.
-        kept = {config.name: settings.as_properties(mask.values(merged)), KEY_FILE: None}
+        kept = {config.name: properties.as_text(mask.values(merged)), KEY_FILE: None}
         log_config = folder / "log4j2.xml"
         log_config.write_text(settings.log_config(logs), encoding="utf-8")
         command = [
@@ -151,7 +157,7 @@ class Server:
         }
         # TorchServe runs `python` and `torchrun` from PATH: those of the environment that serves.
         env["PATH"] = os.pathsep.join([str(Path(self._python).parent), env.get("PATH", os.defpath)])
-        self.overridden += sorted(set(wanted) & set(ours))
+        self.overridden |= dict.fromkeys(sorted(set(wanted) & set(ours)), "a folder of this server's own")
         return env | wanted | ours
 
     def _settled(self, ports: dict[str, int]) -> bool:
@@ -169,7 +175,7 @@ class Server:
                     ("management_address", "/models", keys["management"]),
                     ("inference_address", "/ping", keys["inference"]),
                 ):
-                    url = Address(settings.HOST, ports[name]).url + path
+                    url = Address(properties.HOST, ports[name]).url + path
                     if not session.get(url, headers={"Authorization": f"Bearer {key}"}, timeout=5).ok:
                         return False
         except (
@@ -218,9 +224,13 @@ class Server:
         wait_until(whole, timeout_s=_FRONTEND_TIMES_S)
         return found
 
-    def frontend_log(self) -> str:
-        """Return the frontend's log."""
-        return _read(self.folder / "logs" / "ts_log.log")
+    def frontend_log(self, start: int = 0) -> str:
+        """Return the frontend's log, from byte `start` on."""
+        return _read(self.folder / "logs" / "ts_log.log", start)
+
+    def frontend_log_size(self) -> int:
+        """Return the size of the frontend's log, in bytes."""
+        return _size(self.folder / "logs" / "ts_log.log")
 
     def model_log(self, start: int = 0) -> str:
         """Return the workers' output, from byte `start` on."""

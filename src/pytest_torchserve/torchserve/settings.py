@@ -10,17 +10,12 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve._util import mask
 from pytest_torchserve.errors import OptionError, PortTakenError
-from pytest_torchserve.loadgen.address import Address
 from pytest_torchserve.torchserve import request_log
+from pytest_torchserve.torchserve.properties import GRPC_PORTS, HOST, PORTS, read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-HOST = "127.0.0.1"
-
-_PORTS = ("inference_address", "management_address", "metrics_address")
-_GRPC_PORTS = ("grpc_inference_port", "grpc_management_port")
 
 _LOG_CONFIG = """<?xml version="1.0" encoding="UTF-8"?>
 <Configuration shutdownHook="disable">
@@ -58,6 +53,7 @@ class ServerSettings:
         jvm_args: arguments for the frontend's JVM.
         worker_env: environment variables for the workers. The whole server has them, the JVM included.
         inference_port, management_port: explicit ports; 0 lets the operating system choose.
+        response_timeout_s: how long TorchServe waits for a worker, and a sender for an answer.
     """
 
     config: Path | None = None
@@ -65,33 +61,15 @@ class ServerSettings:
     worker_env: Mapping[str, str] = field(default_factory=dict, repr=False)  # a traceback may show this object
     inference_port: int = 0
     management_port: int = 0
+    response_timeout_s: float = 120.0
 
     def record(self) -> dict[str, object]:
         """Return the settings for `machine_info`, which decide whether two runs are alike; secrets are masked."""
         return {
-            "config": mask.values(read_properties(self.config)) if self.config else {},
+            "config": mask.values(read(self.config)) if self.config else {},
             "jvm_args": mask.inside(self.jvm_args),
             "worker_env": mask.values(self.worker_env),
         }
-
-
-def read_properties(path: Path) -> dict[str, str]:
-    r"""Read a Java properties file: `key=value` or `key: value`, `#` and `!` comments, `\` continuation lines.
-
-    Raises:
-        OptionError: the file cannot be read.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise OptionError(
-            wanted="a TorchServe config.properties (--ts-config)",
-            found=f"{path}: {error}",
-            do="name a text file that can be read",
-        ) from error
-    lines = (line.strip() for line in re.sub(r"\\\n\s*", "", text).splitlines())
-    matches = (re.match(r"([^=:\s]+)\s*[=:\s]\s*(.*)", line) for line in lines if not line.startswith(("#", "!")))
-    return {match[1]: match[2] for match in matches if match}
 
 
 def parse_worker_env(pairs: list[str]) -> dict[str, str]:
@@ -130,7 +108,7 @@ def choose_ports(wanted: Mapping[str, int]) -> dict[str, int]:
     """
     chosen = {}
     with contextlib.ExitStack() as held:
-        for name in (*_PORTS, *_GRPC_PORTS):
+        for name in (*PORTS, *GRPC_PORTS):
             port = wanted.get(name, 0)
             listener = held.enter_context(socket.socket())
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -144,45 +122,6 @@ def choose_ports(wanted: Mapping[str, int]) -> dict[str, int]:
                 ) from error
             chosen[name] = listener.getsockname()[1]
     return chosen
-
-
-def properties(
-    settings: ServerSettings, ports: Mapping[str, int], model_store: Path
-) -> tuple[dict[str, str], list[str]]:
-    """Return the server's config.properties, and the user's keys that were overridden.
-
-    The suite's settings take precedence where isolation needs it: addresses, the store, no old snapshot, no
-    models at the start, no system-metrics process that imports torch in the middle of a measurement.
-    """
-    ours = {name: Address(HOST, ports[name]).url for name in _PORTS}
-    ours |= {name: str(ports[name]) for name in _GRPC_PORTS}
-    ours |= {
-        "grpc_inference_address": HOST,
-        "grpc_management_address": HOST,
-        "model_store": str(model_store),
-        "allowed_urls": f"file://{model_store}/.*",
-        "disable_system_metrics": "true",
-        "disable_token_authorization": "false",
-        "enable_model_api": "true",
-        "enable_envvars_config": "false",
-    }
-    defaults = {
-        # An hour, TorchServe's default, is shorter than a long session.
-        "token_expiration_min": str(60 * 24 * 30),
-        "job_queue_size": "4000",
-    }
-    users = read_properties(settings.config) if settings.config else {}
-    never = {"load_models", "model_snapshot", "models", "use_env_allowed_urls"}
-    overridden = sorted(key for key in users if key in never or (key in ours and users[key] != ours[key]))
-    merged = defaults | {key: value for key, value in users.items() if key not in never} | ours
-    if settings.jvm_args:
-        merged["vmargs"] = f"{merged.get('vmargs', '')} {settings.jvm_args}".strip()
-    return merged, overridden
-
-
-def as_properties(merged: Mapping[str, str]) -> str:
-    """Return settings as a properties file's text."""
-    return "".join(f"{key}={value}\n" for key, value in merged.items())
 
 
 def log_config(logs: Path) -> str:

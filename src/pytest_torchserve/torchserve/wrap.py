@@ -123,7 +123,7 @@ def check(root: Traversable, manifest: Mapping[str, Any], entry: Mapping[str, An
         )
     missing = [f"{key} {entry[key]}" for key in _FILES if entry.get(key) and not (root / _base(entry[key])).is_file()]
     module = _base(str(entry["handler"]).partition(":")[0]).removesuffix(".py")
-    if not ((root / f"{module}.py").is_file() or (root / module).is_dir() or is_stock(module)):
+    if not ((root / f"{module}.py").is_file() or (root / module).is_dir() or stock_file(module)):
         missing.append(f"handler {entry['handler']}")
     if missing:
         raise ArchiveError(
@@ -133,11 +133,12 @@ def check(root: Traversable, manifest: Mapping[str, Any], entry: Mapping[str, An
         )
 
 
-def is_stock(name: str) -> bool:
-    """Return whether TorchServe brings a handler of this name."""
+def stock_file(name: str) -> Path | None:
+    """Return the file of the handler of this name that TorchServe brings; None where it brings none."""
     found = importlib.util.find_spec("ts")
     folders = found.submodule_search_locations if found and found.submodule_search_locations else ()
-    return any(Path(folder, "torch_handler", f"{name}.py").is_file() for folder in folders)
+    files = (Path(folder, "torch_handler", f"{name}.py") for folder in folders)
+    return next((file for file in files if file.is_file()), None)
 
 
 def _base(name: str) -> str:

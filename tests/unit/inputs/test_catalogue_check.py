@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +49,27 @@ def test_faults(entry, tmp_path, change, words):
     with pytest.raises(InputError) as error:
         check(replace(entry, **change))
     assert words in error.value.found
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"samples": 3}, "samples is 3"),
+        ({"weights": 1.5}, "weights is 1.5"),
+        ({"extra_files": (None,)}, "extra_files holds None"),
+    ],
+)
+def test_what_is_no_path(entry, change, words):
+    """A value of another kind is told as any fault, and does not end the session."""
+    with pytest.raises(InputError) as error:
+        check(replace(entry, **change))
+    assert words in error.value.found
+
+
+def test_a_text_is_a_path(tmp_path):
+    """Every path may be written as text, as the handler may; one extra file needs no tuple."""
+    model = Model("mine", handler="h.py", samples="a.jsonl", weights="w.pt", extra_files="x.txt")
+    assert (model.samples, model.weights, model.extra_files) == (Path("a.jsonl"), Path("w.pt"), (Path("x.txt"),))
 
 
 def test_a_function_that_is_not_there(entry):

@@ -93,6 +93,13 @@ def test_nothing_to_send(tmp_path, name):
         requests.read(tmp_path / name)
 
 
+def test_a_place_that_cannot_be_read(tmp_path):
+    """A link that leads nowhere, or to itself, is one clear message."""
+    (tmp_path / "loop.jsonl").symlink_to("loop.jsonl")
+    with pytest.raises(InputError, match="a place that can be read"):
+        requests.read(tmp_path / "loop.jsonl")
+
+
 def test_headers_are_sent():
     """A request's own headers follow the usual ones."""
     sample = Sample("a", b"x", None, headers={"X-Tenant": "a"})

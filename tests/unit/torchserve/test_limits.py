@@ -16,7 +16,8 @@ LOG = "CorruptedFrameException: Message size exceed limit: 7000045 Consider incr
         (["HTTP 500"], LOG, ["max_response_size"]),
         (["HTTP 413", "HTTP 500"], LOG, ["max_request_size", "max_response_size"]),
         (["HTTP 500"], "Worker died.", []),
-        (["HTTP 503", "timed out"], LOG, []),
+        (["HTTP 503"], LOG, []),
+        (["timed out"], LOG, ["--ts-response-timeout"]),
         ([], LOG, []),
     ],
 )

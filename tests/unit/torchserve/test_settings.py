@@ -8,7 +8,7 @@ import pytest
 
 from pytest_torchserve._util.wait import wait_until
 from pytest_torchserve.errors import OptionError, PortTakenError
-from pytest_torchserve.torchserve import process, settings
+from pytest_torchserve.torchserve import process, properties, settings
 from pytest_torchserve.torchserve.java import Java
 from pytest_torchserve.torchserve.server import Server
 from pytest_torchserve.torchserve.settings import ServerSettings
@@ -26,13 +26,13 @@ def merged(tmp_path, text, **more):
     """Return the properties made from a user's config.properties, and the keys that were overridden."""
     config = tmp_path / "config.properties"
     config.write_text(text)
-    return settings.properties(ServerSettings(config=config, **more), PORTS, tmp_path / "store")
+    return properties.merged(config, more.get("jvm_args", ""), PORTS, tmp_path / "store")
 
 
 def test_ours_alone(tmp_path):
     """Our settings: loopback only, token authorisation on, no old snapshot's models, downloads limited to the store."""
-    found, overridden = settings.properties(ServerSettings(), PORTS, tmp_path)
-    assert overridden == []
+    found, overridden = properties.merged(None, "", PORTS, tmp_path)
+    assert overridden == {}
     assert found["inference_address"] == "http://127.0.0.1:1"
     assert found["disable_token_authorization"] == "false"
     assert found["disable_system_metrics"] == "true"
@@ -45,15 +45,53 @@ def test_the_users_are_merged(tmp_path):
     found, overridden = merged(tmp_path, "# mine\nnumber_of_netty_threads = 4\njob_queue_size=7\n\n")
     assert found["number_of_netty_threads"] == "4"
     assert found["job_queue_size"] == "7"
-    assert overridden == []
+    assert overridden == {}
 
 
 def test_ours_win_and_it_is_said(tmp_path):
-    """The user's own addresses and models are overridden, and each such key is named."""
+    """The user's own addresses and models are overridden, and each such key is named with the reason."""
     found, overridden = merged(tmp_path, "inference_address=http://0.0.0.0:8080\nload_models=all\n")
     assert found["inference_address"] == "http://127.0.0.1:1"
     assert "load_models" not in found
-    assert overridden == ["inference_address", "load_models"]
+    assert overridden == {
+        "inference_address": "free ports on loopback",
+        "load_models": "each cell registers its own model",
+    }
+
+
+def test_metrics_go_to_the_log(tmp_path):
+    """The mode of most production servers silences the log that the frontend's times are read from."""
+    found, overridden = merged(tmp_path, "metrics_mode=prometheus\n")
+    assert found["metrics_mode"] == "log"
+    assert overridden == {"metrics_mode": "the frontend's times of each request are read from its log"}
+    assert merged(tmp_path, "metrics_mode = log\n")[1] == {}
+
+
+@pytest.mark.parametrize("key", ["metrics_config", "keystore", "private_key_file", "certificate_file", "plugins_path"])
+def test_relative_paths_are_meant_from_the_file(tmp_path, key):
+    """A relative file is that beside the config.properties, wherever the server runs; a missing one is told at once."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.file").write_text("")
+    assert merged(tmp_path, f"{key} = sub/a.file\n")[0][key] == str(tmp_path / "sub" / "a.file")
+    assert merged(tmp_path, f"{key}={tmp_path}/sub/../sub/a.file\n")[0][key] == str(tmp_path / "sub" / "a.file")
+    with pytest.raises(OptionError, match=rf"the file that {key} names[\s\S]*no {tmp_path}/gone"):
+        merged(tmp_path, f"{key}=gone\n")
+
+
+@pytest.mark.parametrize(
+    ("declared", "absent"),
+    [
+        ("a: [ts_inference_latency_microseconds]\nb:\n - name: ts_queue_latency_microseconds\n", ()),
+        ("- ts_inference_latency_microseconds\n# - ts_queue_latency_microseconds\n", ("ts_queue",)),
+        ("ts_metrics: {}\n", ("ts_inference", "ts_queue")),
+    ],
+)
+def test_metrics_that_are_not_declared(tmp_path, declared, absent):
+    """Metrics that the user's file does not declare never reach the log; the loss is told by the key and the names."""
+    (tmp_path / "m.yaml").write_text(declared)
+    told = properties.unmeasured(merged(tmp_path, "metrics_config=m.yaml\n")[0])
+    assert len(told) == bool(absent)
+    assert all(f"{name}_latency_microseconds" in told[0] and "metrics_config: m.yaml" in told[0] for name in absent)
 
 
 def test_jvm_arguments_add_up(tmp_path):
@@ -121,7 +159,7 @@ def test_a_message_does_not_show_a_secret(pair):
 def test_a_missing_file_is_named(tmp_path):
     """A missing file gives one clear message with its path."""
     with pytest.raises(OptionError, match="nowhere"):
-        settings.read_properties(tmp_path / "nowhere")
+        properties.read(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("pair", ["OMP_NUM_THREADS", "=1", "1X=2", ""])
@@ -141,12 +179,12 @@ def test_ports_are_free_and_distinct():
     chosen = settings.choose_ports({})
     assert len(set(chosen.values())) == 5
     for port in chosen.values():
-        socket.create_server((settings.HOST, port)).close()
+        socket.create_server((properties.HOST, port)).close()
 
 
 def test_a_taken_explicit_port():
     """A taken port is named, and so is the process that holds it."""
-    with socket.create_server((settings.HOST, 0)) as listener:
+    with socket.create_server((properties.HOST, 0)) as listener:
         port = listener.getsockname()[1]
         with pytest.raises(PortTakenError, match=rf"(?s)port {port} .*held by process \d+"):
             settings.choose_ports({"inference_address": port})

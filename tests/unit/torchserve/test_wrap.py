@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tarfile
 import zipfile
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -165,6 +166,27 @@ def test_what_an_archive_says_of_itself(tmp_path):
     assert own_models.fault(a) is None
     assert "a model archive in" in str(own_models.fault(broken))
     assert "requests to send to c_d" in str(own_models.fault(c))  # told before anything starts
+
+
+def test_a_name_with_a_space_has_its_samples(tmp_path):
+    """Requests lie under the archive's own name, or under the model's."""
+    (tmp_path / "samples" / "c d").mkdir(parents=True)
+    (tmp_path / "samples" / "e_f.jsonl").write_text("")
+    c, e = own_models.models([pack(tmp_path / "c d.mar"), pack(tmp_path / "e f.mar")], tmp_path / "samples", None)
+    assert (c.samples, e.samples) == (tmp_path / "samples" / "c d", tmp_path / "samples" / "e_f.jsonl")
+
+
+def test_what_a_catalogues_entry_says_of_itself(tmp_path):
+    """An entry's config and handler say the same of batching and streaming as an archive's do."""
+    (tmp_path / "h.py").write_text("import helper\n")
+    (tmp_path / "helper.py").write_text("send_intermediate_predict_response\n")
+    mine = own_models.described(Model("m", handler=tmp_path / "h.py", config={"batchSize": 8}))
+    assert (mine.as_configured.batching.batch_size, mine.streams, mine.one_at_a_time) == (8, False, False)
+    helped = Model("m", handler=tmp_path / "h.py", extra_files=(tmp_path / "helper.py",))
+    assert own_models.described(helped).streams
+    assert own_models.described(Model("m", handler="text_classifier")).one_at_a_time
+    assert own_models.described(replace(mine, as_configured=None, config={"asyncCommunication": True})).one_at_a_time
+    assert "no path" in str(own_models.fault(Model("m", handler=tmp_path / "h.py", samples=3)))
 
 
 def test_two_of_one_name(tmp_path):

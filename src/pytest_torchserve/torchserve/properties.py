@@ -1,0 +1,135 @@
+"""TorchServe's config.properties: the user's lines, read as a production server reads them, merged with the suite's."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_torchserve.errors import OptionError
+from pytest_torchserve.loadgen.address import Address
+from pytest_torchserve.torchserve import request_log
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+HOST = "127.0.0.1"
+
+PORTS = ("inference_address", "management_address", "metrics_address")
+GRPC_PORTS = ("grpc_inference_port", "grpc_management_port")
+
+_FILES = ("metrics_config", "keystore", "private_key_file", "certificate_file", "plugins_path", "workflow_store")
+"""The settings that are files or folders; a relative one is meant from the place of the config.properties."""
+
+_PORTS_OF_OURS = "free ports on loopback"
+_OWN_MODELS = "each cell registers its own model"
+_WHY = {
+    **dict.fromkeys((*PORTS, *GRPC_PORTS, "grpc_inference_address", "grpc_management_address"), _PORTS_OF_OURS),
+    **dict.fromkeys(("model_store", "load_models", "model_snapshot", "models", "enable_model_api"), _OWN_MODELS),
+    **dict.fromkeys(("allowed_urls", "use_env_allowed_urls"), "archives come from the session's store alone"),
+    "disable_system_metrics": "its process imports torch in the middle of a measurement",
+    "disable_token_authorization": "no one else may send requests",
+    "enable_envvars_config": "variables would replace these settings",
+    "metrics_mode": "the frontend's times of each request are read from its log",
+}
+"""Why a setting of the user's is overridden, by its name."""
+
+_NEVER = {"load_models", "model_snapshot", "models", "use_env_allowed_urls"}
+
+
+def read(path: Path) -> dict[str, str]:
+    r"""Read a Java properties file: `key=value` or `key: value`, `#` and `!` comments, `\` continuation lines.
+
+    Raises:
+        OptionError: the file cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError(
+            wanted="a TorchServe config.properties (--ts-config)",
+            found=f"{path}: {error}",
+            do="name a text file that can be read",
+        ) from error
+    lines = (line.strip() for line in re.sub(r"\\\n\s*", "", text).splitlines())
+    matches = (re.match(r"([^=:\s]+)\s*[=:\s]\s*(.*)", line) for line in lines if not line.startswith(("#", "!")))
+    return {match[1]: match[2] for match in matches if match}
+
+
+def merged(
+    config: Path | None, jvm_args: str, ports: Mapping[str, int], model_store: Path
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the server's settings, and by name the user's settings that were overridden, with the reason.
+
+    The suite's settings take precedence where isolation or measuring needs it.
+    """
+    ours = {name: Address(HOST, ports[name]).url for name in PORTS}
+    ours |= {name: str(ports[name]) for name in GRPC_PORTS}
+    ours |= {
+        "grpc_inference_address": HOST,
+        "grpc_management_address": HOST,
+        "model_store": str(model_store),
+        "allowed_urls": f"file://{model_store}/.*",
+        "disable_system_metrics": "true",
+        "disable_token_authorization": "false",
+        "enable_model_api": "true",
+        "enable_envvars_config": "false",
+        "metrics_mode": "log",
+    }
+    defaults = {
+        # An hour, TorchServe's default, is shorter than a long session.
+        "token_expiration_min": str(60 * 24 * 30),
+        "job_queue_size": "4000",
+    }
+    users = in_place(read(config), config.parent) if config else {}
+    overridden = {
+        key: _WHY[key] for key in sorted(users) if key in _NEVER or (key in ours and users[key].strip() != ours[key])
+    }
+    found = defaults | {key: value for key, value in users.items() if key not in _NEVER} | ours
+    if jvm_args:
+        found["vmargs"] = f"{found.get('vmargs', '')} {jvm_args}".strip()
+    return found, overridden
+
+
+def in_place(settings: Mapping[str, str], place: Path) -> dict[str, str]:
+    """Return settings whose files are meant from a folder, the server's working folder being another.
+
+    Raises:
+        OptionError: there is no such file.
+    """
+    found = dict(settings)
+    for key in _FILES:
+        value = settings.get(key, "").strip()
+        if not value:
+            continue
+        path = place / value
+        if not path.exists() and key != "workflow_store":
+            raise OptionError(
+                wanted=f"the file that {key} names (--ts-config)",
+                found=f"no {path}",
+                do="mend the name; a relative one is meant from the folder of the config.properties",
+            )
+        found[key] = str(path.resolve())
+    return found
+
+
+def unmeasured(settings: Mapping[str, str]) -> list[str]:
+    """Return what cannot be measured with these settings, and which of them prevents it, in words."""
+    told = settings.get("metrics_config")
+    if not told:
+        return []
+    try:
+        declared = Path(told).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    absent = [name for name in request_log.METRICS if not re.search(rf"^[^#\n]*\b{name}\b", declared, re.MULTILINE)]
+    if not absent:
+        return []
+    names = " and ".join(absent)
+    where = f"metrics_config: {Path(told).name} does not declare {names}"
+    return [f"{where}: without them the frontend's log does not tell the queue and the wait for a batch to fill apart"]
+
+
+def as_text(settings: Mapping[str, str]) -> str:
+    """Return settings as a properties file's text."""
+    return "".join(f"{key}={value}\n" for key, value in settings.items())
