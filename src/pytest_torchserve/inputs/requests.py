@@ -101,7 +101,7 @@ def _lines(place: Path) -> Iterator[Sample]:
         if line.strip():
             try:
                 yield _request(json.loads(line), place.parent, f"{place.name}:{number}")
-            except (ValueError, TypeError, OSError, AttributeError, KeyError) as error:
+            except (ValueError, TypeError, OSError, AttributeError, KeyError, RecursionError) as error:
                 raise InputError(
                     wanted=f"in line {number} of {place} an object with one of {', '.join(_BODIES)}, and perhaps "
                     + ", ".join(_FURTHER),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from pytest_torchserve.plugin.fixtures import MODELS_KEY, RUN_FIXTURES
 from pytest_torchserve.torchserve import own_models
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from pytest_torchserve.config import Config
     from pytest_torchserve.loadgen.schedule import TimedSchedule
@@ -47,10 +48,32 @@ def models(config: pytest.Config) -> tuple[Model, ...]:
     if MODELS_KEY not in config.stash:
         others = own_archives.conftests_of_others(config)
         hook = config.pluginmanager.subset_hook_caller("pytest_torchserve_models", others)
-        answers: list[Sequence[Model]] = hook(config=config)
-        found = tuple(own_models.described(model) for answer in answers for model in answer)
+        answers: list[Any] = hook(config=config)
+        found = tuple(map(own_models.described, _entries(answers)))
         config.stash[MODELS_KEY] = own_archives.with_noop(found) if config.getoption("ts_suite") else found
     return config.stash[MODELS_KEY]
+
+
+def _entries(answers: Iterable[Any]) -> list[Model]:
+    """Return the entries that the hooks have returned.
+
+    Raises:
+        pytest.UsageError: a hook has returned something else.
+    """
+    found: list[Model] = []
+    for answer in answers:
+        entries = [answer] if isinstance(answer, Model) else answer
+        if isinstance(entries, (str, bytes, dict)) or not isinstance(entries, Iterable):
+            entries = [entries]
+        for entry in entries:
+            if not isinstance(entry, Model):
+                raise pytest.UsageError(
+                    "wanted: models, from pytest_torchserve_models in conftest.py\n"
+                    f"found: {entry!r:.80}\n"
+                    "what to do: return a list of pytest_torchserve.Model(…)"
+                )
+            found.append(entry)
+    return found
 
 
 def refuse_twins(config: pytest.Config) -> None:

@@ -56,7 +56,7 @@ def build(artifacts: ModelArtifacts, device: Device, store: Path, *, of_today: b
     """
     model = artifacts.model
     parts: list[str | bytes | Path] = [*wrap.PAYLOAD, Path(wrap.__file__), device, model.handler_name]
-    parts += [_config(model), str(version("torch-model-archiver"))]
+    parts += [config_text(model), str(version("torch-model-archiver"))]
     parts += [part for leaf in _leaves(model.files()) for part in leaf]
     parts += [path for path in (artifacts.weights, artifacts.labels) if path]
     key = content_key(parts)
@@ -114,7 +114,7 @@ def _corrupt(path: Path, found: str) -> ArchiveError:
     )
 
 
-def _config(model: Model) -> str:
+def config_text(model: Model) -> str:
     """Return the text of model-config.yaml; '' for none.
 
     Raises:
@@ -150,7 +150,7 @@ def _make(artifacts: ModelArtifacts, folder: Path) -> Path:
     from model_archiver.model_packaging import generate_model_archive  # noqa: PLC0415
 
     model = artifacts.model
-    config, config_file = _config(model), folder / "model-config.yaml"
+    config, config_file = config_text(model), folder / "model-config.yaml"
     config_file.write_text(config, encoding="utf-8")
     extra = list(model.extra_files)
     if artifacts.labels is not None:

@@ -10,7 +10,7 @@ from pytest_torchserve.deployment import AsConfigured, Batching
 from pytest_torchserve.errors import InputError, OptionError, SuiteError
 from pytest_torchserve.inputs import catalogue_check, own
 from pytest_torchserve.model import Model
-from pytest_torchserve.torchserve import wrap
+from pytest_torchserve.torchserve import archive, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -133,6 +133,7 @@ def fault(model: Model) -> SuiteError | None:
     """Return why an entry of the catalogue cannot be served, before anything starts; None where nothing is seen."""
     try:
         catalogue_check.check(model)
+        archive.config_text(model)
         if model.mar is not None:
             with wrap.opened(model.mar) as root:
                 manifest, entry, _ = wrap.original(root, model.mar)

@@ -75,6 +75,7 @@ def test_lines(tmp_path):
         ('{"text": "a", "content_type": null}', "content_type None cannot be sent"),
         ('{"multipart": {"image": {"path": "x"}}}', "'file'"),
         ('{"text": "a", "headers": {"X": "a\\r\\nY: b"}}', "header 'X' cannot be set"),
+        ('{"json": ' + "[" * 9999 + "]" * 9999 + "}", "recursion"),
     ],
 )
 def test_a_line_that_cannot_be_read(tmp_path, line, words):

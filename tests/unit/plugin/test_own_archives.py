@@ -142,6 +142,26 @@ def test_what_is_not_served_is_skipped(pytester):
     result.stdout.fnmatch_lines(["*a model 'resnet56' in the catalogue*", "SKIPPED*needs resnet56, a model of*"])
 
 
+@pytest.mark.parametrize("returned", ["['resnet56']", "'resnet56'", "3", "[None]"])
+def test_what_is_no_model(collect, pytester, returned):
+    """A hook that returns something else than models is one usage error; one model alone needs no list."""
+    pytester.makeconftest(f"def pytest_torchserve_models(config):\n    return {returned}\n")
+    code, _, printed = collect("--ts-suite", "-m", "cpu")
+    assert code == pytest.ExitCode.USAGE_ERROR, printed
+    assert "what to do: return a list of pytest_torchserve.Model" in printed
+
+
+def test_one_model_needs_no_list(collect, pytester):
+    """A hook may return one model alone."""
+    pytester.makeconftest(
+        "from pytest_torchserve import Model\n"
+        "def pytest_torchserve_models(config):\n    return Model('alone', handler='h.py', samples='h.py')\n"
+    )
+    code, ids, printed = collect("--ts-suite", "-m", "cpu")
+    assert code == 0, printed
+    assert "tests/test_init.py::test_init[alone-cpu-total]" in ids
+
+
 def test_a_template(tmp_path, monkeypatch):
     """A new folder has what its conftest.py names; an unfit name and a folder that exists are refused."""
     monkeypatch.chdir(tmp_path)

@@ -186,6 +186,7 @@ def test_what_a_catalogues_entry_says_of_itself(tmp_path):
     assert own_models.described(helped).streams
     assert own_models.described(Model("m", handler="text_classifier")).one_at_a_time
     assert own_models.described(replace(mine, as_configured=None, config={"asyncCommunication": True})).one_at_a_time
+    assert "in the config of m" in str(own_models.fault(replace(helped, config={"where": tmp_path})))
     assert "no path" in str(own_models.fault(Model("m", handler=tmp_path / "h.py", samples=3)))
 
 
