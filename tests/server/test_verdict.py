@@ -190,3 +190,26 @@ def test_three_nights(repository):
     assert code == 1, printed
     assert "regressed handle noop-cpu-b16 inference" in printed
     assert kept() == before
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ('"""Load nothing."""', "the baseline fails: wanted a worker of the baseline that starts"),
+        ('"""Return the bodies."""', "the baseline fails: wanted answers of the baseline"),
+    ],
+)
+def test_a_broken_baseline_is_the_baselines_fault(repository, place, words):
+    """A baseline that raises is told with its own traceback; the candidate is measured, stored and not red.
+
+    Only --ts-strict, which lets nothing inconclusive pass, fails the session.
+    """
+    repository.edit("handlers/noop.py", place, f"{place}\n        raise RuntimeError('broken then')")
+    assert repository.shell("git -c user.name=x -c user.email=x@example.org commit -qam broken")[0] == 0
+    repository.edit("handlers/noop.py", f"{place}\n        raise RuntimeError('broken then')", place)
+    code, printed = repository.session(*NOOP, "--ts-baseline=HEAD", "--ts-baseline-seconds=5", "--benchmark-save=kept")
+    assert code == 0, printed
+    assert f"warning: inconclusive handle noop-cpu-b16: {words}" in printed
+    assert "RuntimeError: broken then" in printed
+    (saved,) = (repository.path / ".benchmarks").glob("*/*_kept.json")
+    assert {entry["extra_info"]["phase"] for entry in json.loads(saved.read_text())["benchmarks"]} >= {"handle"}

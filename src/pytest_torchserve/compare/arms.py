@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from pytest_torchserve.measure.evidence import Evidence
 
 
+OF_BASELINE, OF_EITHER = "baseline: ", "one of the two arms: "
+"""What the reasons begin with that are the baseline's fault, and those of a failed batch, whose arm is unknown."""
+
 _PHASES = (*INIT_PHASES, *HANDLE_PHASES, Phase.FIRST_CHUNK)
 
 
@@ -116,8 +119,8 @@ class Arms:
         return (
             *self.candidate.evidence.rejected,
             *(f"differs from the baseline: {words}" for words in self.agreement.different),
-            *(f"baseline: {words}" for words in self.baseline.evidence.rejected),
-            *(f"one of the two arms: {words}" for words in self.either.evidence.rejected),
+            *(f"{OF_BASELINE}{words}" for words in self.baseline.evidence.rejected),
+            *(f"{OF_EITHER}{words}" for words in self.either.evidence.rejected),
         )
 
     def to_run(self, cell: Cell, inputs: ModelInputs, paired: Paired, workers: int) -> Run:

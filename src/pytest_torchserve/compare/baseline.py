@@ -28,6 +28,10 @@ class NoBaselineError(InputError):
     """The baseline does not have this model: there is nothing to compare the candidate with."""
 
 
+class BaselineFailsError(NoBaselineError):
+    """The baseline's worker does not start, or does not answer: that is no fault of the candidate's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Baseline:
     """The baseline that `--ts-baseline` names.

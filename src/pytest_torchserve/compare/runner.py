@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve._util.time_accounting import Activity, TimeAccounting
 from pytest_torchserve.compare.archives import ArmArchives
+from pytest_torchserve.compare.arms import OF_BASELINE, OF_EITHER
+from pytest_torchserve.compare.baseline import BaselineFailsError
 from pytest_torchserve.compare.init_pairs import measure_init_pairs
 from pytest_torchserve.compare.pair_meter import ProcessWideError
 from pytest_torchserve.compare.params import ComparisonParams
 from pytest_torchserve.compare.same_process import measure_same_process
 from pytest_torchserve.compare.separate_processes import measure_separate_processes
 from pytest_torchserve.compare.servers import ArmServers
-from pytest_torchserve.errors import WorkerError
+from pytest_torchserve.errors import WorkerError, WorkerStartError
+from pytest_torchserve.torchserve.worker_log import worker_traceback
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,7 +49,7 @@ class ComparisonRunner:
             candidate: the candidate's archive.
 
         Raises:
-            NoBaselineError: the baseline does not have the model.
+            NoBaselineError: the baseline does not have the model, or does not start or answer.
         """
         params = ComparisonParams(cell.deployment, self._baseline.words, context)
         if self._baseline.has_own_server:
@@ -56,12 +59,17 @@ class ComparisonRunner:
         if cell.kind == "init":
             return self._in_separate_processes(cell, arms, params)
         try:
-            return self._in_same_process(arms, params)
+            run = self._in_same_process(arms, params)
         except (ProcessWideError, WorkerError) as error:
             # Some calls work only once in a process. An arm that cannot start by itself will fail again, and visibly.
             found = error.found if isinstance(error, ProcessWideError) else "they cannot start in one process"
             self.notices.append(f"{cell.id}: {found}; so each arm had processes of its own")
             return self._in_separate_processes(cell, arms, replace(params, differs=found))
+        if any(words.startswith(OF_EITHER) for words in run.wrong):
+            # Asked in processes of their own, the arm at fault is known; where neither fails now, this run stays red.
+            told = self._in_separate_processes(cell, arms, params)
+            return told if told.wrong else run
+        return run
 
     def _in_same_process(self, arms: Mapping[str, Path], params: ComparisonParams) -> Run:
         """Measure both arms in one worker process."""
@@ -78,9 +86,27 @@ class ComparisonRunner:
                 arm: stack.enter_context(self._servers.deployed(arm, params.deployment, made))
                 for arm, made in alone.items()
             }
-            return measure(endpoints, params)
+            baseline = endpoints["baseline"]
+            logged = baseline.server.model_log_size()
+            try:
+                run = measure(endpoints, params)
+            except WorkerStartError as error:
+                if endpoints["candidate"].archive.path in endpoints["candidate"].server.unable:
+                    raise
+                raise _fails("a worker of the baseline that starts", error.found) from error
+            if run.wrong and all(words.startswith(OF_BASELINE) for words in run.wrong):
+                traceback = worker_traceback(baseline.server.model_log(logged))
+                raise _fails(
+                    "answers of the baseline", f"{run.wrong[0].removeprefix(OF_BASELINE)}\n{traceback}".strip()
+                )
+            return run
 
     def close(self, *, failed: bool) -> None:
         """Remove what was made for comparisons, and stop the baseline's server."""
         self._archives.close()
         self._servers.close(failed=failed, notices=self.notices)
+
+
+def _fails(wanted: str, found: str) -> BaselineFailsError:
+    """Return the error of a baseline that cannot be measured; the candidate is measured without it."""
+    return BaselineFailsError(wanted=wanted, found=found, do="compare with a baseline that works, or leave it out")

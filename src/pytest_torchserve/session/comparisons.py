@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from pytest_torchserve.compare import verdict
-from pytest_torchserve.compare.baseline import NoBaselineError
+from pytest_torchserve.compare.baseline import BaselineFailsError, NoBaselineError
 from pytest_torchserve.compare.comparison_setup import ComparisonSetup
 from pytest_torchserve.compare.runner import ComparisonRunner
 
@@ -42,7 +42,7 @@ class Comparisons:
         return self._shared.config.baseline is not None and cell.kind in ("init", "handle")
 
     def run(self, cell: Cell, context: Context) -> Run | None:
-        """Return the run of a cell compared with the baseline; None where the baseline does not have this cell."""
+        """Return the run of a cell compared with the baseline; None where the baseline does not have it, or fails."""
         candidate = self._shared.artifacts.archive(cell.deployment)
         if self._runner is None:
             self._runner = self._make_runner()
@@ -50,6 +50,8 @@ class Comparisons:
             return self._runner.run(cell, candidate.path, context)
         except NoBaselineError as error:
             name, why = f"{cell.kind} {cell.id}", f"no baseline: {error.wanted}; found: {error.found}"
+            if isinstance(error, BaselineFailsError):
+                why = f"the baseline fails: wanted {error.wanted}, found {error.found}"
             self.uncompared[name] = why
             self._shared.journal.write("uncompared", {"cell": name, "why": why})
             return None
