@@ -95,7 +95,7 @@ class ComparisonRunner:
                     raise
                 raise _fails("a worker of the baseline that starts", error.found) from error
             if run.wrong and all(words.startswith(OF_BASELINE) for words in run.wrong):
-                traceback = worker_traceback(baseline.server.model_log(logged))
+                traceback = worker_traceback(baseline.server.model_log(logged), baseline.name)
                 raise _fails(
                     "answers of the baseline", f"{run.wrong[0].removeprefix(OF_BASELINE)}\n{traceback}".strip()
                 )

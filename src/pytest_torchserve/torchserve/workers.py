@@ -120,10 +120,10 @@ class Workers:
 
         def settled() -> bool:
             sizes.append(self._server.model_log_size())
-            return sizes[-1] == sizes[-2] and bool(worker_traceback(self._server.model_log(start)))
+            return sizes[-1] == sizes[-2] and bool(worker_traceback(self._server.model_log(start), self._name))
 
         wait_until(settled, timeout_s=_LOG_S, every_s=0.25)
-        return worker_traceback(self._server.model_log(start))
+        return worker_traceback(self._server.model_log(start), self._name)
 
     def _await_end(self, pids: set[int]) -> None:
         """Wait until these processes are gone: a process that is still ending would be measured, too."""

@@ -41,3 +41,19 @@ def test_the_last_of_a_chain_counts():
     chain = [*TRACEBACK, "", "During handling of the above exception, another exception occurred:", ""]
     last = [*TRACEBACK[:-1], "ValueError: y"]
     assert worker_traceback("\n".join(line(9000, text) for text in [*chain, *last])) == "\n".join(last)
+
+
+def test_another_registrations_workers_are_passed_over():
+    """Of several registrations only the named one's traceback is found, though another's came later."""
+    log = "\n".join(line(9000, text) for text in TRACEBACK)
+    log += "\n" + "\n".join(line(9001, text).replace("model_1.0", "model-b_1.0") for text in [*TRACEBACK[:-1], "E: y"])
+    assert worker_traceback(log, "model") == "\n".join(TRACEBACK)
+    assert worker_traceback(log, "model-b").endswith("E: y")
+    assert worker_traceback(log, "mod") == ""
+
+
+def test_the_handlers_own_error_and_not_torchserves_after_it():
+    """A RuntimeError of the handler's is logged, and then TorchServe's worker ends with another that says nothing."""
+    after = [*TRACEBACK[:-1], "RuntimeError: 500 - Unknown exception"]
+    assert worker_traceback("\n".join(line(9000, text) for text in [*TRACEBACK, *after])) == "\n".join(TRACEBACK)
+    assert worker_traceback("\n".join(line(9000, text) for text in after)) == "\n".join(after)
