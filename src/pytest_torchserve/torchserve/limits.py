@@ -21,7 +21,7 @@ def explain(errors: Iterable[str], log: str) -> list[str]:
     """Return the settings that failed requests are about, in words.
 
     Args:
-        errors: the kinds of failed requests, such as `HTTP 413` or `timeout`.
+        errors: the kinds of failed requests, such as `HTTP 413` or `timed out`.
         log: the frontend's log.
     """
     kinds = set(errors)
