@@ -68,6 +68,7 @@ class Config:
         batch_sizes: the handle cells' batch sizes.
         schedules: the traffic of the load cells.
         batchings: the batchings of the load and capacity cells.
+        workers: the numbers of workers of the load and capacity cells.
         pace_seconds: the duration of the traffic at the classic rate (`PACE_PER_S`).
         forget: True when weights and golden answers are made anew.
         archives: archives of the user's own, the only models then, besides noop (--ts-mar).
@@ -105,6 +106,7 @@ class Config:
     journal: Path | None
     forget: bool = False
     archives: tuple[Path, ...] = ()
+    workers: tuple[int, ...] = (1,)
     python: Path | None = None
     samples: Path | None = None
     answers: Path | None = None

@@ -128,6 +128,39 @@ def keys_aside(monkeypatch):
         monkeypatch.setenv(name, "")
 
 
+def test_two_workers_share_a_load(suite):
+    """Two workers answer twice as much as one, and both are warm when the load begins.
+
+    A sleeper's answers take nothing of the processor, so that the ratio is that of the workers.
+    """
+    noop = (ROOT / "handlers" / "noop.py").read_text()
+    slow = noop.replace("        return data\n", "        time.sleep(0.02)\n        return data\n")
+    suite.makepyfile(slow=slow.replace("import zlib", "import time\nimport zlib"))
+    suite.makeconftest(
+        f"""
+        from dataclasses import replace
+        from pathlib import Path
+        from models.catalogue import NOOP
+        def pytest_torchserve_models(config):
+            return [replace(NOOP, name="sleeper", handler=Path({str(suite.path)!r}) / "slow.py")]
+        """
+    )
+    marked = LOAD.replace("def test", '@pytest.mark.ts_models("sleeper")\ndef test')
+    suite.makepyfile(test_suite=f"import pytest\n{marked}")
+    told = ["--ts-workers=1,2", "--ts-loads=closed:4", "--ts-batching=1/0", "--ts-load-seconds=3"]
+    result = suite.runpytest_subprocess("-m", "cpu", *told, f"--ts-journal={suite.path}/journal")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["model * workers *load *", "sleeper * 1 closed4 *", "sleeper * 2 closed4 *"])
+    runs = [json.loads(line) for line in (suite.path / "journal").read_text().splitlines() if '"line": "run"' in line]
+    assert [(run["cell"], run["workers"], run["processes"]) for run in runs] == [
+        ("sleeper-cpu-b1-d0-closed4", 1, 1),
+        ("sleeper-cpu-b1-d0-w2-closed4", 2, 2),
+    ]
+    assert 1.8 <= runs[1]["throughput"] / runs[0]["throughput"] <= 2.4
+    shares = [len(seconds) for seconds in runs[1]["seconds"]["latency"].values()]
+    assert min(shares) > 0.8 * max(shares)
+
+
 @pytest.mark.usefixtures("keys_aside")
 def test_someone_elses_server(suite, ts_deploy, tmp_path):
     """An attached model is measured (traffic, phases, batch size), and not scaled, registered or stopped."""

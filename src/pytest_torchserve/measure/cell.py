@@ -19,11 +19,17 @@ CellKind = Literal["init", "handle", "load", "capacity"]
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A kind of measurement of one deployment."""
+    """A kind of measurement of one deployment.
+
+    Attributes:
+        schedule: the traffic of a load cell.
+        workers: number of workers that share the traffic of a load or capacity cell. The other kinds have their own.
+    """
 
     kind: CellKind
     deployment: Deployment
     schedule: TimedSchedule | None = None
+    workers: int = 1
 
     @property
     def id(self) -> str:
@@ -41,6 +47,7 @@ class Cell:
             return f"{name}-b{batching.batch_size}"
         else:
             name += f"-b{batching.batch_size}-d{batching.max_batch_delay_ms}"
+            name += f"-w{self.workers}" if self.workers != 1 else ""
         return f"{name}-{self.schedule.name}" if self.schedule else name
 
 

@@ -86,7 +86,10 @@ class Sent:
 
 
 def warm_up_server(target: Target, samples: Sequence[Sample]) -> bool:
-    """Send full batches, at least three and for at least a second: a worker's first are slow, and the JVM's too.
+    """Send full batches to all workers at once, at least three each and for at least a second.
+
+    A worker's first batches are slow, and so are the JVM's. TorchServe fills one batch after the other for whichever
+    worker is free: as many batches as there are workers reach each of them.
 
     Returns:
         Whether the server answered at all.
@@ -100,7 +103,7 @@ def warm_up_server(target: Target, samples: Sequence[Sample]) -> bool:
         warm_up.add((clock.now_ns() - start_ns) / 1e9 - warm_up.spent_s)
         return answered and not warm_up.server_done
 
-    target.send(FullBatches(target.batch_size or 1), samples, on_responses, clock)
+    target.send(FullBatches((target.batch_size or 1) * max(1, target.worker_count)), samples, on_responses, clock)
     return answered
 
 

@@ -115,8 +115,9 @@ def cells(kind: CellKind, fixture: str, config: pytest.Config, definition: pytes
             if own and own.device in (None, device) and fixture in ("ts_handle_run", "ts_load_run", "ts_stream_run"):
                 deployments.append(Deployment(model, device, own.batching, configured=True))
             for deployment in deployments:
-                for schedule in _schedules(fixture, told):
-                    yield Cell(kind, deployment, schedule)
+                for workers in _workers(fixture, deployment, told):
+                    for schedule in _schedules(fixture, told):
+                        yield Cell(kind, deployment, schedule, workers)
 
 
 def _measured(model: Model, marker: pytest.Mark | None, fixture: str, config: pytest.Config) -> bool:
@@ -150,6 +151,13 @@ def _batchings(fixture: str, model: Model, told: Config, definition: pytest.Item
     if model.one_at_a_time:
         return tuple(dict.fromkeys(replace(batching, batch_size=1) for batching in found))
     return found
+
+
+def _workers(fixture: str, deployment: Deployment, told: Config) -> tuple[int, ...]:
+    """Return the numbers of workers of a kind of cell; an archive that names its own number is served with that."""
+    if fixture not in ("ts_load_run", "ts_capacity_run") or deployment.workers is not None:
+        return (1,)
+    return told.workers
 
 
 def _schedules(fixture: str, told: Config) -> tuple[TimedSchedule | None, ...]:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from pytest_torchserve.config import Config
+
 
 def lines(session: pytest.Session, ended: dict[str, bool]) -> list[str]:
     """Return in words which entries of the compared saved runs are missing, and how many were not reached.
@@ -60,12 +62,17 @@ def _wanted(config: pytest.Config, extra: Mapping[str, Any]) -> bool:
         return False
     if extra["kind"] == "handle":
         return extra["batch_size"] in told.batch_sizes
+    return extra["kind"] == "init" or _traffic_wanted(told, extra)
+
+
+def _traffic_wanted(told: Config, extra: Mapping[str, Any]) -> bool:
+    """Return whether the options select a cell under traffic: its load, its batching and its workers."""
     batching = Batching(extra["batch_size"], extra["max_batch_delay_ms"])
     if extra["load"] == PACE_LOAD and batching == PACE:
         return True
     if extra["load"] and extra["load"] not in {schedule.name for schedule in told.schedules}:
         return False
-    return extra["kind"] == "init" or told.attach is not None or batching in told.batchings
+    return told.attach is not None or (batching in told.batchings and extra["workers"] in told.workers)
 
 
 def _narrowed(config: pytest.Config) -> bool:

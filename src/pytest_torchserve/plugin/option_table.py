@@ -153,6 +153,7 @@ TABLE: tuple[Option, ...] = (
         metavar="SIZE/MS,…",
         default="16/100",
     ),
+    Option("--ts-workers", "numbers of workers of load and capacity cells", metavar="N,N", default="1"),
     Option("--ts-seed", "of random arrivals", metavar="N", type=int, default=1),
     Option("--ts-slo-ms", "latency goal of capacity cells", metavar="MS", type=float, default=250.0, positive=True),
     Option(

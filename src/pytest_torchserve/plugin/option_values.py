@@ -241,16 +241,16 @@ def positive(option: str, number: float) -> None:
         raise OptionError(wanted=f"{option} above 0", found=f"{number:g}", do="give a larger number")
 
 
-def batch_sizes(text: str) -> tuple[int, ...]:
+def whole_numbers(option: str, text: str) -> tuple[int, ...]:
     """Read `1,4,16` as numbers."""
     try:
-        sizes = tuple(int(part) for part in text.split(","))
+        numbers = tuple(int(part) for part in text.split(","))
     except ValueError:
-        sizes = ()
-    if not sizes or min(sizes) < 1 or len(set(sizes)) != len(sizes):
+        numbers = ()
+    if not numbers or min(numbers) < 1 or len(set(numbers)) != len(numbers):
         raise OptionError(
-            wanted="--ts-batch-sizes as whole numbers from 1, each once, with commas between",
+            wanted=f"{option} as whole numbers from 1, each once, with commas between",
             found=repr(text),
-            do="write for example --ts-batch-sizes=1,4,16",
+            do=f"write for example {option}=1,4",
         )
-    return sizes
+    return numbers

@@ -123,7 +123,7 @@ def read(config: pytest.Config) -> Config:
         weights=value["ts_weights"],
         data=Path(data).resolve() if data else None,
         forget=value["ts_forget"],
-        batch_sizes=option_values.batch_sizes(value["ts_batch_sizes"]),
+        batch_sizes=option_values.whole_numbers("--ts-batch-sizes", value["ts_batch_sizes"]),
         budget=Budget(
             processes=value["ts_processes"],
             cell_seconds=value["ts_cell_seconds"],
@@ -137,6 +137,7 @@ def read(config: pytest.Config) -> Config:
         pace_seconds=value["ts_requests"] / PACE_PER_S,
         schedules=option_values.schedules(value["ts_loads"], value["ts_load_seconds"], value["ts_seed"]),
         batchings=option_values.batchings(value["ts_batching"]),
+        workers=option_values.whole_numbers("--ts-workers", value["ts_workers"]),
         **archive_values.of_archives(config),
         engine=option_values.engine(config),
         attach=option_values.attach(config),

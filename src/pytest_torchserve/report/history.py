@@ -39,6 +39,10 @@ INPUTS = ("weights", "samples", "batch_size", "max_batch_delay_ms")
 """The inputs that must be equal of two entries: a real image is larger than a synthetic one, and decodes slower. The
 batching is in an entry's name, but for one that is as its archive configures it."""
 
+_INPUTS_OF_TRAFFIC = (*INPUTS, "workers")
+"""Those of an entry of traffic, whose workers share it. Their number is in the name, but for one that is as its archive
+configures it, and on someone else's server."""
+
 _SHOWN = {"baseline": bool}
 """The fields of which only a part must be equal, and the function that returns that part."""
 
@@ -98,8 +102,9 @@ def differences(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]
 
 def unlike(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
     """Return in words why two entries cannot be compared, by their extra_info; None where they can."""
-    one, other = ({name: of.get(name, _NOT_RECORDED) for name in INPUTS} for of in (mine, theirs))
-    found = [f"{name}: {one[name]} here, {other[name]} there" for name in INPUTS if one[name] != other[name]]
+    names = _INPUTS_OF_TRAFFIC if mine.get("kind") in ("load", "capacity") else INPUTS
+    one, other = ({name: of.get(name, _NOT_RECORDED) for name in names} for of in (mine, theirs))
+    found = [f"{name}: {one[name]} here, {other[name]} there" for name in names if one[name] != other[name]]
     return "; ".join(found) or None
 
 

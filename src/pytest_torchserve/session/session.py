@@ -80,7 +80,7 @@ class Session:
         """Measure a cell without a comparison."""
         if cell.kind in ("load", "capacity"):
             inputs = self._inputs(cell) if self.config.attach is None else None
-            target, inputs = self._targets.target(cell.deployment, inputs)
+            target, inputs = self._targets.target(cell, inputs)
             measure_traffic = measure.measure_load if cell.kind == "load" else measure.measure_capacity
             return measure_traffic(target, cell, self._context(inputs, budget))
         if cell.kind == "init":

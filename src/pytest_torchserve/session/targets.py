@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.deployment import Deployment
     from pytest_torchserve.loadgen.locust import LocustEngine
     from pytest_torchserve.loadgen.target import Engine, Target
+    from pytest_torchserve.measure import Cell
     from pytest_torchserve.session.deployments import Deployments
     from pytest_torchserve.session.shared import Shared
 
@@ -43,17 +44,17 @@ class Targets:
         self._locust_engine: LocustEngine | None = None
         self._described = False
 
-    def target(self, deployment: Deployment, inputs: ModelInputs | None) -> tuple[Target, ModelInputs]:
-        """Return the target of traffic, and its inputs.
+    def target(self, cell: Cell, inputs: ModelInputs | None) -> tuple[Target, ModelInputs]:
+        """Return the target of a cell's traffic, and its inputs.
 
         Args:
             inputs: the inputs of a model of our own; None for an external server.
         """
         attach = self._shared.config.attach
         if attach is not None:
-            return self._attached(attach, deployment)
+            return self._attached(attach, cell.deployment)
         assert inputs is not None  # noqa: S101 - the caller's
-        endpoint = self._deployments.endpoint(deployment, workers=deployment.workers or 1)
+        endpoint = self._deployments.endpoint(cell.deployment, workers=cell.deployment.workers or cell.workers)
         endpoint.engine = self._engine()
         return endpoint, inputs
 

@@ -161,7 +161,14 @@ def test_a_function_is_not_named_by_the_beginning_of_its_name(session, pytester)
     assert (result.ret, told(result)) == (pytest.ExitCode.OK, [])
 
 
-WANTED = {"kind": "load", "device": "cpu", "batch_size": 16, "max_batch_delay_ms": 100, "load": "poisson10"}
+WANTED = {
+    "kind": "load",
+    "device": "cpu",
+    "batch_size": 16,
+    "max_batch_delay_ms": 100,
+    "load": "poisson10",
+    "workers": 1,
+}
 
 
 @pytest.mark.parametrize(
@@ -170,6 +177,11 @@ WANTED = {"kind": "load", "device": "cpu", "batch_size": 16, "max_batch_delay_ms
         ([], {}, True),
         (["--ts-loads=poisson:50"], {}, False),
         (["--ts-batching=1/0"], {}, False),
+        ([], {"workers": 2}, False),
+        (["--ts-workers=1,2"], {"workers": 2}, True),
+        (["--ts-workers=2"], {}, False),
+        (["--ts-workers=2"], {"load": "constant10", "max_batch_delay_ms": 3000}, True),
+        (["--ts-workers=2"], {"kind": "init", "load": None, "workers": 5}, True),
         (["--ts-batching=1/0"], {"load": "constant10", "max_batch_delay_ms": 3000}, True),
         (["--ts-url=http://x", "--ts-url-model=m"], {}, False),
         (["--ts-url=http://x", "--ts-url-model=m"], {"device": "unknown", "batch_size": 0}, True),

@@ -79,6 +79,20 @@ def test_loads_and_batchings_are_options(suite):
     ]
 
 
+def test_workers_are_an_axis_of_load_and_capacity(suite):
+    """Each number of workers gives load and capacity cells; only more than one stand in the id, as 1 is usual."""
+    ids = collected(suite, "-m", "cpu or capacity", "-k", "resnet56 and cpu and not handle", "--ts-workers=1,2")
+    assert [test for test in ids if "test_load" in test or "test_capacity" in test] == [
+        *(
+            f"test_load[resnet56-cpu-b16-d100{w}-{load}]"
+            for w in ("", "-w2")
+            for load in ("closed4", "constant10", "poisson10")
+        ),
+        *(f"test_capacity[resnet56-cpu-b16-d100{w}]" for w in ("", "-w2")),
+    ]
+    assert not [test for test in ids if "-w2" in test and ("test_pace" in test or "test_init" in test)]
+
+
 def test_someone_elses_server_is_only_put_under_traffic(suite):
     """With --ts-url there is nothing to archive, register or scale: tests that do so are deselected, not failed."""
     ids = collected(suite, "--ts-url=http://127.0.0.1:1", "--ts-url-model=theirs")
@@ -102,6 +116,8 @@ def test_batch_sizes(suite, args, sizes):
         ("--ts-batch-sizes=0", "*wanted: --ts-batch-sizes as whole numbers from 1*"),
         ("--ts-batch-sizes=4,4", "*wanted: --ts-batch-sizes as whole numbers from 1*"),
         ("--ts-batch-sizes=big", "*wanted: --ts-batch-sizes as whole numbers from 1*"),
+        ("--ts-workers=0", "*wanted: --ts-workers as whole numbers from 1*"),
+        ("--ts-workers=2,2", "*wanted: --ts-workers as whole numbers from 1*"),
         ("--ts-processes=0", "*wanted: --ts-processes above 0*"),
         ("--ts-cell-seconds=nan", "*wanted: --ts-cell-seconds above 0*"),
         ("--ts-worker-env=X", "*wanted: --ts-worker-env NAME=VALUE*"),

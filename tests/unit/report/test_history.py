@@ -182,10 +182,12 @@ def test_other_inputs_are_inconclusive(session, pytester):
         ({}, {}, None),
         ({"weights": "seeded"}, {"weights": "pretrained"}, "weights: seeded here, pretrained there"),
         ({"samples": "folder"}, {}, "samples: folder here, not recorded there"),
+        ({"kind": "load", "workers": 2}, {"kind": "load", "workers": 1}, "workers: 2 here, 1 there"),
+        ({"kind": "handle", "workers": 2}, {"kind": "handle", "workers": 1}, None),
     ],
 )
 def test_which_entries_are_unlike(mine, theirs, words):
-    """Two entries are unlike by the samples that were sent and the weights that were loaded."""
+    """Two entries are unlike by their samples, by their weights, and by the number of workers under a load."""
     assert history.unlike(mine, theirs) == words
 
 

@@ -28,9 +28,10 @@ _NOTHING = "–"
 
 def load_table(runs: Sequence[Run]) -> Table:
     """Return a table with a row for each load: offered and achieved rate, batches, latency, and the stamp."""
+    scaled = any(run.workers > 1 for run in runs)
     table = new_table(
         "load: latency in ms from when a request should have left",
-        ["model", "on", "batch", "load", "asked/s", "got/s", *_PERCENTILES, "stamp"],
+        ["model", "on", "batch", *["workers"] * scaled, "load", "asked/s", "got/s", *_PERCENTILES, "stamp"],
     )
     for run in runs:
         traffic = run.traffic
@@ -41,6 +42,7 @@ def load_table(runs: Sequence[Run]) -> Table:
             run.cell.deployment.label,
             run.cell.deployment.device,
             batch_words(traffic),
+            *[str(run.workers)] * scaled,
             run.cell.schedule.name if run.cell.schedule else _NOTHING,
             digits(traffic.offered_per_s) if traffic.offered_per_s else _NOTHING,
             digits(run.throughput) if run.throughput else _NOTHING,
