@@ -222,7 +222,7 @@ def test_a_corrupt_archive_says_so(ts_server, tmp_path, spoil):
 def test_an_unknown_archive_is_the_servers_own_message(ts_server):
     """A refusal by the server is passed on in the server's own words."""
     with pytest.raises(ManagementError, match=r"(?s)registering nowhere\.mar as x.*HTTP 404: Model not found"):
-        ts_server.management.register("x", "nowhere.mar", Batching(), response_timeout_s=5)
+        ts_server.management.register("x", "nowhere.mar", Batching())
 
 
 def test_archives_are_reused_and_named_by_content(ts_session, ts_server, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -149,6 +150,89 @@ def test_keep_and_settings(suite, journal, tmp_path):
     written = (kept / "config.properties").read_text()
     assert "number_of_netty_threads=2\n" in written
     assert "vmargs=-Xmx700m\n" in written
+
+
+PRODUCTION = """
+# a service as its operators wrote it
+inference_address=http://0.0.0.0:8080
+management_address=http://0.0.0.0:8081
+metrics_address=http://0.0.0.0:8082
+grpc_inference_port=7070
+grpc_management_port=7071
+number_of_netty_threads=4
+job_queue_size=1000
+max_request_size=6553500
+max_response_size=6553500
+default_response_timeout=60
+default_workers_per_model=1
+enable_metrics_api=true
+metrics_mode=prometheus
+metrics_config=metrics.yaml
+model_store=../store
+load_models=all
+models={"resnet": {"1.0": {"marName": "resnet.mar", "minWorkers": 1, "batchSize": 8, "maxBatchDelay": 50}}}
+cpu_launcher_enable=true
+cpu_launcher_args=--use_logical_core
+disable_system_metrics=false
+vmargs=-Xmx1g -Dlog4j2.configurationFile=log4j2.xml
+"""
+
+LOAD = """
+import pytest
+from pytest_torchserve.phase import Phase
+@pytest.mark.ts_models("noop")
+def test_load(ts_load_run, ts_store):
+    ts_store(ts_load_run, Phase.LATENCY)
+"""
+
+
+def test_a_production_config(suite, journal):
+    """Under a production server's settings a load has its whole waterfall; each overridden key is named.
+
+    The worker is started by TorchServe's CPU launcher; where nothing is pinned by it, that is said.
+    """
+    place = suite.path / "production"
+    place.mkdir()
+    (place / "config.properties").write_text(PRODUCTION)
+    shipped = Path(importlib.util.find_spec("ts").origin).parent / "configs" / "metrics.yaml"
+    (place / "metrics.yaml").write_text(shipped.read_text())
+    suite.makepyfile(test_suite=LOAD)
+    told = ["--ts-config=production/config.properties", "--ts-loads=poisson:30", "--ts-load-seconds=4", "--ts-keep"]
+    result = run(suite, "-m", "cpu", *told)
+    result.assert_outcomes(passed=1, deselected=1)
+    (measured,) = (line for line in journal() if line["line"] == "run")
+    waterfall = measured["traffic"]["waterfall"]
+    assert (waterfall["queue_told"], waterfall["one_clock"], waterfall["probed"]) == (True, True, True)
+    assert {"queue", "fill wait", "inference", "return"} <= waterfall["mean_s"].keys()
+    assert waterfall["attributed_p50"] > 0.9
+    printed = result.stdout.str()
+    for key in ("inference_address", "grpc_inference_port", "load_models", "models", "metrics_mode"):
+        assert re.search(rf"overridden: .*\b{key}\b", printed), key
+    assert "overridden: -Dlog4j2.configurationFile: the suite reads the server's logs" in printed
+    kept = Path(re.search(r"temporary files are kept in (\S+)", printed)[1])
+    # Without numactl the launcher runs `taskset`; each names the worker's command line as its own.
+    assert re.search(r"(taskset|numactl) .*model_service_worker", (kept / "logs" / "model_log.log").read_text())
+    assert "cpu_launcher_enable has no effect" not in printed
+
+
+def test_a_worker_that_starts_too_slowly_names_the_setting(suite):
+    """A worker that is not ready in time is told with the option that waits longer, which then helps."""
+    suite.makeconftest(
+        f"""
+        from dataclasses import replace
+        from pathlib import Path
+        from models.catalogue import NOOP
+        def pytest_torchserve_models(config):
+            return [replace(NOOP, name="slow", handler=Path({str(suite.path)!r}) / "slow.py")]
+        """
+    )
+    noop = (ROOT / "handlers" / "noop.py").read_text()
+    suite.makepyfile(slow="import time\n" + noop.replace('"""Load nothing."""', "time.sleep(8)"), test_suite=HANDLE)
+    result = run(suite, "-k", "slow-cpu-b1-handle", "--ts-startup-timeout=4")
+    result.assert_outcomes(errors=1, deselected=29)
+    result.stdout.fnmatch_lines(["what to do: --ts-startup-timeout=SECONDS waits longer than 4 s for a worker *"])
+    result = run(suite, "-k", "slow-cpu-b1-handle", "--ts-startup-timeout=60")
+    result.assert_outcomes(passed=1, deselected=29)
 
 
 TELLING = """

@@ -239,7 +239,7 @@ def test_an_archive_without_the_probe(suite, ts_deploy, tmp_path):
     archiver += ["--handler", str(ROOT / "handlers" / "noop.py"), "--export-path", str(store), "--force"]
     subprocess.run(archiver, check=True, capture_output=True)
     try:
-        management.register("stranger", "stranger.mar", ours.deployment.batching, response_timeout_s=60)
+        management.register("stranger", "stranger.mar", ours.deployment.batching)
         management.scale("stranger", 1, timeout_s=60)
         ours.name = "stranger"
         result, runs = attached(suite, ours, tmp_path, "--ts-loads=closed:2")

@@ -150,6 +150,18 @@ def test_another_environment_is_another_server(repository):
         assert all(load < spawn <= whole for load, spawn, whole in zip(loading, spawning, total, strict=True))
 
 
+def test_other_settings_are_another_server(repository):
+    """Another config.properties runs on a second TorchServe of the same environment; what differs is listed."""
+    (repository.path / "one.properties").write_text("number_of_netty_threads=1\ndisable_system_metrics=false\n")
+    (repository.path / "two.properties").write_text("number_of_netty_threads=2\n")
+    baseline = ("--ts-config=two.properties", "--ts-baseline=config:one.properties", "--ts-baseline-seconds=15")
+    code, printed = repository.session(*NOOP, *baseline)
+    assert_status_agrees(code, printed)
+    assert repository.paired()["by_process"] is True
+    assert "verdict against config:one.properties: " in printed
+    assert "settings, baseline → candidate: number_of_netty_threads: 1 → 2\n" in printed
+
+
 def test_a_saved_store_without_the_model(repository):
     """Without the model's archive the cell is measured as usual and inconclusive; a strict session fails."""
     (repository.path / "saved").mkdir()

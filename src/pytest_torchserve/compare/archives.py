@@ -44,11 +44,12 @@ class ArmArchives:
                 do="name a later revision",
             )
         artifacts = self._preparations.artifacts(self._models[name])
-        return archive.build(artifacts, device, self._setup.store, of_today=False).path
+        return archive.build(artifacts, device, self._setup.store, self._setup.server.timeouts, of_today=False).path
 
     def pair(self, deployment: Deployment, arms: Mapping[str, Path], seed: int) -> archive.Archive:
         """Return one archive that holds both arms."""
-        made = pair_archive.build(deployment.model.name, deployment.device, arms, self._setup.store, seed)
+        name, timeouts = deployment.model.name, self._setup.server.timeouts
+        made = pair_archive.build(name, deployment.device, arms, self._setup.store, seed, timeouts)
         self._made.add(made.path)
         return made
 
@@ -61,7 +62,7 @@ class ArmArchives:
         if not pair_archive.is_probed(path):
             place = self._setup.store / f"baseline-{device}-{path.name}"
             self._made.add(place)
-            wrap.wrap(path, device, place)
+            wrap.wrap(path, device, place, self._setup.server.timeouts)
             return archive.Archive(place, "")
         if path.parent.resolve() == self._setup.store.resolve():
             return archive.Archive(path, "")

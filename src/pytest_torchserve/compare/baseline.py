@@ -1,4 +1,4 @@
-"""The baseline of a comparison: saved archives, a git revision of the repository, or another environment."""
+"""The baseline of a comparison: saved archives, a git revision, another environment, or other settings."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S = 120
 
+CONFIG = "config:"
+"""The beginning of a baseline that is a config.properties."""
+
 
 class NoBaselineError(InputError):
     """The baseline does not have this model: there is nothing to compare the candidate with."""
@@ -38,30 +41,33 @@ class Baseline:
 
     Attributes:
         words: the option as the user wrote it, a revision with its commit.
-        kind: the source of the other arm: archives, a revision, or another Python.
-        path: the folder of archives, the folder that the revision's files were written to, or the other Python.
+        kind: the source of the other arm: archives, a revision, another Python, or a config.properties.
+        path: the folder of archives, the folder that the revision's files were written to, the other Python, or the
+            config.properties.
     """
 
     words: str
-    kind: Literal["archives", "revision", "python"]
+    kind: Literal["archives", "revision", "python", "config"]
     path: Path
 
     @property
     def has_own_server(self) -> bool:
-        """True for another environment: its workers need a TorchServe of that environment."""
-        return self.kind == "python"
+        """True for another environment and for other settings: one TorchServe cannot have both."""
+        return self.kind in ("python", "config")
 
 
 def parse(text: str, root: Path) -> Baseline:
     """Return the baseline that the option's text names.
 
-    The text is `python:VENV`, a folder with archives, or else a git revision of the repository at `root`.
+    The text is `python:VENV`, `config:FILE`, a folder with archives, or else a git revision of `root`'s repository.
 
     Raises:
         OptionError: the text names none of these; the message says why not.
     """
     if text.startswith("python:"):
         return Baseline(text, "python", interpreter.find(Path(text.removeprefix("python:")), "--ts-baseline=python:…"))
+    if text.startswith(CONFIG):
+        return Baseline(text, "config", config_file(text))
     folder = Path(text).expanduser()
     if folder.is_dir():
         if not list(folder.glob("*.mar")):
@@ -73,6 +79,11 @@ def parse(text: str, root: Path) -> Baseline:
         return Baseline(text, "archives", folder.resolve())
     commit = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{text}^{{commit}}", text=text)
     return Baseline(f"{text} ({commit[:10]})", "revision", _checked_out(root, commit, text))
+
+
+def config_file(text: str) -> Path:
+    """Return the config.properties that `config:FILE` names, in full."""
+    return Path(text.removeprefix(CONFIG)).expanduser().resolve()
 
 
 def _git(root: Path, *arguments: str, text: str) -> str:
@@ -94,7 +105,7 @@ def _git_bytes(root: Path, *arguments: str, text: str) -> bytes:
             return answer.stdout
         words = answer.stderr.decode(errors="replace").strip() or f"git knows no revision {text!r}"
     raise OptionError(
-        wanted="--ts-baseline as a folder of .mar files, a git revision, or python:/path/to/venv",
+        wanted="--ts-baseline as a folder of .mar files, a git revision, python:/path/to/venv, or config:FILE",
         found=f"{text!r}: no such folder, and {words}",
         do="write for example --ts-baseline=HEAD, --ts-baseline=main~3 or --ts-baseline=saved_store",
     )

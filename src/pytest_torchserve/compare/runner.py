@@ -104,7 +104,8 @@ class ComparisonRunner:
     def close(self, *, failed: bool) -> None:
         """Remove what was made for comparisons, and stop the baseline's server."""
         self._archives.close()
-        self._servers.close(failed=failed, notices=self.notices)
+        self._servers.close(failed=failed)
+        self.notices += self._servers.notices
 
 
 def _fails(wanted: str, found: str) -> BaselineFailsError:

@@ -31,8 +31,13 @@ class Engine(Protocol):
         schedule: Schedule,
         on_responses: OnResponses,
         clock: Clock,
+        timeout_s: float,
     ) -> None:
-        """Run the schedule to its end; `on_responses` gets every response once."""
+        """Run the schedule to its end; `on_responses` gets every response once.
+
+        Args:
+            timeout_s: after which a request is given up.
+        """
 
 
 class Target(Protocol):

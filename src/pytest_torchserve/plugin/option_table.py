@@ -208,11 +208,9 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "--ts-baseline",
-        "hold init and handle against this: a folder of .mar files, a git revision, or python:VENV",
+        "hold init and handle against this: a folder of .mar files, a git revision, python:VENV (another TorchServe) "
+        "or config:FILE (another config.properties)",
         metavar="WHAT",
-    ),
-    Option(
-        "--ts-baseline-config", "the baseline server's config.properties (default: that of --ts-config)", metavar="FILE"
     ),
     Option(
         "--ts-baseline-worker-env",
@@ -250,10 +248,17 @@ TABLE: tuple[Option, ...] = (
     Option("--ts-config", "a TorchServe config.properties, merged with the settings of the suite", metavar="FILE"),
     Option(
         "--ts-response-timeout",
-        "seconds that TorchServe waits for a worker's answer, and a sender for TorchServe's",
+        "seconds that TorchServe waits for a worker's answer, and a sender for TorchServe's "
+        "(default: the archive's own, the config's, or 120)",
         metavar="SECONDS",
         type=float,
-        default=120.0,
+        positive=True,
+    ),
+    Option(
+        "--ts-startup-timeout",
+        "seconds until a worker must be ready (default: the archive's own, the config's, or 120)",
+        metavar="SECONDS",
+        type=float,
         positive=True,
     ),
     Option("--ts-jvm-args", "arguments for TorchServe's JVM", metavar="ARGS", default=""),

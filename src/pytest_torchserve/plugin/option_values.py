@@ -7,7 +7,6 @@ import os
 import re
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_torchserve.compare import baseline
@@ -158,10 +157,17 @@ def fraction(option: str, text: str) -> float:
     return number
 
 
+def check(server: ServerSettings) -> None:
+    """Refuse a config.properties that cannot be read, names a file that is not there, or has no numbers for times."""
+    if server.config is not None:
+        properties.in_place(properties.read(server.config), server.config.parent)
+        _ = server.timeouts
+
+
 def compared(config: pytest.Config, server: ServerSettings) -> tuple[str | None, ServerSettings]:
     """Return the baseline's name and its server's settings: the candidate's, except those given for the baseline."""
     wanted = config.getoption("ts_baseline")
-    needing = ("max_regression", "strict", "baseline_config", "baseline_worker_env")
+    needing = ("max_regression", "strict", "baseline_worker_env")
     given = [name for name in needing if config.getoption(f"ts_{name}")]
     if wanted is None and given:
         raise OptionError(
@@ -177,11 +183,11 @@ def compared(config: pytest.Config, server: ServerSettings) -> tuple[str | None,
             found="both",
             do="leave one out: what someone else runs is left as it is, and cannot be given a second side",
         )
-    own_config, own_env = config.getoption("ts_baseline_config"), config.getoption("ts_baseline_worker_env")
+    own_env = config.getoption("ts_baseline_worker_env")
     server = replace(server, inference_port=0, management_port=0)  # explicit ports are the candidate's
-    if own_config:
-        properties.in_place(properties.read(Path(own_config)), Path(own_config).resolve().parent)
-        server = replace(server, config=Path(own_config).resolve())
+    if wanted.startswith(baseline.CONFIG):
+        server = replace(server, config=baseline.config_file(wanted))
+        check(server)
     return wanted, replace(server, worker_env=settings.parse_worker_env(own_env)) if own_env else server
 
 
@@ -192,12 +198,11 @@ def resolved(config: pytest.Config, wanted: str) -> Baseline:
         OptionError: there is no such baseline, or settings are given for a baseline without a server of its own.
     """
     found = baseline.parse(wanted, config.rootpath)
-    own = config.getoption("ts_baseline_config") or config.getoption("ts_baseline_worker_env")
-    if own and not found.has_own_server:
+    if config.getoption("ts_baseline_worker_env") and not found.has_own_server:
         raise OptionError(
-            wanted="--ts-baseline=python:VENV with settings of the baseline's own server",
+            wanted="--ts-baseline=config:FILE or python:VENV with --ts-baseline-worker-env",
             found=f"--ts-baseline={wanted}, which shares the candidate's server",
-            do=f"write --ts-baseline=python:{sys.prefix} to compare this environment with itself under other settings",
+            do=f"write --ts-baseline=python:{sys.prefix} to compare this environment with itself under other variables",
         )
     return found
 

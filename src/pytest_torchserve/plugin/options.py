@@ -14,7 +14,7 @@ from pytest_torchserve.config import PACE_PER_S, Config
 from pytest_torchserve.errors import OptionError
 from pytest_torchserve.measure import Budget
 from pytest_torchserve.plugin import archive_values, option_table, option_values
-from pytest_torchserve.torchserve import properties, settings
+from pytest_torchserve.torchserve import settings
 
 CONFIG_KEY: pytest.StashKey[Config] = pytest.StashKey()
 
@@ -97,16 +97,12 @@ def read(config: pytest.Config) -> Config:
     """
     value = {option.key: option.value(config, checks_only=checks_only(config)) for option in option_table.TABLE}
     for option in option_table.TABLE:  # in the table's order: of two bad values always the same is named
-        if option.positive:
+        if option.positive and value[option.key] is not None:
             option_values.positive(option.name, value[option.key])
     option_values.ports([value["ts_inference_port"], value["ts_management_port"]])
     data = value["ts_data"] or os.environ.get("TS_DATA")
     _check_folder(value["ts_data"])  # TS_DATA is checked only where it is used
     config_file = Path(value["ts_config"]).resolve() if value["ts_config"] else None
-    if config_file is not None:
-        properties.in_place(
-            properties.read(config_file), config_file.parent
-        )  # an unreadable file is a usage error at once
     server = settings.ServerSettings(
         config=config_file,
         jvm_args=value["ts_jvm_args"],
@@ -114,7 +110,9 @@ def read(config: pytest.Config) -> Config:
         inference_port=value["ts_inference_port"],
         management_port=value["ts_management_port"],
         response_timeout_s=value["ts_response_timeout"],
+        startup_timeout_s=value["ts_startup_timeout"],
     )
+    option_values.check(server)
     baseline_named, baseline_server = option_values.compared(config, server)
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     root = _root(config)

@@ -8,7 +8,7 @@ from pytest_torchserve import conditions, environment
 from pytest_torchserve._util.memo import Memo
 from pytest_torchserve._util.time_accounting import Activity
 from pytest_torchserve.errors import ServerError
-from pytest_torchserve.torchserve import java, limits
+from pytest_torchserve.torchserve import in_effect, java, limits
 from pytest_torchserve.torchserve.endpoint import Endpoint
 from pytest_torchserve.torchserve.server import Server
 
@@ -41,6 +41,7 @@ class Deployments:
         self._memo = Memo()
         self._log_read = 0  # bytes of the frontend's log
         self._endpoints: dict[str, Endpoint] = {}
+        self._looked_at: set[str] = set()  # the deployments of which is said which settings they do not follow
 
     def start(self) -> Server:
         """Return the server, started at the first call; golden answers are made meanwhile.
@@ -100,6 +101,10 @@ class Deployments:
             self._endpoints[deployment.name] = endpoint
         if workers is not None and len(endpoint.workers()) != workers:
             endpoint.scale(workers)
+        if deployment.name not in self._looked_at and endpoint.workers():
+            self._looked_at.add(deployment.name)
+            found = in_effect.without_effect(endpoint)
+            self._shared.notices.extend(line for line in found if line not in self._shared.notices)
         return endpoint
 
     def explain(self, errors: Iterable[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_torchserve._util.memo import Memo
@@ -77,21 +76,21 @@ class Targets:
             )
         if any(sample.answer is None for sample in inputs.samples):
             self._shared.notices.append("answers without a FILE.answer.json are only checked for their status")
-        engine = self._engine()
-        return AttachedEndpoint(
-            attach.address, attach.management, attach.model, self._shared.accounting, engine
-        ), inputs
+        engine, timeout_s = self._engine(), self._shared.config.server.response_timeout_s
+        endpoint = AttachedEndpoint(
+            attach.address, attach.management, attach.model, self._shared.accounting, engine, timeout_s
+        )
+        return endpoint, inputs
 
     def _engine(self) -> Engine:
         """Return the engine that sends traffic: the built-in client, or Locust, started at the first call."""
         wanted = self._shared.config.engine
-        timeout_s = self._shared.config.server.response_timeout_s
         if wanted is None:
-            return partial(client.send, timeout_s=timeout_s)
+            return client.send
         if self._locust_engine is None:
             from pytest_torchserve.loadgen.locust import LocustEngine  # noqa: PLC0415 - optional
 
-            self._locust_engine = LocustEngine(wanted.workers, wanted.master, timeout_s=timeout_s)
+            self._locust_engine = LocustEngine(wanted.workers, wanted.master)
             if wanted.master:
                 self._say(f"start {wanted.workers} workers elsewhere: {self._locust_engine.command}")
         self._memo("locust", self._locust_engine.start)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.deployment import Device
     from pytest_torchserve.inputs.model_inputs import ModelArtifacts
     from pytest_torchserve.model import Model
+    from pytest_torchserve.torchserve.timeouts import WantedTimeouts
 
 _MAKING = ".making-"
 
@@ -45,10 +46,18 @@ class Archive:
     key: str
 
 
-def build(artifacts: ModelArtifacts, device: Device, store: Path, *, of_today: bool = True) -> Archive:
+def build(
+    artifacts: ModelArtifacts,
+    device: Device,
+    store: Path,
+    timeouts: WantedTimeouts = wrap.AS_THEY_ARE,
+    *,
+    of_today: bool = True,
+) -> Archive:
     """Return the archive; make it unless the store holds it already.
 
     Args:
+        timeouts: the time-outs that the user asks for.
         of_today: whether the archive is of the version served now, and not of an earlier one to compare with.
 
     Raises:
@@ -56,7 +65,7 @@ def build(artifacts: ModelArtifacts, device: Device, store: Path, *, of_today: b
     """
     model = artifacts.model
     parts: list[str | bytes | Path] = [*wrap.PAYLOAD, Path(wrap.__file__), device, model.handler_name]
-    parts += [config_text(model), str(version("torch-model-archiver"))]
+    parts += [config_text(model), str(version("torch-model-archiver")), *timeouts.key]
     parts += [part for leaf in _leaves(model.files()) for part in leaf]
     parts += [path for path in (artifacts.weights, artifacts.labels) if path]
     key = content_key(parts)
@@ -68,7 +77,7 @@ def build(artifacts: ModelArtifacts, device: Device, store: Path, *, of_today: b
                 shutil.rmtree(abandoned)  # by a process that was killed: this one holds the lock
             with tempfile.TemporaryDirectory(dir=store, prefix=f"{_MAKING}{model.name}-{device}-") as folder:
                 made = Path(folder) / "wrapped.mar"
-                wrap.wrap(model.mar or _make(artifacts, Path(folder)), device, made)
+                wrap.wrap(model.mar or _make(artifacts, Path(folder)), device, made, timeouts)
                 made.replace(path)
         # The store keeps archives of older sources, too: a file beside them names today's.
         if of_today:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_torchserve._util.time_accounting import Activity, TimeAccounting
@@ -11,6 +10,7 @@ from pytest_torchserve.loadgen import client
 from pytest_torchserve.loadgen.clock import MonotonicClock
 from pytest_torchserve.loadgen.target import ask
 from pytest_torchserve.torchserve import archive
+from pytest_torchserve.torchserve.timeouts import Timeouts
 from pytest_torchserve.torchserve.workers import Workers
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Endpoint:
 
     Attributes:
         worker_count: the number of workers that the deployment was last scaled to.
+        timeouts: how long TorchServe waits for this deployment's workers, as it says itself.
         engine: as given; full batches, which measure durations, are always sent by this process.
     """
 
@@ -58,7 +59,8 @@ class Endpoint:
         self._accounting = accounting
         self._workers = Workers(server, deployment.name, accounting)
         self._registered = False
-        self.engine: Engine = engine or partial(client.send, timeout_s=server.response_timeout_s)
+        self.engine: Engine = engine or client.send
+        self.timeouts = Timeouts()
 
     @property
     def path(self) -> str:
@@ -79,8 +81,8 @@ class Endpoint:
                 self.name,
                 self.archive.path.name,
                 self.deployment.batching,
-                response_timeout_s=self.server.response_timeout_s,
             )
+            self.timeouts = Timeouts.of(self.server.management.describe(self.name))
         self._registered = True
 
     def scale(self, workers: int) -> int:
@@ -100,7 +102,7 @@ class Endpoint:
             raise known
         self.worker_count = workers
         try:
-            return self._workers.scale(workers)
+            return self._workers.scale(workers, startup_timeout_s=self.timeouts.startup_s)
         except WorkerStartError as error:
             self.server.unable[self.archive.path] = error
             self.close()
@@ -123,7 +125,8 @@ class Endpoint:
     def send(self, schedule: Schedule, samples: Sequence[Sample], on_responses: OnResponses, clock: Clock) -> None:
         """Send the schedule's requests; `on_responses` gets the responses as they come and returns whether to go on."""
         with self._accounting.span(Activity.IN_FLIGHT):
-            self.engine(self.server.address, self.path, samples, schedule, on_responses, clock)
+            timeout_s = self.timeouts.response_s
+            self.engine(self.server.address, self.path, samples, schedule, on_responses, clock, timeout_s)
 
     def ask(self, samples: Sequence[Sample]) -> list[Response]:
         """Send these samples at once and return their responses in the order of the samples."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_torchserve._util.time_accounting import Activity, TimeAccounting
 from pytest_torchserve.loadgen import client
 from pytest_torchserve.torchserve.management import Management
+from pytest_torchserve.torchserve.timeouts import DEFAULT_S, Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,6 +31,8 @@ class AttachedEndpoint:
         model: the model's name on the server.
         accounting: the accounting that the time is booked in.
         engine: the function that sends the requests.
+        timeout_s: how long to wait for an answer; None for the server's own time-out, or its usual one where that is
+            out of reach.
 
     Raises:
         ManagementError: the management API does not know the model, or refuses the key.
@@ -42,11 +45,13 @@ class AttachedEndpoint:
         model: str,
         accounting: TimeAccounting,
         engine: Engine = client.send,
+        timeout_s: float | None = None,
     ) -> None:
         self._address = address
         self._accounting = accounting
         self._engine = engine
         self.path = f"/predictions/{model}"
+        self._timeout_s = timeout_s
         self.batch_size: int | None = None
         self.worker_count = 0
         if management is not None:
@@ -57,6 +62,7 @@ class AttachedEndpoint:
                 management_api.close()
             self.batch_size = int(described["batchSize"])
             self.worker_count = len(described["workers"])
+            self._timeout_s = timeout_s or Timeouts.of(described).response_s
 
     @property
     def probed(self) -> bool:
@@ -66,7 +72,8 @@ class AttachedEndpoint:
     def send(self, schedule: Schedule, samples: Sequence[Sample], on_responses: OnResponses, clock: Clock) -> None:
         """Send the schedule's requests; `on_responses` gets the responses as they come and returns whether to go on."""
         with self._accounting.span(Activity.IN_FLIGHT):
-            self._engine(self._address, self.path, samples, schedule, on_responses, clock)
+            timeout_s = self._timeout_s or DEFAULT_S
+            self._engine(self._address, self.path, samples, schedule, on_responses, clock, timeout_s)
 
     def log_offset(self) -> int:
         """Return 0: the server's log is out of reach."""

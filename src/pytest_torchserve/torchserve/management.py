@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -80,8 +79,8 @@ class Management:
                 do=f"name the management API's own address: at {self.url} something else answers",
             ) from error
 
-    def register(self, name: str, url: str, batching: Batching, *, response_timeout_s: float) -> None:
-        """Register an archive without workers."""
+    def register(self, name: str, url: str, batching: Batching) -> None:
+        """Register an archive without workers. Its own config says how long to wait for them."""
         self._call(
             "POST",
             "/models",
@@ -91,7 +90,6 @@ class Management:
             model_name=name,
             batch_size=batching.batch_size,
             max_batch_delay=batching.max_batch_delay_ms,
-            response_timeout=math.ceil(response_timeout_s),
             initial_workers=0,
             synchronous=True,
         )

@@ -18,21 +18,33 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pytest_torchserve.deployment import Device
+    from pytest_torchserve.torchserve.timeouts import WantedTimeouts
 
 PAIR = Path(__file__).parent / "payload" / "ts_pair.py"
 
 
-def build(name: str, device: Device, arms: Mapping[str, Path], store: Path, seed: int) -> archive.Archive:
+def build(
+    name: str,
+    device: Device,
+    arms: Mapping[str, Path],
+    store: Path,
+    seed: int,
+    timeouts: WantedTimeouts = wrap.AS_THEY_ARE,
+) -> archive.Archive:
     """Return an archive of both arms (`baseline`, `candidate`); make it unless the store holds it already.
 
     The arms may hold files and modules of the same names; an arm may be an archive from elsewhere, without the probe.
+
+    Args:
+        timeouts: the time-outs that the user asks for.
 
     Raises:
         ArchiveError: an arm is not a readable archive.
     """
     for path in arms.values():
         archive.check(path)
-    key = content_key([*wrap.PAYLOAD, PAIR, device, str(seed), *(part for arm in arms.items() for part in arm)])
+    parts = [part for arm in arms.items() for part in arm]
+    key = content_key([*wrap.PAYLOAD, PAIR, device, str(seed), *timeouts.key, *parts])
     path = store / f"{name}-{device}-pair-{key}.mar"
     with FileLock(store / f".{name}-{device}-pair.lock"):
         if not path.is_file():
@@ -41,7 +53,7 @@ def build(name: str, device: Device, arms: Mapping[str, Path], store: Path, seed
                 shutil.rmtree(abandoned)  # by a process that was killed: this one holds the lock
             with tempfile.TemporaryDirectory(dir=store, prefix=prefix) as folder:
                 made = Path(folder) / path.name
-                _write(made, device, arms, seed)
+                _write(made, device, arms, seed, timeouts)
                 made.replace(path)
     return archive.Archive(path=path, key=key)
 
@@ -52,7 +64,7 @@ def is_probed(path: Path) -> bool:
         return not {"ts_probe.py", *wrap.packed()}.isdisjoint(file.namelist())
 
 
-def _write(path: Path, device: Device, arms: Mapping[str, Path], seed: int) -> None:
+def _write(path: Path, device: Device, arms: Mapping[str, Path], seed: int, timeouts: WantedTimeouts) -> None:
     """Write the archive, stored and not compressed: weights shrink little, and are written twice."""
     import yaml  # noqa: PLC0415 - not needed to collect tests
 
@@ -73,6 +85,7 @@ def _write(path: Path, device: Device, arms: Mapping[str, Path], seed: int) -> N
         made.writestr(wrap.MANIFEST, json.dumps({**manifest, "model": model}, indent=2))
         # The frontend reads the candidate's config (time-outs and the like); each arm's own stands in `arms`.
         own = {key: value for key, value in told["candidate"]["config"].items() if key not in wrap.REGISTERED}
+        own |= timeouts.within(own)
         config = {**own, "deviceType": device, "probe": {"seed": seed, "arms": told}}
         made.writestr("model-config.yaml", yaml.safe_dump(config, allow_unicode=True))
         for file_name, program in {**wrap.packed(), PAIR.name: PAIR}.items():

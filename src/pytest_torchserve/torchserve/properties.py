@@ -18,8 +18,17 @@ HOST = "127.0.0.1"
 PORTS = ("inference_address", "management_address", "metrics_address")
 GRPC_PORTS = ("grpc_inference_port", "grpc_management_port")
 
-_FILES = ("metrics_config", "keystore", "private_key_file", "certificate_file", "plugins_path", "workflow_store")
+_FILES = (
+    *("metrics_config", "keystore", "private_key_file", "certificate_file", "plugins_path", "workflow_store"),
+    *("cpp_log_config", "model_server_home"),
+)
 """The settings that are files or folders; a relative one is meant from the place of the config.properties."""
+
+_JVM_PROPERTIES = {
+    **dict.fromkeys(("-Dlog4j.configurationFile", "-Dlog4j2.configurationFile"), "the suite reads the server's logs"),
+    "-Djava.io.tmpdir": "a folder of this server's own",
+}
+"""Properties of the JVM that are the suite's, and why."""
 
 _PORTS_OF_OURS = "free ports on loopback"
 _OWN_MODELS = "each cell registers its own model"
@@ -47,7 +56,7 @@ def read(path: Path) -> dict[str, str]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise OptionError(
-            wanted="a TorchServe config.properties (--ts-config)",
+            wanted="a TorchServe config.properties (--ts-config, --ts-baseline=config:FILE)",
             found=f"{path}: {error}",
             do="name a text file that can be read",
         ) from error
@@ -86,8 +95,11 @@ def merged(
         key: _WHY[key] for key in sorted(users) if key in _NEVER or (key in ours and users[key].strip() != ours[key])
     }
     found = defaults | {key: value for key, value in users.items() if key not in _NEVER} | ours
-    if jvm_args:
-        found["vmargs"] = f"{found.get('vmargs', '')} {jvm_args}".strip()
+    arguments = f"{found.pop('vmargs', '')} {jvm_args}".split()
+    refused = [one for one in arguments if one.partition("=")[0] in _JVM_PROPERTIES]
+    overridden |= {one.partition("=")[0]: _JVM_PROPERTIES[one.partition("=")[0]] for one in refused}
+    if kept := [one for one in arguments if one not in refused]:
+        found["vmargs"] = " ".join(kept)
     return found, overridden
 
 
@@ -105,7 +117,7 @@ def in_place(settings: Mapping[str, str], place: Path) -> dict[str, str]:
         path = place / value
         if not path.exists() and key != "workflow_store":
             raise OptionError(
-                wanted=f"the file that {key} names (--ts-config)",
+                wanted=f"the file that {key} names (--ts-config, --ts-baseline=config:FILE)",
                 found=f"no {path}",
                 do="mend the name; a relative one is meant from the folder of the config.properties",
             )

@@ -38,11 +38,13 @@ class Server:
 
     Attributes:
         java: the Java that the server runs on.
+        python: the interpreter whose TorchServe runs.
         store: the server's model store.
         unable: archives of which a worker could not start, and why.
         overridden: the user's properties and worker variables that the suite's own replaced, each with the reason.
         unmeasured: what cannot be measured with the user's properties, in words.
-        response_timeout_s: how long TorchServe waits for a worker, and a sender for an answer.
+        settings: the settings that the server was started with, by name; empty before `start`.
+        wanted: the user's settings.
     """
 
     def __init__(self, java: Java, store: Path, wanted: settings.ServerSettings, *, python: Path | None = None) -> None:
@@ -51,9 +53,9 @@ class Server:
         self.unable: dict[Path, WorkerStartError] = {}
         self.overridden: dict[str, str] = {}
         self.unmeasured: list[str] = []
-        self.response_timeout_s = wanted.response_timeout_s
-        self._wanted = wanted
-        self._python = str(python or sys.executable)
+        self.settings: dict[str, str] = {}
+        self.wanted = wanted
+        self.python = Path(python or sys.executable)
         self._process = process.SupervisedProcess()
         self.address = Address(properties.HOST, 0)
         self.management = Management("")
@@ -83,8 +85,8 @@ class Server:
         for attempt in range(1, _ATTEMPTS + 1):
             ports = settings.choose_ports(
                 {
-                    "inference_address": self._wanted.inference_port,
-                    "management_address": self._wanted.management_port,
+                    "inference_address": self.wanted.inference_port,
+                    "management_address": self.wanted.management_port,
                 }
             )
             self._launch(ports)
@@ -111,8 +113,9 @@ class Server:
         folder = self.folder
         logs = folder / "logs"
         logs.mkdir()
-        wanted = self._wanted
+        wanted = self.wanted
         merged, self.overridden = properties.merged(wanted.config, wanted.jvm_args, ports, self.store)
+        self.settings = merged
         self.unmeasured = properties.unmeasured(merged)
         config = folder / "config.properties"
         config.write_text(properties.as_text(merged), encoding="utf-8")
@@ -121,7 +124,7 @@ class Server:
         log_config = folder / "log4j2.xml"
         log_config.write_text(settings.log_config(logs), encoding="utf-8")
         command = [
-            self._python,
+            str(self.python),
             "-m",
             "ts.model_server",
             "--start",
@@ -145,7 +148,7 @@ class Server:
         The suite's variables replace the user's where isolation needs it; `overridden` names them.
         """
         env = {name: value for name, value in os.environ.items() if name != "TS_CONFIG_FILE"}
-        wanted = dict(self._wanted.worker_env)
+        wanted = dict(self.wanted.worker_env)
         if "PYTHONPATH" in wanted and env.get("PYTHONPATH"):
             wanted["PYTHONPATH"] += os.pathsep + env["PYTHONPATH"]  # before, not instead of, what is there
         ours = {
@@ -156,7 +159,7 @@ class Server:
             "JAVA_HOME": str(self.java.home),
         }
         # TorchServe runs `python` and `torchrun` from PATH: those of the environment that serves.
-        env["PATH"] = os.pathsep.join([str(Path(self._python).parent), env.get("PATH", os.defpath)])
+        env["PATH"] = os.pathsep.join([str(self.python.parent), env.get("PATH", os.defpath)])
         self.overridden |= dict.fromkeys(sorted(set(wanted) & set(ours)), "a folder of this server's own")
         return env | wanted | ours
 
@@ -190,6 +193,20 @@ class Server:
         """Return the tokens that the server wrote into its working directory."""
         written = json.loads((self.folder / KEY_FILE).read_text(encoding="utf-8"))
         return {name: entry["key"] for name, entry in written.items()}
+
+    def differences(self, candidate: Server) -> list[str]:
+        """Return in words the settings that differ between this server, a baseline's, and the candidate's.
+
+        Ports and files that are each server's own are left out.
+        """
+        ours = (*properties.PORTS, *properties.GRPC_PORTS)
+        mine, theirs = (
+            {key: mask.value(key, value) for key, value in server.settings.items() if key not in ours}
+            for server in (self, candidate)
+        )
+        keys = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
+        words = [f"{key}: {mine.get(key, 'unset')} → {theirs.get(key, 'unset')}" for key in keys]
+        return [f"settings, baseline → candidate: {'; '.join(words)}"] if words else []
 
     def alive(self) -> bool:
         """Return whether the server's process still runs."""

@@ -12,6 +12,7 @@ from pytest_torchserve._util import mask
 from pytest_torchserve.errors import OptionError, PortTakenError
 from pytest_torchserve.torchserve import request_log
 from pytest_torchserve.torchserve.properties import GRPC_PORTS, HOST, PORTS, read
+from pytest_torchserve.torchserve.timeouts import WantedTimeouts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +54,9 @@ class ServerSettings:
         jvm_args: arguments for the frontend's JVM.
         worker_env: environment variables for the workers. The whole server has them, the JVM included.
         inference_port, management_port: explicit ports; 0 lets the operating system choose.
-        response_timeout_s: how long TorchServe waits for a worker, and a sender for an answer.
+        response_timeout_s: how long TorchServe waits for a worker's answer, and a sender for TorchServe's; None for the
+            time-out of the archive or of `config`.
+        startup_timeout_s: how long TorchServe waits until a worker is ready; None likewise.
     """
 
     config: Path | None = None
@@ -61,7 +64,14 @@ class ServerSettings:
     worker_env: Mapping[str, str] = field(default_factory=dict, repr=False)  # a traceback may show this object
     inference_port: int = 0
     management_port: int = 0
-    response_timeout_s: float = 120.0
+    response_timeout_s: float | None = None
+    startup_timeout_s: float | None = None
+
+    @property
+    def timeouts(self) -> WantedTimeouts:
+        """The time-outs that the user asks for."""
+        properties = read(self.config) if self.config else {}
+        return WantedTimeouts.of(self.response_timeout_s, self.startup_timeout_s, properties)
 
     def record(self) -> dict[str, object]:
         """Return the settings for `machine_info`, which decide whether two runs are alike; secrets are masked."""

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from pytest_torchserve.torchserve.server import Server
 
-SCALE_TIMEOUT_S = 300.0
+_BESIDE_STARTUP_S = 180.0
+"""For all that TorchServe does before and after workers start; it then says itself which worker did not."""
+
 _GONE_S = 60.0
 _LOG_S = 3.0
 _READY_S = 30.0
@@ -43,13 +45,16 @@ class Workers:
         described = self._server.management.describe(self._name)
         return [Worker(pid=int(worker["pid"]), status=worker["status"]) for worker in described["workers"]]
 
-    def scale(self, workers: int) -> int:
+    def scale(self, workers: int, *, startup_timeout_s: float) -> int:
         """Scale to exactly this many workers; return when all are ready and the workers scaled away are gone.
 
         A process that a worker started ends with it: left alone, it would use the machine during other measurements.
 
         TorchServe answers a moment before it calls the last worker READY (`WorkerThread.setState` informs its
         listeners first), so the model's description is awaited as well.
+
+        Args:
+            startup_timeout_s: how long TorchServe waits until a worker is ready.
 
         Returns:
             The time of TorchServe's answer, in monotonic nanoseconds.
@@ -62,9 +67,10 @@ class Workers:
         before = self._server.model_log_size()
         old = {worker.pid for worker in self.current()}
         helpers = self.helpers()
+        timeout_s, start_s = startup_timeout_s + _BESIDE_STARTUP_S, time.monotonic()
         try:
             with self._accounting.span(Activity.WORKER_LOADS):
-                self._server.management.scale(self._name, workers, timeout_s=SCALE_TIMEOUT_S)
+                self._server.management.scale(self._name, workers, timeout_s=timeout_s)
                 answered_ns = time.monotonic_ns()
                 settled = wait_until(lambda: self._ready() == workers, timeout_s=_READY_S)
         except ManagementError as error:
@@ -74,12 +80,7 @@ class Workers:
                     found=f"the server ended; the end of its log:\n{self._server.log_tail()}",
                     do=f"read the logs in {self._server.folder}",
                 ) from error
-            traceback = self._traceback_since(before)
-            raise WorkerStartError(
-                wanted=f"{workers} workers of {self._name}",
-                found=f"{error.found}\nthe worker's own words:\n{traceback or self._server.log_tail()}",
-                do="mend the handler or install what it imports; the server's logs are in " + str(self._server.folder),
-            ) from error
+            raise self._start_error(error, workers, before, time.monotonic() - start_s, startup_timeout_s) from error
 
         if not settled:
             raise WorkerError(
@@ -91,6 +92,22 @@ class Workers:
         self._await_end(ended)
         self.end_helpers({pid: found for pid, found in helpers.items() if pid in ended})
         return answered_ns
+
+    def _start_error(
+        self, error: ManagementError, workers: int, log_start: int, spent_s: float, startup_timeout_s: float
+    ) -> WorkerStartError:
+        """Return the error of a worker that could not start: its traceback, or the time-out that it has met."""
+        traceback = self._traceback_since(log_start)
+        do = "mend the handler or install what it imports"
+        if not traceback and spent_s >= startup_timeout_s:
+            do = (
+                f"--ts-startup-timeout=SECONDS waits longer than {startup_timeout_s:g} s for a worker that is not ready"
+            )
+        return WorkerStartError(
+            wanted=f"{workers} workers of {self._name}",
+            found=f"{error.found}\nthe worker's own words:\n{traceback or self._server.log_tail()}",
+            do=f"{do}; the server's logs are in {self._server.folder}",
+        )
 
     def helpers(self) -> dict[int, list[psutil.Process]]:
         """Return the processes that each worker has started; only those that have started any."""

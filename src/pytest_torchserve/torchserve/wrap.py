@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from pytest_torchserve.errors import ArchiveError
+from pytest_torchserve.torchserve.timeouts import WantedTimeouts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -37,6 +38,9 @@ CONFIG = "ts_probe-config.yaml"
 
 REGISTERED = ("batchSize", "maxBatchDelay", "minWorkers", "maxWorkers")
 """Keys of model-config.yaml that would win over the registration: a cell's own batching could not be set."""
+
+AS_THEY_ARE = WantedTimeouts()
+"""Time-outs are the archive's own, or TorchServe's."""
 
 _FILES = ("modelFile", "serializedFile", "requirementsFile", "configFile")
 _RUNTIMES = ("python", "python3")
@@ -145,8 +149,11 @@ def _base(name: str) -> str:
     return PurePosixPath(name).name
 
 
-def wrap(path: Path, device: Device, made: Path) -> None:
+def wrap(path: Path, device: Device, made: Path, timeouts: WantedTimeouts = AS_THEY_ARE) -> None:
     """Write the archive with the probe to `made`, a .mar, stored and not compressed: weights shrink little.
+
+    Args:
+        timeouts: the time-outs that the user asks for.
 
     Raises:
         ArchiveError: the archive cannot be read or served.
@@ -161,7 +168,7 @@ def wrap(path: Path, device: Device, made: Path) -> None:
             if name not in ours:
                 with part.open("rb") as source, file.open(name, "w", force_zip64=True) as target:
                     shutil.copyfileobj(source, target, 1 << 20)
-        told = {key: value for key, value in config.items() if key not in REGISTERED}
+        told = {key: value for key, value in config.items() if key not in REGISTERED} | timeouts.within(config)
         if device == "cpu":
             told.pop("deviceIds", None)
         file.writestr(CONFIG, yaml.safe_dump({**told, "deviceType": device}, allow_unicode=True))

@@ -44,12 +44,11 @@ def two():
 
 @pytest.fixture
 def locust_engine(two):
-    """The engine with two workers, and a time-out of 10 s that a test may shorten."""
-    two.timeout_s = 10.0
+    """The engine with two workers."""
     return two
 
 
-def drive(engine, address, load, enough=lambda responses: False, samples=SAMPLES):
+def drive(engine, address, load, enough=lambda responses: False, samples=SAMPLES, timeout_s=10.0):
     """Send a load; return all responses, in the order of their schedule."""
     responses = []
 
@@ -57,7 +56,7 @@ def drive(engine, address, load, enough=lambda responses: False, samples=SAMPLES
         responses.extend(fresh)
         return not enough(responses)
 
-    engine(address, "/predictions/x", samples, load, more, MonotonicClock())
+    engine(address, "/predictions/x", samples, load, more, MonotonicClock(), timeout_s)
     return sorted(responses, key=lambda response: response.scheduled_ns)
 
 
@@ -200,8 +199,7 @@ def test_full_batches_leave_from_here(server):
 def test_a_bad_server_is_data(locust_engine, server, answer, failure):
     """Each failure has the same kind as with the built-in client, and no request is missing."""
     bad, load = server(answer), ConstantRate(100, 0.08)
-    locust_engine.timeout_s = 0.3
-    responses = drive(locust_engine, bad.address, load)
+    responses = drive(locust_engine, bad.address, load, timeout_s=0.3)
     built_in = []
     client.send(
         bad.address, "/", SAMPLES, load, lambda fresh: built_in.extend(fresh) or True, MonotonicClock(), timeout_s=0.3

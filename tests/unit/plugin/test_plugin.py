@@ -132,6 +132,11 @@ def test_batch_sizes(suite, args, sizes):
         ("--ts-min-effect=0", "*wanted: --ts-min-effect as a share of the time*"),
         ("--ts-min-effect=much", "*found: 'much'*"),
         ("--ts-baseline=. --ts-url=http://x --ts-url-model=m", "*wanted: --ts-baseline or --ts-url*"),
+        (
+            "--ts-baseline=config:nowhere.properties",
+            "*wanted: a TorchServe config.properties (--ts-config, --ts-baseline=*",
+        ),
+        ("--ts-response-timeout=0", "*wanted: --ts-response-timeout above 0*"),
         ("--ts-baseline-processes=2", "*wanted: --ts-baseline-processes from 3*"),
     ],
 )

@@ -32,7 +32,7 @@ def asked(fake):
 
 
 CALLS = {
-    ("POST", "/models"): lambda client: client.register("m", "m.mar", Batching(), response_timeout_s=5),
+    ("POST", "/models"): lambda client: client.register("m", "m.mar", Batching()),
     ("PUT", "/models/m"): lambda client: client.scale("m", 1, timeout_s=5),
     ("GET", "/models/m"): lambda client: client.describe("m"),
     ("DELETE", "/models/m"): lambda client: client.unregister("m"),

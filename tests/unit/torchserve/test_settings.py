@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from types import SimpleNamespace
 
 import pytest
 
 from pytest_torchserve._util.wait import wait_until
 from pytest_torchserve.errors import OptionError, PortTakenError
-from pytest_torchserve.torchserve import process, properties, settings
+from pytest_torchserve.torchserve import in_effect, process, properties, settings
 from pytest_torchserve.torchserve.java import Java
 from pytest_torchserve.torchserve.server import Server
 from pytest_torchserve.torchserve.settings import ServerSettings
@@ -98,6 +100,90 @@ def test_jvm_arguments_add_up(tmp_path):
     """The JVM arguments of the file and those of the option are joined."""
     found, _ = merged(tmp_path, "vmargs=-Xmx1g", jvm_args="-Xms1g")
     assert found["vmargs"] == "-Xmx1g -Xms1g"
+
+
+@pytest.mark.parametrize("name", ["log4j.configurationFile", "log4j2.configurationFile", "java.io.tmpdir"])
+def test_jvm_properties_that_would_take_the_log_away(tmp_path, name):
+    """A log configuration or temporary folder among the JVM's arguments is overridden by name; the others stay."""
+    found, overridden = merged(tmp_path, f"vmargs=-Xmx1g -D{name}=file:///etc/x.xml -Dmine=1\n", jvm_args="-Xms1g")
+    assert found["vmargs"] == "-Xmx1g -Dmine=1 -Xms1g"
+    assert set(overridden) == {f"-D{name}"}
+    found, overridden = properties.merged(None, f"-D{name}=/tmp", PORTS, tmp_path)
+    assert "vmargs" not in found
+    assert set(overridden) == {f"-D{name}"}
+
+
+@pytest.mark.parametrize(
+    ("options", "own", "wanted"),
+    [
+        ({}, {}, {"responseTimeout": 33, "startupTimeout": 200}),
+        ({}, {"responseTimeout": 44}, {"responseTimeout": 44, "startupTimeout": 200}),
+        ({"response_timeout_s": 1.5}, {"responseTimeout": 44}, {"responseTimeout": 2, "startupTimeout": 200}),
+        ({"startup_timeout_s": 600}, {}, {"responseTimeout": 33, "startupTimeout": 600}),
+    ],
+)
+def test_time_outs_are_one_setting(tmp_path, options, own, wanted):
+    """The option wins over the archive's own time-out, and that over the default of the config.properties."""
+    config = tmp_path / "config.properties"
+    config.write_text("default_response_timeout=33\ndefault_startup_timeout=200\n")
+    timeouts = ServerSettings(config=config, **options).timeouts
+    assert timeouts.within(own) == wanted
+    assert timeouts.key != ServerSettings(config=config, response_timeout_s=7).timeouts.key
+    assert ServerSettings().timeouts.within(own) == own
+    assert ServerSettings().timeouts.key == []
+
+
+def test_a_time_out_that_is_no_number(tmp_path):
+    """A time-out that TorchServe could not read is a clear message before anything starts."""
+    config = tmp_path / "config.properties"
+    config.write_text("default_startup_timeout=5m\n")
+    with pytest.raises(OptionError, match=r"wanted: default_startup_timeout in whole seconds .*\nfound: '5m'"):
+        _ = ServerSettings(config=config).timeouts
+
+
+class FakeEndpoint:
+    """An endpoint whose one worker is this process, on a server that is this process as well."""
+
+    def __init__(self, settings, log="", model_log="", device="cpu"):
+        self.server = SimpleNamespace(
+            settings=settings, pid=os.getpid(), frontend_log=lambda: log, model_log=lambda: model_log
+        )
+        self.deployment = SimpleNamespace(device=device)
+
+    def workers(self):
+        """Return this process."""
+        return [SimpleNamespace(pid=os.getpid())]
+
+
+NO_IPEX = "IPEX is enabled but intel-extension-for-pytorch is not installed. Proceeding without IPEX."
+NO_LAUNCHER = "torch.backends.xeon.run_cpu is not available. Proceeding without worker core pinning."
+
+
+@pytest.mark.parametrize(
+    ("fake", "words"),
+    [
+        (FakeEndpoint({}), ""),
+        (FakeEndpoint({"cpu_launcher_enable": "false"}), ""),
+        (FakeEndpoint({"cpu_launcher_enable": "true"}, device="gpu"), ""),
+        (FakeEndpoint({"cpu_launcher_enable": "true"}), "cpu_launcher_enable pins nothing: a worker may use all"),
+        (FakeEndpoint({"cpu_launcher_enable": " TRUE"}, NO_LAUNCHER), "cpu_launcher_enable has no effect: `python -m"),
+        (FakeEndpoint({"ipex_enable": "true"}, model_log=NO_IPEX), "ipex_enable has no effect"),
+        (FakeEndpoint({"ipex_enable": "true"}), ""),
+    ],
+)
+def test_settings_that_do_nothing_are_told(fake, words):
+    """A launcher that does not run or does not pin, and an extension that is not there, are named by their key."""
+    found = in_effect.without_effect(fake)
+    assert [line.startswith(words) for line in found] == ([True] if words else [])
+
+
+def test_a_pinned_worker_is_not_told(monkeypatch):
+    """A worker that may use fewer processors than the server is pinned."""
+    allowed = {1: {0, 1}, 2: {1}}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: allowed[pid])
+    fake = FakeEndpoint({"cpu_launcher_enable": "true"})
+    fake.server.pid, fake.workers = 1, lambda: [SimpleNamespace(pid=2)]
+    assert in_effect.without_effect(fake) == []
 
 
 def test_what_is_recorded(tmp_path):

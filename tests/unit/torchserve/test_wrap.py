@@ -14,6 +14,7 @@ from pytest_torchserve.errors import ArchiveError, OptionError
 from pytest_torchserve.inputs import own
 from pytest_torchserve.model import Model
 from pytest_torchserve.torchserve import archive, own_models, wrap
+from pytest_torchserve.torchserve.timeouts import WantedTimeouts
 
 CONFIG = "# a comment\nbatchSize: 8\nmaxBatchDelay: 20\nminWorkers: 2\nrate: 1e-05\nsince: 2024-02-29\nwords: größer\n"
 FILES = {"h.py": "def handle(data, context): ...\n", "c.yaml": CONFIG, "deep/er/x.bin": "\x00x", "w.onnx": "w"}
@@ -95,6 +96,15 @@ def test_what_the_manifest_names_must_be_there(tmp_path, changes, words):
 def test_handlers_under_every_name(tmp_path, handler):
     """A stock handler, and a file of the archive in each way that a manifest may name it."""
     wrap.wrap(pack(tmp_path / "m.mar", manifest(handler=handler)), "cpu", tmp_path / "made.mar")
+
+
+def test_time_outs_go_into_the_frontends_config(tmp_path):
+    """Time-outs that the user asks for are in the config that the frontend reads, and not in the handler's own."""
+    wrap.wrap(pack(tmp_path / "m.mar"), "cpu", tmp_path / "made.mar", WantedTimeouts({"responseTimeout": 7}))
+    with zipfile.ZipFile(tmp_path / "made.mar") as file:
+        assert yaml.safe_load(file.read(wrap.CONFIG))["responseTimeout"] == 7
+        own = json.loads(file.read(wrap.SETTINGS))["model"]["configFile"]
+        assert "responseTimeout" not in file.read(own).decode()
 
 
 def test_another_runtime(tmp_path):

@@ -49,7 +49,6 @@ class LocustEngine:
     Args:
         workers: the number of processes that send.
         master: `HOST:PORT` to listen on for workers that are started by hand; None starts the workers here.
-        timeout_s: after which a request is given up, counted from `Response.begun_ns`.
         join_timeout_s: how long to wait until the workers have joined.
     """
 
@@ -58,11 +57,9 @@ class LocustEngine:
         workers: int,
         master: str | None = None,
         *,
-        timeout_s: float = client.TIMEOUT_S,
         join_timeout_s: float = JOIN_TIMEOUT_S,
     ) -> None:
         self.workers = workers
-        self.timeout_s = timeout_s
         self._processes = Processes(workers, master, join_timeout_s)
         self._number = 0
 
@@ -107,14 +104,18 @@ class LocustEngine:
         schedule: Schedule,
         on_responses: OnResponses,
         clock: Clock,
+        timeout_s: float,
     ) -> None:
         """Run one schedule to its end. This process sends full batches itself, as they time batches and are no traffic.
+
+        Args:
+            timeout_s: after which a request is given up, counted from `Response.begun_ns`.
 
         Raises:
             LocustError: a process ended, stopped responding, or lost responses.
         """
         if isinstance(schedule, FullBatches):
-            client.send(address, path, samples, schedule, on_responses, clock, self.timeout_s)
+            client.send(address, path, samples, schedule, on_responses, clock, timeout_s)
             return
         self._processes.wanted = f"{schedule.name} at {address.url}{path} from {self.workers} Locust workers"
         self.start()
@@ -124,14 +125,14 @@ class LocustEngine:
                 f"a {type(schedule).__name__}", "give Locust a closed or an open loop; it knows no others"
             )
         try:
-            self._prepare(address, path, samples)
+            self._prepare(address, path, samples, timeout_s)
             end_s = self._go(parts)
-            self._collect(on_responses, samples, end_s + self.timeout_s + ANSWER_S)
+            self._collect(on_responses, samples, end_s + timeout_s + ANSWER_S)
         except BaseException:
             self.close()
             raise
 
-    def _prepare(self, address: Address, path: str, samples: Sequence[Sample]) -> None:
+    def _prepare(self, address: Address, path: str, samples: Sequence[Sample], timeout_s: float) -> None:
         """Send address and samples to the workers and wait until all are ready, so that all start at the same time."""
         self._number += 1
         prepare = {
@@ -139,7 +140,7 @@ class LocustEngine:
             "address": dataclasses.asdict(address),
             "path": path,
             "samples": [(sample.content_type, sample.body, dict(sample.headers)) for sample in samples],
-            "timeout_s": self.timeout_s,
+            "timeout_s": timeout_s,
         }
         self._processes.tell(MessageKind.PREPARE, [prepare] * self.workers)
         ready = 0
