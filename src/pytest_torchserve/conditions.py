@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_torchserve._util import mask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 _PREFIXES = (
     # threads and kernels of the numeric libraries
@@ -49,6 +49,7 @@ def now() -> dict[str, Any]:
         "environment_variables": variables(os.environ),
         "cpu_affinity": ranges(os.sched_getaffinity(0)),
         "cpu_quota": cpu_quota(),
+        "memory_limit": memory_limit(),
         "nice": os.getpriority(os.PRIO_PROCESS, 0),
         "kernel_settings": kernel_settings(),
     }
@@ -88,19 +89,40 @@ def ranges(numbers: Iterable[int]) -> str:
     return ",".join("-".join(map(str, ends)) for ends in found)
 
 
-def cpu_quota(told: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> float | None:
+_CGROUPS = (Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
+"""The file that names this process's control groups, and the folder that they are mounted in."""
+
+_NO_LIMIT_BYTES = 1 << 60
+"""Version 1 of control groups writes a number about as large as this where there is no limit."""
+
+
+def cpu_quota(told: Path = _CGROUPS[0], mounted: Path = _CGROUPS[1]) -> float | None:
     """Return the CPU quota of this process's control groups, in cores; None where no group sets a limit."""
-    limits = []
+    limits = [limit for folder in _groups("cpu", told, mounted) if (limit := _cores(folder)) is not None]
+    return round(min(limits), 3) if limits else None
+
+
+def memory_limit(told: Path = _CGROUPS[0], mounted: Path = _CGROUPS[1]) -> int | None:
+    """Return the memory limit of this process's control groups, in bytes; None where no group sets a limit.
+
+    Beyond `memory.high` a group is slowed down, beyond `memory.max` its processes are killed: the lower one counts.
+    """
+    names = ("memory.max", "memory.high", "memory.limit_in_bytes")
+    texts = [_read(folder / name) for folder in _groups("memory", told, mounted) for name in names]
+    limits = [int(text) for text in texts if text.isdecimal() and int(text) < _NO_LIMIT_BYTES]
+    return min(limits, default=None)
+
+
+def _groups(controller: str, told: Path, mounted: Path) -> Iterator[Path]:
+    """Yield the folders of this process's control groups that may limit a resource, parents included."""
     for line in _read(told).splitlines():
         _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
         # cgroup v2 has one tree, listed without controllers; cgroup v1 has one tree for each controller.
-        for top in (mounted, mounted / "unified") if not controllers else (mounted / "cpu", mounted / controllers):
+        for top in (mounted, mounted / "unified") if not controllers else (mounted / controller, mounted / controllers):
             # In a container without a tree of its own, the path is the host's, and the top is the container's group.
-            parents = [top, *(top / part for part in _prefixes(path))]
-            limits += [limit for folder in dict.fromkeys(parents) if (limit := _limit(folder)) is not None]
-    return round(min(limits), 3) if limits else None
+            yield from dict.fromkeys([top, *(top / part for part in _prefixes(path))])
 
 
 def _prefixes(path: str) -> list[str]:
@@ -109,8 +131,8 @@ def _prefixes(path: str) -> list[str]:
     return ["/".join(parts[: count + 1]) for count in range(len(parts)) if parts[0]]
 
 
-def _limit(group: Path) -> float | None:
-    """Return one group's own limit in cores; None where the group sets none."""
+def _cores(group: Path) -> float | None:
+    """Return one group's own CPU limit in cores; None where the group sets none."""
     words = _read(group / "cpu.max") or f"{_read(group / 'cpu.cfs_quota_us')} {_read(group / 'cpu.cfs_period_us')}"
     found = re.fullmatch(r"(\d+) (\d+)", words)
     return int(found[1]) / int(found[2]) if found else None

@@ -126,6 +126,7 @@ class Config:
     def machine_info(self) -> dict[str, Any]:
         """Return the additions to pytest-benchmark's `machine_info`: the same before and after a server starts."""
         found: dict[str, Any] = {**environment.software(self.python), **environment.machine(), **self.conditions}
+        found["method_version"] = environment.METHOD_VERSION
         found["server_settings"] = self.server.record()
         # The two networks of a comparison share the caches of one process: compare such times with each other only.
         found["baseline"] = self.baseline.words if self.baseline else None

@@ -7,12 +7,12 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-
-_PYTHON = f"{platform.python_implementation()} {platform.python_version()}"
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,37 +60,65 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
+METHOD_VERSION = 1
+"""The version of how figures are made. It is raised only with a change of the suite that changes figures of unchanged
+code: what a phase contains, how a cell is warmed up, which samples count. Runs of two versions are not compared."""
+
 _DECISIVE = ("torchserve", "torch", "torchvision", "numpy", "pillow")
+_LIBRARIES = (
+    # decoding of images, sound, video, text and tables
+    *("pillow-simd", "opencv-python", "opencv-python-headless", "opencv-contrib-python", "simplejpeg", "PyTurboJPEG"),
+    *("imageio", "scikit-image", "albumentations", "kornia", "torchaudio", "soundfile", "librosa", "av", "decord"),
+    *("torchcodec", "transformers", "tokenizers", "sentencepiece", "torchtext", "nltk", "spacy", "orjson", "ujson"),
+    *("pandas", "polars", "pyarrow", "pydicom", "nibabel"),
+    # computing
+    *("onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "torch-tensorrt", "intel-extension-for-pytorch"),
+    *("xformers", "flash-attn", "bitsandbytes", "accelerate", "diffusers", "timm", "ultralytics", "vllm", "deepspeed"),
+    *("scikit-learn", "xgboost", "lightgbm", "catboost", "torch-geometric"),
+)
+"""Libraries that handlers decode and compute with; those that are installed are recorded."""
+
 _OURS = ("torch-model-archiver", "pytest-torchserve")
 _ASK = """
 import json, platform, sys
 from importlib import metadata
-found = {"python": f"{platform.python_implementation()} {platform.python_version()}"}
-for name in sys.argv[1:]:
+def version(name):
     try:
-        found[name] = metadata.version(name)
+        return metadata.version(name)
     except metadata.PackageNotFoundError:
-        found[name] = None
+        return None
+decisive, libraries = (names.split() for names in sys.argv[1:])
+found = {"python": f"{platform.python_implementation()} {platform.python_version()}"}
+found |= {name: version(name) for name in decisive}
+found["libraries"] = {name: told for name in libraries if (told := version(name))}
+try:
+    from PIL import features
+except ImportError:
+    pass
+else:
+    # Pillow's wheels bring these; a distribution's Pillow takes the system's.
+    parts = {"jpeg": features.version("jpg"), "libjpeg-turbo": features.version("libjpeg_turbo")}
+    parts |= {"zlib": features.version("zlib"), "webp": features.version("webp")}
+    found["libraries"] |= {f"pillow's {name}": told for name, told in parts.items() if told}
 print(json.dumps(found))
 """
 
 
-def software(python: Path | None = None) -> dict[str, str | None]:
-    """Return the versions that decide speed, by distribution, and Python's; nothing is imported.
+def software(python: Path | None = None) -> dict[str, Any]:
+    """Return the versions that decide speed, by distribution, and Python's.
 
     Args:
         python: the interpreter that serves the models; None for this one.
     """
-    found = _software_of(python) if python else {"python": _PYTHON, **{name: version(name) for name in _DECISIVE}}
-    return found | {name.replace("-", "_"): version(name) for name in _OURS}
+    return _software_of(python or Path(sys.executable)) | {name.replace("-", "_"): version(name) for name in _OURS}
 
 
 @cache
-def _software_of(python: Path) -> dict[str, str | None]:
-    asked = subprocess.run(
-        [str(python), "-c", _ASK, *_DECISIVE], capture_output=True, text=True, check=True, timeout=120
-    )
-    found: dict[str, str | None] = json.loads(asked.stdout)
+def _software_of(python: Path) -> dict[str, Any]:
+    """Return the versions in an environment, told by its own interpreter: Pillow's parts are known to Pillow alone."""
+    command = [str(python), "-c", _ASK, " ".join(_DECISIVE), " ".join(_LIBRARIES)]
+    asked = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    found: dict[str, Any] = json.loads(asked.stdout)
     return found
 
 

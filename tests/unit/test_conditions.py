@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
+from importlib import metadata
+from pathlib import Path
 
 import pytest
 
-from pytest_torchserve import conditions
+from pytest_torchserve import conditions, environment
 
 DECIDE = """
 OMP_NUM_THREADS OMP_WAIT_POLICY GOMP_CPU_AFFINITY KMP_AFFINITY KMP_BLOCKTIME MKL_NUM_THREADS OPENBLAS_NUM_THREADS
@@ -114,6 +117,46 @@ def test_quota_of_version_1(tmp_path, mount):
 def test_without_control_groups(tmp_path):
     """Without control groups no limit is known."""
     assert conditions.cpu_quota(tmp_path / "none", tmp_path) is None
+
+
+def memory(tmp_path, told):
+    """Return the memory limit where /proc/self/cgroup has this content."""
+    (tmp_path / "told").write_text(told)
+    return conditions.memory_limit(tmp_path / "told", tmp_path / "mounted")
+
+
+def test_memory_of_version_2(tmp_path):
+    """The lowest limit of the group and its parents counts, also the one beyond which a group is only slowed down."""
+    top = tmp_path / "mounted"
+    write(top / "a" / "b", memory__max="max", memory__high="max")
+    assert memory(tmp_path, "0::/a/b\n") is None
+    write(top / "a", memory__max="8000000000")
+    assert memory(tmp_path, "0::/a/b\n") == 8_000_000_000
+    write(top / "a" / "b", memory__max="max", memory__high="5000000000")
+    assert memory(tmp_path, "0::/a/b\n") == 5_000_000_000
+    assert memory(tmp_path, "0::/\n") is None
+
+
+def test_memory_of_version_1(tmp_path):
+    """Version 1 writes a number about as large as an address space where there is no limit."""
+    top = tmp_path / "mounted"
+    write(top / "memory" / "a", memory__limit_in_bytes="9223372036854771712")
+    write(top / "cpu" / "a", memory__limit_in_bytes="1")
+    told = "5:cpu:/a\n4:memory:/a\n"
+    assert memory(tmp_path, told) is None
+    write(top / "memory", memory__limit_in_bytes="2000000000")
+    assert memory(tmp_path, told) == 2_000_000_000
+    assert memory(tmp_path, "") is None
+
+
+def test_the_software_is_told_by_the_environment_that_serves():
+    """Versions are those of the serving interpreter; Pillow's own libraries and installed decoders are among them."""
+    found = environment.software(Path(sys.executable))
+    assert found["torch"] == metadata.version("torch")
+    assert found["python"].endswith(platform.python_version())
+    assert found["libraries"]["onnxruntime"] == metadata.version("onnxruntime")
+    assert "pillow's jpeg" in found["libraries"]
+    assert "tensorrt" not in found["libraries"]  # not installed
 
 
 def test_kernel_settings(tmp_path):

@@ -47,7 +47,7 @@ class Preparations:
         self._mode = mode
         self._data = data
         self._requests: dict[str, PreparationRequest] = {}
-        self._sources: dict[str, str] = {}
+        self._files: dict[str, samples.SampleFiles] = {}
         self._processes: list[tuple[subprocess.Popen[bytes], Path]] = []
 
     def start(self, models: Iterable[Model]) -> None:
@@ -63,7 +63,7 @@ class Preparations:
             published = weights.find(model.weights, self._mode, self._data) if model.network else None
             files = samples.find(model.dataset, self._data)
             request = _request(model, published, files)
-            self._requests[model.name], self._sources[model.name] = request, files.source
+            self._requests[model.name], self._files[model.name] = request, files
             if self._forget:
                 for path in filter(None, (request.labels, request.golden, request.network and request.weights)):
                     Path(path).unlink(missing_ok=True)
@@ -92,6 +92,7 @@ class Preparations:
             weights=Path(request.weights) if request.network else None,
             labels=Path(request.labels),
             weights_kind=_kind(request),
+            weights_hash=cache.key([Path(request.published)]) if request.published else "",
         )
 
     def result(self, model: Model) -> ModelInputs:
@@ -116,7 +117,9 @@ class Preparations:
             )
             for index in golden["kept"]
         ]
-        return ModelInputs(artifacts=artifacts, samples=tuple(kept), samples_source=self._sources[model.name])
+        # Of all samples and not of those kept, which depend on the network: another network gets the same samples.
+        digest = cache.key(map(Path, request.samples))
+        return ModelInputs(artifacts, tuple(kept), self._files[model.name].source, digest)
 
     def _await(self, model: Model, path: Path) -> None:
         """Wait for a file, which is written whole or not at all; raise InputError when it will not come."""

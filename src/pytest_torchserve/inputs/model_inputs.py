@@ -37,13 +37,20 @@ class ModelArtifacts:
         model: the model.
         weights: a plain state dict, or None for a model without a network.
         labels: a file of class index → name; None where the model has no reference that names the classes.
-        weights_kind: `pretrained`, `seeded`, `none`, or `archived` for those in an archive; stored in every record.
+        weights_kind: `pretrained`, `seeded`, `none`, or `archived` for those in an archive.
+        weights_hash: of the file that the weights came from; '' where they came from no file of their own.
     """
 
     model: Model
     weights: Path | None
     labels: Path | None
     weights_kind: str
+    weights_hash: str = ""
+
+    @property
+    def weights_record(self) -> str:
+        """The weights in every record: alike where these are equal. Seeded weights follow from the network."""
+        return ":".join(filter(None, (self.weights_kind, self.weights_hash)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +60,19 @@ class ModelInputs:
     Attributes:
         artifacts: the parts of the archive.
         samples: the samples to send, with their golden answers.
-        samples_source: `folder`, `torchvision`, `synthetic` or `requests:HASH` (the user's); stored in every record.
+        samples_source: `folder`, `torchvision`, `synthetic` or `requests` (the user's).
+        samples_hash: of the samples' content.
     """
 
     artifacts: ModelArtifacts
     samples: tuple[Sample, ...]
     samples_source: str
+    samples_hash: str = ""
+
+    @property
+    def samples_record(self) -> str:
+        """The samples in every record: two runs are alike where these are equal."""
+        return ":".join(filter(None, (self.samples_source, self.samples_hash)))
 
     @property
     def distinct_bodies(self) -> int:

@@ -10,6 +10,7 @@ from pytest_torchserve.inputs.model_inputs import ModelArtifacts, ModelInputs
 from pytest_torchserve.model import Sample
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from pytest_torchserve.model import Model
@@ -29,7 +30,8 @@ _TEXTS = (
 def artifacts(model: Model, weights: Path | None) -> ModelArtifacts:
     """Return the parts of the archive: the weights that the catalogue names, or nothing where there is an archive."""
     kind = "archived" if model.mar else "pretrained" if weights else "none"
-    return ModelArtifacts(model=model, weights=weights, labels=None, weights_kind=kind)
+    digest = cache.key([weights]) if weights else ""
+    return ModelArtifacts(model=model, weights=weights, labels=None, weights_kind=kind, weights_hash=digest)
 
 
 def knows_requests(model: Model) -> bool:
@@ -46,18 +48,23 @@ def inputs(artifacts: ModelArtifacts, data: Path | None) -> ModelInputs:
     model = artifacts.model
     if model.samples is not None:
         sent = requests.read(model.samples)
-        return ModelInputs(artifacts, sent, f"requests:{cache.key([sample.body for sample in sent])}")
+        return hashed(artifacts, sent, "requests")
     dataset = model.dataset or ("imagenet" if model.handler in VISION else "")
     if dataset:
         found = samples.find(dataset, data)
         names = ["/".join(path.parts[-2:]) for path in found.paths]
         images = [Sample(name, path.read_bytes(), None) for name, path in zip(names, found.paths, strict=True)]
-        return ModelInputs(artifacts, tuple(images), found.source)
+        return hashed(artifacts, images, found.source)
     if model.handler in TEXT:
         texts = [Sample(f"text {index}", text.encode(), None) for index, text in enumerate(_TEXTS)]
-        return ModelInputs(artifacts, tuple(texts), "synthetic")
+        return hashed(artifacts, texts, "synthetic")
     raise InputError(
         wanted=f"requests to send to {model.name}",
         found=f"none: its handler {model.handler_name} does not tell what it wants",
         do="name a file, a folder of files, or a .jsonl: --ts-samples=PLACE, or samples=Path(…) in the catalogue",
     )
+
+
+def hashed(artifacts: ModelArtifacts, sent: Sequence[Sample], source: str) -> ModelInputs:
+    """Return the inputs of samples that are sent as they are, with the hash of their bodies."""
+    return ModelInputs(artifacts, tuple(sent), source, cache.key(sample.body for sample in sent))

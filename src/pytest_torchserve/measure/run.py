@@ -88,7 +88,7 @@ class Run:
         process_spread: by phase, how far the processes' medians lie apart, as a fraction.
         precision: by phase, the widest 95% interval of any process's median, as a fraction of that median.
         accuracy: (right, asked) over the labelled samples, where the weights are real and all samples were sent.
-        weights, samples: where the weights and the samples came from.
+        weights, samples: where the weights and the samples came from, with the hash of their content.
         devices: where the parameters were, as torch spells it; `none` where nobody knows.
         changed: how answers differed from the model's own answer to the same request alone, where no answer is known.
         changed_answers: number of such answers.
@@ -161,8 +161,8 @@ class Run:
             changed=tuple(evidence.changed),
             changed_answers=evidence.changed_answers,
             distinct_bodies=inputs.distinct_bodies,
-            weights=artifacts.weights_kind,
-            samples=inputs.samples_source,
+            weights=artifacts.weights_record,
+            samples=inputs.samples_record,
             **rest,
         )
 

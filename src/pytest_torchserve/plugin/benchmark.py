@@ -74,6 +74,29 @@ def extra_info(run: Run, phase: Phase) -> dict[str, Any]:
     }
 
 
+def params(run: Run, phase: Phase, others: Mapping[str, Any]) -> dict[str, str | float]:
+    """Return an entry's parameters in words, for `--benchmark-group-by=param:NAME` and `--benchmark-csv`.
+
+    Every entry has every name: pytest-benchmark stops at an entry that lacks the one it groups by.
+
+    Args:
+        others: the test's own parameters; those that are objects are left out.
+    """
+    told = run.as_dict(samples=False)
+    names = ["model", "device", "batch_size", "max_batch_delay_ms", "load"]
+    if run.cell.kind == "init":  # depends on no batching
+        told |= dict.fromkeys(("batch_size", "max_batch_delay_ms"))
+    elif run.cell.kind == "handle":
+        told["max_batch_delay_ms"] = None
+    found = {name: value for name, value in others.items() if isinstance(value, (str, int, float))}
+    found |= {name: "none" if told[name] is None else told[name] for name in names}
+    return found | {
+        "workers": run.cell.deployment.workers or run.cell.workers,
+        "kind": run.cell.kind,
+        "phase": phase.value,
+    }
+
+
 def replay(request: pytest.FixtureRequest, run: Run, phase: Phase) -> None:
     """Store a phase's samples as this test's benchmark.
 
@@ -97,6 +120,8 @@ def replay(request: pytest.FixtureRequest, run: Run, phase: Phase) -> None:
     request.node.add_marker(pytest.mark.benchmark(timer=clock, group=f"{run.cell.kind} {run.cell.id}"))
     benchmark = request.getfixturevalue("benchmark")
     request.node.stash[_BENCHMARK] = benchmark
+    callspec = getattr(request.node, "callspec", None)
+    benchmark.params = params(run, phase, callspec.params if callspec else {})
     benchmark.extra_info.update(extra_info(run, phase))
     benchmark.pedantic(clock.advance, rounds=len(values))
 
@@ -125,7 +150,8 @@ def set_aside_invalid(config: pytest.Config, runs: Iterable[Run] = ()) -> list[s
     mappings = session.compared_mapping
     now = {bench.fullname for bench in session.benchmarks if bench and _invalid(bench)}
     cells = {(run.cell.kind, run.cell.id) for run in runs if run.invalid or run.wrong}
-    lines = history.set_aside_unlike(mappings, {one.fullname: one.extra_info for one in session.benchmarks if one})
+    entries_now = {one.fullname: one.extra_info for one in session.benchmarks if one}
+    lines = history.set_aside_unlike(mappings, entries_now, across=config.getoption("ts_compare_across"))
     for path, entries in mappings.items():
         for name, entry in list(entries.items()):
             extra = entry.get("extra_info", {})
@@ -185,6 +211,7 @@ def _invalid(entry: Any) -> bool:
 
 
 def only_ours(config: pytest.Config, benchmarks: list[dict[str, Any]]) -> bool:
-    """Return whether every benchmark is an entry of the suite and no option requests pytest-benchmark's own table."""
-    asked = config.getoption("benchmark_compare") or config.getoption("benchmark_verbose")
+    """Return whether every benchmark is an entry of the suite and no option requests pytest-benchmark's own output."""
+    asked = any(config.getoption(f"benchmark_{name}") for name in ("compare", "verbose", "histogram"))
+    asked |= config.getoption("benchmark_group_by") != "group"
     return not asked and all(history.is_entry(bench["extra_info"]) for bench in benchmarks)

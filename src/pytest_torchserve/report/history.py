@@ -11,10 +11,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MUST_MATCH = (
+    "method_version",
     "cpu_model",
     "cpu_count",
     "cpu_affinity",
     "cpu_quota",
+    "memory_limit",
     "nice",
     "kernel_settings",
     "environment_variables",
@@ -25,13 +27,15 @@ MUST_MATCH = (
     "torchvision",
     "numpy",
     "pillow",
+    "libraries",
     "torchserve",
     "java",
     "server_settings",
     "load_engine",
     "baseline",
 )
-"""The fields that must be equal. `baseline`: times of two versions in one process compare only with each other."""
+"""The fields that must be equal; docs/method.md says why. `baseline`: times of two versions in one process compare only
+with each other."""
 
 OUR_KEYS = {*MUST_MATCH, "torch_model_archiver", "pytest_torchserve", "gpu_absent_because", "min_effect"}
 """All fields that `Config.machine_info` adds to a saved file."""
@@ -109,24 +113,29 @@ def unlike(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
 
 
 def set_aside_unlike(
-    compared: Mapping[Any, dict[str, Mapping[str, Any]]], mine: Mapping[str, Mapping[str, Any]]
+    compared: Mapping[Any, dict[str, Mapping[str, Any]]], mine: Mapping[str, Mapping[str, Any]], *, across: bool = False
 ) -> list[str]:
     """Remove saved entries that were measured with other inputs from the comparison.
 
     Args:
         compared: by file, the saved entries by name.
         mine: by name, the extra_info of this session's entries.
+        across: whether the user wants them compared all the same; then nothing is removed.
 
     Returns:
-        The removed entries, in words.
+        The removed entries, in words; those that stay though they are unlike, likewise.
     """
     lines = []
     for entries in compared.values():
         for name in [name for name in entries if is_entry(mine.get(name, {}))]:
             reason = unlike(mine[name], entries[name].get("extra_info", {}))
-            if reason is not None:
-                lines.append(f"inconclusive, not compared: {name}: {reason}")
-                del entries[name]
+            if reason is None:
+                continue
+            if across:
+                lines.append(f"compared all the same: {name}: {reason}")
+                continue
+            lines.append(f"inconclusive, not compared: {name}: {reason}")
+            del entries[name]
     return lines
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve._util.memo import Memo
 from pytest_torchserve.errors import InputError
-from pytest_torchserve.inputs import requests
+from pytest_torchserve.inputs import own, requests
 from pytest_torchserve.inputs.model_inputs import ModelArtifacts, ModelInputs
 from pytest_torchserve.loadgen import client
 from pytest_torchserve.torchserve.external import AttachedEndpoint
@@ -64,7 +64,7 @@ class Targets:
             self._shared.journal.write("session", self._shared.config.machine_info())
         if attach.samples is not None:
             unknown = ModelArtifacts(deployment.model, None, None, "unknown")
-            inputs = ModelInputs(unknown, requests.read(attach.samples), "folder")
+            inputs = own.hashed(unknown, requests.read(attach.samples), "folder")
         elif deployment.model.dataset or deployment.model.samples:
             self._shared.artifacts.start([deployment.model])
             inputs = self._shared.artifacts.inputs(deployment.model)

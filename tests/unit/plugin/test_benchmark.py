@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from types import SimpleNamespace
 
@@ -63,6 +64,68 @@ def test_an_entry(pytester):
     # The keys taken out before pytest-benchmark compares are all the keys that were put in.
     theirs = pytest_benchmark_generate_machine_info()
     assert content["machine_info"].keys() - theirs.keys() == history.OUR_KEYS
+
+
+SEVERAL = """
+from pytest_torchserve.loadgen.arrivals import Poisson
+
+class Odd:
+    place = "/home/me"
+
+@pytest.mark.parametrize("odd", [Odd()])
+@pytest.mark.parametrize("phase", [Phase.INFERENCE, Phase.HANDLE])
+@pytest.mark.parametrize("model", ["a", "b"])
+def test_handle(ts_store, model, phase, odd):
+    cell = Cell("handle", Deployment(Model(model, "x", None, "cifar10"), "cpu", Batching(16)))
+    ts_store(Run(cell, {phase: {1: (0.01,) * 40}}, 1), phase)
+
+def test_load(ts_store):
+    cell = Cell("load", Deployment(Model("a", "x", None, "cifar10"), "cpu", Batching(16, 100)), Poisson(10, 1.0, 1), 2)
+    ts_store(Run(cell, {Phase.LATENCY: {1: (0.01,) * 40}}, 2), Phase.LATENCY)
+
+def test_init(ts_store):
+    cell = Cell("init", Deployment(Model("a", "x", None, "cifar10"), "cpu", Batching(1)))
+    ts_store(Run(cell, {Phase.TOTAL: {1: (0.5,) * 3}}, 1), Phase.TOTAL)
+"""
+
+
+def test_parameters_are_words(pytester):
+    """Every entry has the same parameters, in words, for grouping: no objects, and no paths of the machine."""
+    pytester.makepyfile(TEST + SEVERAL)
+    run_and_save(pytester).assert_outcomes(passed=6)
+    entries, _ = saved(pytester)
+    assert entries["test_load"]["params"] == {
+        "kind": "load",
+        "model": "a",
+        "device": "cpu",
+        "batch_size": 16,
+        "max_batch_delay_ms": 100,
+        "load": "poisson10",
+        "workers": 2,
+        "phase": "latency",
+    }
+    assert all(entry["params"].keys() == entries["test_load"]["params"].keys() for entry in entries.values())
+    assert entries["test_init"]["params"]["batch_size"] == entries["test_init"]["params"]["load"] == "none"
+    (file,) = pytester.path.rglob("*_kept.json")
+    assert "Odd" not in file.read_text()
+    assert "/home/me" not in file.read_text()
+
+
+@pytest.mark.parametrize("grouping", ["param:model", "param:load,param:phase", "param:kind,param:workers", "func"])
+def test_pytest_benchmarks_own_outputs(pytester, grouping):
+    """Grouping by a parameter shows pytest-benchmark's table, a histogram is drawn, and its `compare` writes a CSV."""
+    pytester.makepyfile(TEST + SEVERAL)
+    result = run_and_save(pytester, f"--benchmark-group-by={grouping}", "--benchmark-histogram=drawn/of")
+    result.assert_outcomes(passed=6)
+    first = {"param:model": "model=a", "func": "test_handle"}.get(grouping, grouping.partition(",")[0][6:])
+    result.stdout.fnmatch_lines([f"*benchmark '{first}*': * tests *"])
+    assert list((pytester.path / "drawn").glob("of-*.svg"))
+    compared = pytester.run("pytest-benchmark", "compare", f"--group-by={grouping}", "--csv=out.csv")
+    assert compared.ret == 0
+    compared.stdout.fnmatch_lines([f"*benchmark '{first}*': * tests *"])
+    rows = list(csv.DictReader((pytester.path / "out.csv").read_text().splitlines()))
+    assert {(row["param:model"], row["param:phase"]) for row in rows} >= {("a", "inference"), ("b", "handle")}
+    assert not [value for row in rows for value in row.values() if value.startswith("<")]
 
 
 @pytest.mark.parametrize("wrong", ["run(wrong=('oops',))", "run()"])
@@ -212,7 +275,8 @@ def test_a_run_without_one_right_answer_is_not_missing(bad):
     entry = {"extra_info": {"kind": "handle", "cell": now.cell.id, "phase": "inference", "validity": "VALID"}}
     other = {"extra_info": {"kind": "handle", "cell": "another-cpu-b1", "phase": "inference", "validity": "VALID"}}
     mapping = {"0001_kept.json": {"test_it": entry, "test_other": other}}
-    config = SimpleNamespace(_benchmarksession=SimpleNamespace(compared_mapping=mapping, benchmarks=[]))
+    session = SimpleNamespace(compared_mapping=mapping, benchmarks=[])
+    config = SimpleNamespace(_benchmarksession=session, getoption=lambda name: False)
     (line,) = benchmark.set_aside_invalid(config, [now])
     assert line == "inconclusive, not compared: test_it: this run is INVALID"
     assert [name for name, _, _ in benchmark.without_counterpart(config)] == ["test_other"]

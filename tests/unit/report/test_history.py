@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
 from pytest_torchserve.report import history
+
+ROOT = Path(__file__).parents[3]
 
 TEST = """
 import pytest
@@ -169,9 +173,11 @@ def test_other_inputs_are_inconclusive(session, pytester):
     result = session([1], *FAILING)
     result.assert_outcomes(passed=1)
     assert result.ret == pytest.ExitCode.OK
-    result.stdout.fnmatch_lines(
-        ["inconclusive, not compared: *test_it[[]1]: weights: * here, pretrained there; samples: * here, folder there"]
-    )
+    words = "weights: * here, pretrained there; samples: * here, folder there"
+    result.stdout.fnmatch_lines([f"inconclusive, not compared: *test_it[[]1]: {words}"])
+    across = session([1], *FAILING, "--ts-compare-across")
+    assert across.ret != pytest.ExitCode.OK
+    across.stdout.fnmatch_lines([f"compared all the same: *test_it[[]1]: {words}"])
     assert "missing" not in result.stdout.str()
 
 
@@ -189,6 +195,31 @@ def test_other_inputs_are_inconclusive(session, pytester):
 def test_which_entries_are_unlike(mine, theirs, words):
     """Two entries are unlike by their samples, by their weights, and by the number of workers under a load."""
     assert history.unlike(mine, theirs) == words
+
+
+def test_the_documentation_lists_what_must_match():
+    """Each field that must match stands in the tables of docs/method.md, and no other."""
+    section = (ROOT / "docs" / "method.md").read_text().partition("\n## History")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    listed = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(listed) == sorted([*history.MUST_MATCH, *history.INPUTS, "workers"])
+    free = section.partition("free to differ: ")[2].partition(". ")[0]
+    assert set(re.findall(r"`(\w+)`", free)) == history.OUR_KEYS - set(history.MUST_MATCH)
+
+
+@pytest.mark.parametrize(
+    ("field", "mine", "theirs", "words"),
+    [
+        ("method_version", 2, 1, "method_version: 2 here, 1 there"),
+        ("memory_limit", None, 4_000_000_000, "memory_limit: none here, 4000000000 there"),
+        ("libraries", {"decord": "0.6"}, {}, "libraries decord: 0.6 here, unset there"),
+        ("libraries", {"pillow's jpeg": "6.2"}, {"pillow's jpeg": "8"}, "libraries pillow's jpeg: 6.2 here, 8 there"),
+    ],
+)
+def test_what_refuses_a_comparison_is_named(field, mine, theirs, words):
+    """A limit, a library or a method that differs is named with both values; the suite's own version may differ."""
+    same = dict.fromkeys(history.OUR_KEYS, "x")
+    assert history.differences(same | {field: mine, "pytest_torchserve": "9"}, same | {field: theirs}) == [words]
 
 
 def test_other_inputs_make_no_trend(session, pytester):
