@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
 from pytest_torchserve import Model
 from pytest_torchserve.loadgen import client
+from pytest_torchserve.loadgen.address import Address
 from pytest_torchserve.loadgen.arrivals import ConstantRate, Poisson
 from pytest_torchserve.loadgen.clock import MonotonicClock
 from pytest_torchserve.loadgen.locust import LocustEngine
@@ -176,6 +181,56 @@ def test_someone_elses_server(suite, ts_deploy, tmp_path):
     after = endpoint.server.management.describe(endpoint.name)
     assert endpoint.server.management.models() == models
     assert [w["pid"] for w in after["workers"]] == [w["pid"] for w in before["workers"]]
+
+
+class Relay:
+    """A listener on the IPv6 loopback that passes every connection on to a port on the IPv4 loopback."""
+
+    def __init__(self, port):
+        self._port = port
+        self._listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                near = self._listener.accept()[0]
+                far = socket.create_connection(("127.0.0.1", self._port))
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=self._pass_on, args=pair, daemon=True).start()
+
+    @staticmethod
+    def _pass_on(source, target):
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    def close(self):
+        """Take no more connections."""
+        self._listener.close()
+
+
+@pytest.mark.usefixtures("keys_aside")
+def test_names_and_addresses_of_every_kind(suite, ts_deploy, tmp_path):
+    """A name with a space and an umlaut, a model's version, and an IPv6 address are measured as any other."""
+    name, asked = "große Wörter", "große Wörter/1.0"
+    ours = ts_deploy(plain("sleeper"))
+    server = ours.server
+    server.management.register(name, ours.archive.path.name, ours.deployment.batching)
+    relay = Relay(server.address.port)
+    try:
+        server.management.scale(name, 1, timeout_s=60)
+        endpoint = SimpleNamespace(server=SimpleNamespace(), name=asked)
+        endpoint.server.management = server.management
+        endpoint.server.address = Address("::1", relay.port, server.address.key)
+        result, runs = attached(suite, endpoint, tmp_path)
+        result.assert_outcomes(passed=2)
+        assert [(run["errors"], run["workers"]) for run in runs] == [({}, 1)] * 2
+    finally:
+        relay.close()
+        server.management.unregister(name)
 
 
 @pytest.mark.usefixtures("keys_aside")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
@@ -132,3 +133,27 @@ def test_a_text_is_sent_without_quotes(body, right):
     """TorchServe sends a handler's text as it is; an expected text is that text, with or without JSON's quotes."""
     assert (Sample(name="one", body=b"", answer="positive").why_wrong(body) is None) is right
     assert Sample(name="one", body=b"", answer="12").why_wrong(b"12") is None
+
+
+@pytest.mark.parametrize(
+    ("expected", "answer", "words"),
+    [
+        ([0.5] * 9, [0.5004] * 9, None),
+        ([0.5] * 9, [0.5] * 8 + [0.6], "[8]: 0.6, expected 0.5"),
+        ([0.5] * 9, [0.5] * 8, "8 items, expected 9"),
+        ([0.5, math.nan], [0.5, math.nan], None),
+        ([0.5, math.nan], [math.nan, 0.5], "[0]: nan, expected 0.5"),
+        ([1, 2, 3], [1, 2, 3], None),
+        ([1, 2, 3], [1, 2, 4], "[2]: 4, expected 3"),
+        ([1, 1], [1, True], "[1]: True, expected 1"),
+        ([1, 0], [True, False], "[0]: True, expected 1"),
+        ([1.0, 2.0], [1, 2], None),
+        (["a", "b"], ["a", "c"], "[1]: 'c', expected 'b'"),
+        ([], [], None),
+    ],
+)
+def test_long_lists_are_compared_as_short_ones(expected, answer, words):
+    """Lists of one kind of scalar, which are compared at once, differ where their items differ; a bool is no number."""
+    assert why_different(expected, answer, Tolerance(1e-3)) == words
+    nested = why_different([expected, "x"], [answer, "x"], Tolerance(1e-3))
+    assert (nested is None) is (words is None)

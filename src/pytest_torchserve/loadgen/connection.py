@@ -56,7 +56,7 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        *("_begun_ns", "_body", "_first_byte_ns", "_head", "_headless", "_idle", "_parser", "_sample"),
+        *("_begun_ns", "_body", "_first_byte_ns", "_head", "_headless", "_idle", "_more", "_parser", "_sample"),
         *("_scheduled_ns", "_sent_ns", "deadline_ns", "transport", "waiting"),
     )
 
@@ -70,6 +70,7 @@ class Connection(asyncio.Protocol):
         self._scheduled_ns = self._begun_ns = self._sent_ns = self._first_byte_ns = 0
         self._head = b""
         self._body = b""
+        self._more: list[bytes] = []
         self._headless = True
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override] # asyncio's is wider
@@ -94,6 +95,7 @@ class Connection(asyncio.Protocol):
         self._sample, self._scheduled_ns, self._begun_ns = sample, scheduled_ns, begun_ns
         self._first_byte_ns = 0
         self._head = self._body = b""
+        self._more.clear()
         self._headless = True
         self.waiting = waiting
         # Before the write: this process may lose its processor in it, and the answer may be there when it goes on.
@@ -122,8 +124,11 @@ class Connection(asyncio.Protocol):
         self._head = head if end < 0 else head[:end]
 
     def on_body(self, body: bytes) -> None:
-        """Keep one piece of the body."""
-        self._body = self._body + body if self._body else body
+        """Keep one piece of the body; pieces are joined once, as joining each would copy a long body many times."""
+        if self._body:
+            self._more.append(body)
+        else:
+            self._body = body
 
     def on_message_complete(self) -> None:
         """Pass on the complete response."""
@@ -133,6 +138,7 @@ class Connection(asyncio.Protocol):
             return
         if status < _FINAL_STATUS:
             self._body = b""  # an interim response; the final one is still to come
+            self._more.clear()
             return
         refused = why_refused(status, self._head)
         response = self._response(status, None if refused is None else Failure.HTTP, refused)
@@ -171,7 +177,7 @@ class Connection(asyncio.Protocol):
             _now_ns(),
             status,
             self._head,
-            self._body,
+            b"".join((self._body, *self._more)) if self._more else self._body,
             words,
             failure,
         )

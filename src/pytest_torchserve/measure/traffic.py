@@ -10,7 +10,7 @@ from pytest_torchserve.loadgen.clock import MonotonicClock
 from pytest_torchserve.loadgen.probe_report import ProbeReport
 from pytest_torchserve.loadgen.process_tuning import without_collecting
 from pytest_torchserve.loadgen.schedule import FullBatches
-from pytest_torchserve.measure.check import Checker
+from pytest_torchserve.measure.check import LARGE_BYTES, Checker
 from pytest_torchserve.measure.warm_up import WarmUp
 
 if TYPE_CHECKING:
@@ -31,31 +31,70 @@ DRAIN_S = 30.0
 _TELL_EVERY_NS = 250_000_000
 
 
+KEPT_BYTES = 64 << 20
+"""The most bytes of large bodies to keep; further ones are checked as they come."""
+
+
 @dataclass(slots=True)
 class Collector:
-    """The responses of one schedule, kept until waiting ends.
+    """The responses of one schedule, checked when nothing is in flight any more: checking takes the client's time.
 
-    Responses are checked only when nothing is in flight any more: checking in between would make the client late.
+    Equal large answers to one sample are kept once. Only bodies beyond `KEPT_BYTES` are checked as they come, and not
+    kept: memory stays bounded, and where that makes the client late, the run says so.
+
+    Attributes:
+        responses: all responses so far.
     """
 
     duration_s: float
     clock: Clock
     progress: ProgressCallback
+    checker: Checker
     early_abort: Callable[[Sequence[Response]], bool] = lambda _: False
     responses: list[Response] = field(default_factory=list)
+    _unjudged: list[Response] = field(default_factory=list)
+    _timed: list[tuple[Response, ProbeReport | None]] = field(default_factory=list)
+    _bodies: dict[Sample, bytes] = field(default_factory=dict)
+    _kept_bytes: int = 0
     _start_ns: int = 0
     _tell_ns: int = 0
 
     def on_responses(self, fresh: Sequence[Response]) -> bool:
-        """Keep the new responses; return False once the schedule and the drain are over, or on an early abort."""
+        """Take the new responses; return False once the schedule and the drain are over, or on an early abort."""
         now_ns = self.clock.now_ns()
         self._start_ns = self._start_ns or now_ns
+        if any(len(response.body) >= LARGE_BYTES for response in fresh):
+            fresh = [self._light(response) for response in fresh]
+        else:
+            self._unjudged.extend(fresh)
         self.responses.extend(fresh)
         elapsed_s = (now_ns - self._start_ns) / 1e9
         if now_ns >= self._tell_ns:
             self._tell_ns = now_ns + _TELL_EVERY_NS
             self.progress(f"{len(self.responses)} answered", elapsed_s / self.duration_s)
         return elapsed_s < self.duration_s + DRAIN_S and not self.early_abort(fresh)
+
+    def _light(self, response: Response) -> Response:
+        """Return the response to keep: with its body, with an equal one that is kept already, or checked without it."""
+        body, known = response.body, self._bodies.get(response.sample)
+        if known is not None and known == body:
+            response = response._replace(body=known)
+        elif len(body) >= LARGE_BYTES and self._kept_bytes + len(body) > KEPT_BYTES:
+            light = response._replace(body=b"")
+            self._timed += [(light, report) for _, report in judged([response], self.checker)]
+            return light
+        elif len(body) >= LARGE_BYTES:
+            self._kept_bytes += len(body)
+            self._bodies[response.sample] = body
+        self._unjudged.append(response)
+        return response
+
+    def timed(self) -> list[tuple[Response, ProbeReport | None]]:
+        """Check the responses that are left; return all with a right answer, in the order in which they came."""
+        early, self._timed = self._timed, []
+        found = judged(self._unjudged, self.checker)
+        self._unjudged = []
+        return sorted([*early, *found], key=lambda pair: pair[0].done_ns) if early else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +159,13 @@ def send(
     Args:
         early_abort: called with the new responses; once it returns True, nothing more is sent or waited for.
     """
-    clock = MonotonicClock()
-    collector = Collector(schedule.duration_s, clock, progress, early_abort)
+    clock, checker = MonotonicClock(), Checker.for_cell(deployment, probed=target.probed)
+    collector = Collector(schedule.duration_s, clock, progress, checker, early_abort)
     start_ns = clock.now_ns()
     target.send(schedule, samples, collector.on_responses, clock)
     # Not before the first request was due: an engine of many processes needs a moment to begin.
     start_ns = max(start_ns, min((response.scheduled_ns for response in collector.responses), default=0))
-    checker = Checker.for_cell(deployment, probed=target.probed)
-    return Sent(start_ns, collector.responses, judged(collector.responses, checker), checker.evidence)
+    return Sent(start_ns, collector.responses, collector.timed(), checker.evidence)
 
 
 def judged(responses: Sequence[Response], checker: Checker) -> list[tuple[Response, ProbeReport | None]]:

@@ -15,7 +15,7 @@ from pytest_torchserve.config import Attach, LocustConfig
 from pytest_torchserve.deployment import Batching
 from pytest_torchserve.errors import OptionError
 from pytest_torchserve.loadgen.address import Address
-from pytest_torchserve.loadgen.arrivals import ConstantRate, Poisson, Ramp
+from pytest_torchserve.loadgen.arrivals import ConstantRate, OpenLoop, Poisson, Ramp
 from pytest_torchserve.loadgen.schedule import ClosedLoop
 from pytest_torchserve.measure.cell import FEWEST_SAMPLES
 from pytest_torchserve.plugin import archive_values
@@ -50,6 +50,13 @@ def schedules(text: str, duration_s: float, seed: int) -> tuple[TimedSchedule, .
                 found=repr(part),
                 do="write for example --ts-loads=closed:4,constant:10,poisson:50",
             ) from error
+    for part, schedule in zip(text.split(","), found, strict=True):
+        if isinstance(schedule, OpenLoop) and next(iter(schedule.departures_ns()), None) is None:
+            raise OptionError(
+                wanted="--ts-loads of which at least one request leaves",
+                found=f"{part.strip()!r}: within {duration_s:g} s none does (--ts-load-seconds, --ts-seed={seed})",
+                do="give a longer --ts-load-seconds, or a higher rate",
+            )
     return tuple(dict.fromkeys(found))
 
 

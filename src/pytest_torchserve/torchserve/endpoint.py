@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from pytest_torchserve._util.time_accounting import Activity, TimeAccounting
 from pytest_torchserve.errors import WorkerStartError
@@ -65,7 +66,7 @@ class Endpoint:
     @property
     def path(self) -> str:
         """The URL path of the predictions."""
-        return f"/predictions/{self.name}"
+        return f"/predictions/{quote(self.name)}"
 
     def register(self) -> None:
         """Register the deployment without workers.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from pytest_torchserve._util.time_accounting import Activity, TimeAccounting
 from pytest_torchserve.loadgen import client
@@ -28,7 +29,7 @@ class AttachedEndpoint:
         address: the inference address with its key.
         management: the management address with its key; None where it is out of reach: the batch size and the
             number of workers are then unknown.
-        model: the model's name on the server.
+        model: the model's name on the server, or NAME/VERSION.
         accounting: the accounting that the time is booked in.
         engine: the function that sends the requests.
         timeout_s: how long to wait for an answer; None for the server's own time-out, or its usual one where that is
@@ -50,7 +51,7 @@ class AttachedEndpoint:
         self._address = address
         self._accounting = accounting
         self._engine = engine
-        self.path = f"/predictions/{model}"
+        self.path = f"/predictions/{quote(model)}"  # a slash stays: NAME/VERSION
         self._timeout_s = timeout_s
         self.batch_size: int | None = None
         self.worker_count = 0

@@ -252,6 +252,29 @@ def test_a_body_that_the_kernel_does_not_take_at_once(server):
     assert json.loads(response.body) == {"bytes": len(large.body), "crc32": zlib.crc32(large.body)}
 
 
+class Piece(bytes):
+    """A piece of a body that can be joined with others, but not added to one: that would copy all pieces before it."""
+
+    def __add__(self, other):
+        raise AssertionError("copied with each piece")
+
+    __radd__ = __add__
+
+
+def test_a_long_body_is_not_copied_again_and_again():
+    """The pieces of a body are joined once; each answer has its own pieces."""
+    bodies = []
+    connection = Connection(lambda _: None)
+    nothing = SimpleNamespace(write=lambda data: None, is_closing=lambda: False, abort=lambda: None)
+    for letters in (b"abc", b"d", b"", b"ef"):
+        connection.connection_made(nothing)
+        connection.request(b"", SAMPLES[0], 0, 0, lambda response: bodies.append(response.body))
+        for letter in letters:
+            connection.on_body(Piece([letter]))
+        connection.fail(Failure.TRUNCATED, "for now")
+    assert bodies == [b"abc", b"d", b"", b"ef"]
+
+
 def best_policy():
     """Return the scheduling policy of a punctual client on this machine: real-time where that is allowed."""
     policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)

@@ -13,9 +13,10 @@ from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.loadgen.arrivals import ConstantRate, Poisson, Ramp
 from pytest_torchserve.loadgen.response import Failure
 from pytest_torchserve.loadgen.schedule import ClosedLoop
-from pytest_torchserve.measure import Budget, Cell, Context, measure_capacity, measure_load
+from pytest_torchserve.measure import Budget, Cell, Context, measure_capacity, measure_load, traffic
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.traffic import DRAIN_S, Collector, judged
+from pytest_torchserve.model import Sample
 from pytest_torchserve.phase import Phase
 from pytest_torchserve.report.terminal import summary
 from pytest_torchserve.telemetry.monitor import Telemetry
@@ -61,13 +62,47 @@ def test_wrong_answers_are_counted_apart_from_errors(make_queue, cat):
 def test_waiting_for_answers_ends(make_response):
     """Waiting for answers ends 30 s after the last departure; progress is reported meanwhile."""
     clock, told = FakeClock(1.0), []
-    collector = Collector(10.0, clock, lambda what, share: told.append(what))
+    collector = Collector(10.0, clock, lambda what, share: told.append(what), Checker("cpu"))
     assert collector.on_responses([])
     clock.now_s += 10 + DRAIN_S - 1
     assert collector.on_responses([make_response()])
     clock.now_s += 2
     assert not collector.on_responses([])
     assert told[-1] == "1 answered"
+
+
+def collected(responses):
+    """Return a collector that got these responses one by one, and its timed ones."""
+    collector = Collector(10.0, FakeClock(1.0), silent, Checker("cpu"))
+    for response in responses:
+        assert collector.on_responses([response])
+    return collector, collector.timed()
+
+
+def test_equal_large_answers_are_kept_once(make_response):
+    """A thousand answers of a megabyte are one megabyte where they are the same, and each is checked and timed."""
+    large = {"words": "x" * (1 << 20)}
+    samples = [Sample(name=name, body=b"", answer=large) for name in ("one", "two")]
+    responses = [make_response(samples[index % 2], answer=large, done_s=index) for index in range(1000)]
+    collector, timed = collected(responses)
+    assert len(timed) == len(collector.responses) == collector.checker.evidence.judged == 1000
+    assert len({id(response.body) for response in collector.responses}) == 2
+
+
+def test_memory_is_bounded_where_every_answer_is_another(make_response, monkeypatch):
+    """Answers that differ are checked as they come once enough are kept: none is lost, and a wrong one is found."""
+    monkeypatch.setattr(traffic, "KEPT_BYTES", 4 << 20)
+    fill = "x" * (1 << 17)
+    sample = Sample(name="one", body=b"", answer={"cat": 0.9, "fill": fill})
+    count = 100
+    answers = [{"cat": 0.9 + index / 1e6, "fill": fill} for index in range(count)]
+    answers[-2], answers[2] = {"cat": 0.8, "fill": fill}, {"cat": 0.7, "fill": fill}
+    responses = (make_response(sample, answer=answer, done_s=index) for index, answer in enumerate(answers))
+    collector, timed = collected(responses)
+    assert sum(len(response.body) for response in collector.responses) <= 4 << 20
+    assert len(collector.responses) == collector.checker.evidence.judged == count
+    assert collector.checker.evidence.wrong_answers == 2
+    assert [response.done_ns for response, _ in timed] == [i * 10**9 for i in range(count) if i not in (2, count - 2)]
 
 
 def test_failed_requests_do_not_make_a_load_disappear(make_queue, cat, make_response):

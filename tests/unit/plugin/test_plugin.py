@@ -122,6 +122,7 @@ def test_batch_sizes(suite, args, sizes):
         ("--ts-cell-seconds=nan", "*wanted: --ts-cell-seconds above 0*"),
         ("--ts-worker-env=X", "*wanted: --ts-worker-env NAME=VALUE*"),
         ("--ts-loads=burst:4", "*wanted: --ts-loads as closed:USERS*"),
+        ("--ts-loads=closed:1,poisson:0.002", "*found: 'poisson:0.002': within 10 s none does (--ts-load-seconds, *"),
         ("--ts-batching=16", "*wanted: --ts-batching as SIZE/DELAY_MS*"),
         ("--ts-slo-ms=0", "*wanted: --ts-slo-ms above 0*"),
         ("--ts-url=http://127.0.0.1:1", "*wanted: --ts-url-model with --ts-url*"),

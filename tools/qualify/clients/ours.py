@@ -61,7 +61,7 @@ def _quiet(_words: str, _share: float) -> None:
 def _send(deployed: Deployed, load: TimedSchedule) -> list[Response]:
     """Send one load as `traffic.send` does; return its responses, not checked yet."""
     endpoint, clock = deployed.endpoint, MonotonicClock()
-    kept = traffic.Collector(load.duration_s, clock, _quiet)
+    kept = traffic.Collector(load.duration_s, clock, _quiet, Checker.for_cell(deployed.deployment))
     client.send(endpoint.server.address, endpoint.path, deployed.inputs.samples, load, kept.on_responses, clock)
     return kept.responses
 
