@@ -6,15 +6,13 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
 import tempfile
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pytest_torchserve.compare import revision
 from pytest_torchserve.errors import InputError, OptionError
-from pytest_torchserve.inputs import cache
 from pytest_torchserve.model import Model, Weights
 from pytest_torchserve.torchserve import archive, interpreter
 
@@ -44,11 +42,19 @@ class Baseline:
         kind: the source of the other arm: archives, a revision, another Python, or a config.properties.
         path: the folder of archives, the folder that the revision's files were written to, the other Python, or the
             config.properties.
+        absent: the revision's sub-modules that are not at hand.
     """
 
     words: str
     kind: Literal["archives", "revision", "python", "config"]
     path: Path
+    absent: tuple[str, ...] = ()
+
+    @property
+    def notices(self) -> list[str]:
+        """Messages to the user about the baseline."""
+        why = "is not at hand, and its folder is empty (git submodule update --init)"
+        return [f"{self.words}: the sub-module {path} {why}" for path in self.absent]
 
     @property
     def has_own_server(self) -> bool:
@@ -69,66 +75,28 @@ def parse(text: str, root: Path) -> Baseline:
     if text.startswith(CONFIG):
         return Baseline(text, "config", config_file(text))
     folder = Path(text).expanduser()
-    if folder.is_dir():
-        if not list(folder.glob("*.mar")):
+    if folder.is_dir() and not (list(folder.glob("*.mar")) or revision.names_commit(root, text)):
+        raise OptionError(
+            wanted=f"archives in {folder}, or a revision of this name (--ts-baseline)",
+            found="no .mar file, and git knows no such revision",
+            do="name a saved model store, such as a copy of model_store/, or a revision",
+        )
+    if folder.is_dir() and list(folder.glob("*.mar")):
+        if os.sep not in text and revision.names_commit(root, text):
             raise OptionError(
-                wanted=f"archives in {folder} (--ts-baseline)",
-                found="no .mar file",
-                do="name a saved model store, such as a copy of model_store/",
+                wanted="a folder of archives or a git revision (--ts-baseline)",
+                found=f"{text!r} is both",
+                do=f"write ./{text} for the folder, or refs/heads/{text} for the branch",
             )
         return Baseline(text, "archives", folder.resolve())
-    commit = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{text}^{{commit}}", text=text)
-    return Baseline(f"{text} ({commit[:10]})", "revision", _checked_out(root, commit, text))
+    commit = revision.commit_of(root, text)
+    path, absent = revision.checked_out(root, commit)
+    return Baseline(f"{text} ({commit[:10]})", "revision", path, tuple(absent))
 
 
 def config_file(text: str) -> Path:
     """Return the config.properties that `config:FILE` names, in full."""
     return Path(text.removeprefix(CONFIG)).expanduser().resolve()
-
-
-def _git(root: Path, *arguments: str, text: str) -> str:
-    return _git_bytes(root, *arguments, text=text).decode().strip()
-
-
-def _git_bytes(root: Path, *arguments: str, text: str) -> bytes:
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(root), *arguments],  # noqa: S607 - the user's own git
-            capture_output=True,
-            timeout=_TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        words = str(error)
-    else:
-        if answer.returncode == 0:
-            return answer.stdout
-        words = answer.stderr.decode(errors="replace").strip() or f"git knows no revision {text!r}"
-    raise OptionError(
-        wanted="--ts-baseline as a folder of .mar files, a git revision, python:/path/to/venv, or config:FILE",
-        found=f"{text!r}: no such folder, and {words}",
-        do="write for example --ts-baseline=HEAD, --ts-baseline=main~3 or --ts-baseline=saved_store",
-    )
-
-
-def _checked_out(root: Path, commit: str, text: str) -> Path:
-    """Return a folder of the cache with the revision's files, named after their tree; the repository is not touched."""
-    tree = _git(root, "rev-parse", f"{commit}:./", text=text)
-    place = cache.folder() / "revisions" / tree
-    if not place.is_dir():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        top = Path(_git(root, "rev-parse", "--show-toplevel", text=text))
-        packed = _git_bytes(top, "archive", "--format=tar", tree, text=text)
-        with tempfile.TemporaryDirectory(dir=place.parent) as folder:
-            whole = Path(folder) / "files"
-            with tarfile.open(fileobj=BytesIO(packed)) as file:
-                file.extractall(whole, filter="data")
-            try:
-                whole.rename(place)
-            except OSError:
-                if not place.is_dir():
-                    raise  # else another session has already written the same files
-    return place
 
 
 def models(folder: Path) -> dict[str, Model]:

@@ -40,7 +40,7 @@ class ComparisonRunner:
         self._accounting = accounting
         self._archives = ArmArchives(setup)
         self._servers = ArmServers(setup, server, accounting)
-        self.notices: list[str] = []
+        self.notices: list[str] = list(setup.baseline.notices)
 
     def run(self, cell: Cell, candidate: Path, context: Context) -> Run:
         """Measure both arms of one cell of kind `init` or `handle`.

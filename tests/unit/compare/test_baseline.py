@@ -68,9 +68,10 @@ def test_a_revision_serves_what_it_served(repository):
 
 
 def test_a_folder_within_a_repository_is_enough(repository):
-    """Of a suite in a subfolder of a repository only that subfolder is checked out."""
+    """A suite in a subfolder of a repository is served from that subfolder of the revision."""
     told = baseline.parse("first", repository / "models")
     assert (told.path / "catalogue.py").is_file()
+    assert (told.path.parent / "conftest.py").is_file()
 
 
 def test_a_revision_that_cannot_be_read_says_why(repository):
