@@ -2,6 +2,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 PY := $(VENV)/bin/python
+UV = $(shell PATH="$$PATH:$(abspath $(VENV))/bin"; command -v uv)
 # By content and place: an unchanged environment is used as it is; one that another checkout made is linked anew.
 STAMP := $(VENV)/.installed-$(shell (cat pyproject.toml constraints.txt; pwd) | sha256sum | cut -c1-12)
 
@@ -10,7 +11,7 @@ DEVICE ?= cpu
 # Where ARGS chooses tests, it may choose none of one of a target's sessions.
 OR_NONE = $(if $(ARGS),|| test $$? -eq 5)
 
-.PHONY: bench bench-sender bench-verdict nightly test test-rest lint setup
+.PHONY: bench bench-sender bench-verdict dist matrix nightly test test-installed test-lowest test-rest lint setup
 
 bench: setup
 	$(PY) -m pytest -m cpu --ignore=tests/unit --ignore=tests/server --benchmark-autosave --ts-report=report $(ARGS)
@@ -30,6 +31,19 @@ test: setup
 
 test-rest: setup
 	$(PY) -m pytest -m "server and not smoke and (harness or cpu)" --ts-quick $(ARGS)
+
+# As users get it: PYTHON=python3.13 make test-installed
+test-installed: setup
+	UV=$(UV) PYTHON=$(PYTHON) ARGS='$(ARGS)' .ci/installed
+
+test-lowest: setup
+	UV=$(UV) PYTHON=$(PYTHON) LOWEST=1 ARGS='$(ARGS)' .ci/installed
+
+matrix: setup
+	UV=$(UV) $(PY) tools/matrix.py $(ARGS)
+
+dist: setup
+	$(UV) build -q -o build/dist .
 
 lint: setup
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && $(VENV)/bin/lint-imports
