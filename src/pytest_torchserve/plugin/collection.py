@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from pytest_torchserve._util.time_accounting import Activity
 from pytest_torchserve.config import Expected
 from pytest_torchserve.errors import InputError, OptionError
 from pytest_torchserve.plugin import options, own_archives, terminal
-from pytest_torchserve.plugin.fixtures import COMPARED_KEY, SESSION_KEY, TIME_ACCOUNTING_KEY, is_ours
+from pytest_torchserve.plugin.fixtures import COMPARED_KEY, NARROWED_KEY, SESSION_KEY, TIME_ACCOUNTING_KEY, is_ours
 from pytest_torchserve.plugin.matrix import refuse_twins
 from pytest_torchserve.plugin.ordering import cell_of
 from pytest_torchserve.report import history
@@ -45,6 +46,9 @@ def take_part(session: pytest.Session) -> None:
     except (OptionError, InputError) as error:
         raise pytest.UsageError(str(error)) from error
     _refuse_unlike(config)
+    if runnable:
+        _refuse_absent(config)
+    config.stash[NARROWED_KEY] = _narrowed(config)
     expected = Expected(cells=len(runnable))
     for cell in wanted:
         expected.deployments[cell.deployment.name] += 1
@@ -110,6 +114,37 @@ def _refuse_unlike(config: pytest.Config) -> None:
                 f"found: that of {theirs['datetime']} is of another: {'; '.join(differing)}\n"
                 "what to do: name another saved run, or say --ts-compare-across"
             )
+
+
+def _refuse_absent(config: pytest.Config) -> None:
+    """Refuse to measure for minutes against a saved run that is named and not there.
+
+    pytest-benchmark warns of it and passes. Without a name, the first run of all has nothing to compare with yet.
+    """
+    named: Any = config.getoption("benchmark_compare", default=None)
+    session: Any = getattr(config, "_benchmarksession", None)
+    if not isinstance(named, str) or session is None or session.compared_mapping or options.stores_nothing(config):
+        return
+    there = sorted(Path(path).name for path in session.storage.query())
+    raise pytest.UsageError(
+        f"wanted: a saved run that --benchmark-compare={named} names\n"
+        f"found: {', '.join(there[-5:]) or 'no saved run'} in {session.storage}\n"
+        "what to do: name one of these by its number, or leave the name out: the latest is then meant"
+    )
+
+
+def _narrowed(config: pytest.Config) -> bool:
+    """Return whether --lf or --stepwise selects tests of an earlier session: a test that is gone cannot be among them.
+
+    Without an earlier failure either runs everything.
+    """
+    cache = getattr(config, "cache", None)
+    if cache is None:
+        return False
+    failed = config.getoption("lf", default=False) and cache.get("cache/lastfailed", None)
+    stepwise = cache.get("cache/stepwise", None) if config.getoption("stepwise", default=False) else None
+    last = stepwise.get("last_failed") if isinstance(stepwise, dict) else stepwise
+    return bool(failed or last)
 
 
 def _progress(config: pytest.Config, cells: int) -> Progress:

@@ -31,6 +31,9 @@ TIME_ACCOUNTING_KEY: pytest.StashKey[TimeAccounting] = pytest.StashKey()
 COMPARED_KEY: pytest.StashKey[list[dict[str, Any]]] = pytest.StashKey()
 """The environments of the suite's saved runs that this session is compared with."""
 
+NARROWED_KEY: pytest.StashKey[bool] = pytest.StashKey()
+"""Whether only tests of an earlier session are selected."""
+
 DESELECTED_KEY: pytest.StashKey[set[str]] = pytest.StashKey()
 """The node ids of the deselected tests."""
 

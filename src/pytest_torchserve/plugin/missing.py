@@ -9,7 +9,7 @@ from _pytest.mark.expression import Expression  # pytest's own parser of -k and 
 from pytest_torchserve import suite
 from pytest_torchserve.deployment import Batching
 from pytest_torchserve.plugin import benchmark, options, own_archives
-from pytest_torchserve.plugin.fixtures import DESELECTED_KEY, MODELS_KEY
+from pytest_torchserve.plugin.fixtures import DESELECTED_KEY, MODELS_KEY, NARROWED_KEY
 from pytest_torchserve.plugin.matrix import PACE, PACE_LOAD
 
 if TYPE_CHECKING:
@@ -31,25 +31,35 @@ def lines(session: pytest.Session, ended: dict[str, bool]) -> list[str]:
     if options.stores_nothing(session.config):
         return []
     collected = {item.nodeid for item in session.items}
-    gone, unreached = [], 0
+    gone, unreached, unknown = [], 0, 0
     for name, source, extra in benchmark.without_counterpart(session.config):
         if name in collected and name not in ended:
             unreached += 1  # the session ended early
         elif not ended.get(name, False) and (name in ended or _asked_for(session, name, extra)):
-            gone.append(f"missing: {name} is in {source} and not in this run")
+            if name in ended or _selected(session.config, name, extra, unknown=False):
+                gone.append(f"missing: {name} is in {source} and not in this run")
+            else:
+                unknown += 1
     found = [*gone, "the session fails: cells that were there are missing"] if gone else []
-    return found + ([f"not compared: {unreached} saved entries whose tests were not reached"] if unreached else [])
+    found += [f"not compared: {unreached} saved entries whose tests were not reached"] if unreached else []
+    mark = session.config.getoption("markexpr", "")
+    why = f"are gone, and nobody can tell whether -m '{mark}' would select them"
+    return found + ([f"not compared: {unknown} saved entries whose tests {why}"] if unknown else [])
 
 
 def _asked_for(session: pytest.Session, nodeid: str, extra: Mapping[str, Any]) -> bool:
     """Return whether a test that was not collected would have run if it were still there."""
     config = session.config
-    if not _wanted(config, extra) or nodeid in config.stash.get(DESELECTED_KEY, set()) or _narrowed(config):
+    if not _wanted(config, extra) or nodeid in config.stash.get(DESELECTED_KEY, set()) or config.stash[NARROWED_KEY]:
         return False
     if any(nodeid.startswith(prefix) for prefix in config.getoption("deselect") or ()):
         return False
     file, _, rest = nodeid.partition("::")
-    return _within(config, file, rest) and not _ignored(session, file) and _selected(config, nodeid, extra)
+    return (
+        _within(config, file, rest)
+        and not _ignored(session, file)
+        and any(_selected(config, nodeid, extra, unknown=unknown) for unknown in (False, True))
+    )
 
 
 def _wanted(config: pytest.Config, extra: Mapping[str, Any]) -> bool:
@@ -73,11 +83,6 @@ def _traffic_wanted(told: Config, extra: Mapping[str, Any]) -> bool:
     if extra["load"] and extra["load"] not in {schedule.name for schedule in told.schedules}:
         return False
     return told.attach is not None or (batching in told.batchings and extra["workers"] in told.workers)
-
-
-def _narrowed(config: pytest.Config) -> bool:
-    """Return whether only tests of an earlier session are selected: a test that is gone cannot be among them."""
-    return any(config.getoption(name, default=False) for name in ("lf", "stepwise"))
 
 
 def _within(config: pytest.Config, file: str, rest: str) -> bool:
@@ -108,13 +113,21 @@ def _ignored(session: pytest.Session, file: str) -> bool:
     return False
 
 
-def _selected(config: pytest.Config, nodeid: str, extra: Mapping[str, Any]) -> bool:
-    """Return whether -k and -m would have selected the test; only the markers that its entry implies are known."""
+def _selected(config: pytest.Config, nodeid: str, extra: Mapping[str, Any], *, unknown: bool) -> bool:
+    """Return whether -k and -m would have selected the test.
+
+    Args:
+        unknown: whether the test is taken to have a marker that its entry does not imply: a conftest.py may set any.
+    """
     words = nodeid.lower()
     marks = {"capacity"} if extra["kind"] == "capacity" else {extra["device"]}
+
+    def has(name: str) -> bool:
+        return name in marks or (unknown and name not in ("cpu", "gpu", "capacity"))
+
     keyword, mark = config.getoption("keyword", ""), config.getoption("markexpr", "")
     try:
         chosen = not keyword or Expression.compile(keyword).evaluate(lambda name, /, **_: name.lower() in words)
-        return chosen and (not mark or Expression.compile(mark).evaluate(lambda name, /, **_: name in marks))
+        return chosen and (not mark or Expression.compile(mark).evaluate(lambda name, /, **_: has(name)))
     except SyntaxError:  # pytest reports the error itself, before this point
         return True

@@ -36,6 +36,19 @@ def session(pytester):
     return session_
 
 
+@pytest.fixture
+def suite_like(pytester):
+    """A project with one cell that would be measured."""
+    pytester.makeconftest(
+        """
+        from pytest_torchserve import Model
+        def pytest_torchserve_models(config):
+            return [Model(name="m", handler="h.py")]
+        """
+    )
+    pytester.makepyfile(test_it="def test_handle(ts_handle_run, ts_store): pass")
+
+
 def told(result):
     """Return the lines about entries that are missing or were not reached."""
     return [line for line in result.outlines if line.startswith(("missing:", "not compared:"))]
@@ -114,6 +127,54 @@ def test_only_what_failed_is_asked_for(session, flag):
     result = session([1, 4], flag, "--benchmark-compare")
     assert result.ret == pytest.ExitCode.OK
     assert not [line for line in told(result) if line.startswith("missing")]
+
+
+@pytest.mark.parametrize("flag", ["--lf", "--stepwise"])
+def test_without_earlier_failures_everything_is_asked_for(session, flag):
+    """Where nothing has failed before, --lf and --stepwise run everything, and a cell that is gone is missing."""
+    session([1, 4], "--benchmark-save=kept").assert_outcomes(passed=4)
+    result = session([1], flag, "--benchmark-compare")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert len(told(result)) == 2
+
+
+@pytest.mark.parametrize(
+    ("mark", "missing", "untold"), [("nightly or slow", 0, 2), ("cpu or slow", 2, 0), ("gpu", 0, 0), ("not slow", 2, 0)]
+)
+def test_a_marker_that_nobody_knows_of_a_test_that_is_gone(session, pytester, mark, missing, untold):
+    """A gone test may have had any marker. Where only such a marker would select it, its entry is told, not missing."""
+    pytester.makeini("[pytest]\nmarkers =\n    nightly: x\n    slow: x\n    cpu: x\n    gpu: x\n")
+    pytester.makeconftest(
+        """
+        import pytest
+        def pytest_collection_modifyitems(items):
+            for item in items:
+                item.add_marker(pytest.mark.nightly)
+                item.add_marker(pytest.mark.cpu)
+        """
+    )
+    session([1, 4], "--benchmark-save=kept")
+    result = session([1], "--benchmark-compare", "-m", mark)
+    lines = told(result)
+    assert len([line for line in lines if line.startswith("missing")]) == missing
+    words = (
+        f"not compared: {untold} saved entries whose tests are gone, and nobody can tell whether -m '{mark}' would *"
+    )
+    if untold and mark != "gpu":
+        result.stdout.fnmatch_lines([words])
+    assert len(lines) == missing + bool(untold)
+
+
+def test_a_saved_run_that_is_named_and_not_there(pytester, suite_like):
+    """A named run that is not there is refused before anything is measured; without a name the first run passes."""
+    result = pytester.runpytest_subprocess("--benchmark-compare=0099", "-m", "cpu")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["*wanted: a saved run that --benchmark-compare=0099 names", "found: no saved run in *"]
+    )
+    assert pytester.runpytest_subprocess("--benchmark-compare=0099", "--collect-only").ret == pytest.ExitCode.OK
+    result = pytester.runpytest_subprocess("--benchmark-compare=0099", "--benchmark-skip", "-m", "cpu")
+    assert result.ret == pytest.ExitCode.OK
 
 
 @pytest.mark.parametrize(
