@@ -14,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pytest_torchserve.errors import InputError
+
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
@@ -80,7 +82,9 @@ _LIBRARIES = (
 
 _OURS = ("torch-model-archiver", "pytest-torchserve")
 _ASK = """
-import json, platform, sys
+import sys
+sys.path.pop(0)  # the working folder, whose files may be called like modules
+import json, platform
 from importlib import metadata
 def version(name):
     try:
@@ -117,7 +121,14 @@ def software(python: Path | None = None) -> dict[str, Any]:
 def _software_of(python: Path) -> dict[str, Any]:
     """Return the versions in an environment, told by its own interpreter: Pillow's parts are known to Pillow alone."""
     command = [str(python), "-c", _ASK, " ".join(_DECISIVE), " ".join(_LIBRARIES)]
-    asked = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise InputError(
+            wanted=f"the versions of what {python} has installed",
+            found=getattr(error, "stderr", "") or str(error),
+            do="see that this interpreter starts, or name another",
+        ) from error
     found: dict[str, Any] = json.loads(asked.stdout)
     return found
 

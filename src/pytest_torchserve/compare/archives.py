@@ -53,16 +53,18 @@ class ArmArchives:
         self._made.add(made.path)
         return made
 
-    def alone(self, path: Path, device: Device) -> archive.Archive:
+    def alone(self, arm: str, path: Path, device: Device) -> archive.Archive:
         """Return the archive of one arm in the session's own store, where its server may load it from.
 
         Raises:
             ArchiveError: the archive cannot be read or served.
         """
-        if not pair_archive.is_probed(path):
+        settings = (self._setup.baseline_server if arm == "baseline" else None) or self._setup.server
+        ours = path.parent.resolve() == self._setup.store.resolve() and settings.timeouts == self._setup.server.timeouts
+        if not pair_archive.is_probed(path) or (settings.timeouts.key and not ours):
             place = self._setup.store / f"baseline-{device}-{path.name}"
             self._made.add(place)
-            wrap.wrap(path, device, place, self._setup.server.timeouts)
+            wrap.wrap(path, device, place, settings.timeouts)
             return archive.Archive(place, "")
         if path.parent.resolve() == self._setup.store.resolve():
             return archive.Archive(path, "")

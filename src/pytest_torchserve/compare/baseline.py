@@ -75,18 +75,19 @@ def parse(text: str, root: Path) -> Baseline:
     if text.startswith(CONFIG):
         return Baseline(text, "config", config_file(text))
     folder = Path(text).expanduser()
-    if folder.is_dir() and not (list(folder.glob("*.mar")) or revision.names_commit(root, text)):
+    named = revision.full_name(root, text) if folder.is_dir() else ""
+    if folder.is_dir() and not (list(folder.glob("*.mar")) or named):
         raise OptionError(
             wanted=f"archives in {folder}, or a revision of this name (--ts-baseline)",
             found="no .mar file, and git knows no such revision",
             do="name a saved model store, such as a copy of model_store/, or a revision",
         )
     if folder.is_dir() and list(folder.glob("*.mar")):
-        if os.sep not in text and revision.names_commit(root, text):
+        if named:
             raise OptionError(
                 wanted="a folder of archives or a git revision (--ts-baseline)",
                 found=f"{text!r} is both",
-                do=f"write ./{text} for the folder, or refs/heads/{text} for the branch",
+                do=f"write ./{text} for the folder, or {named} for the revision",
             )
         return Baseline(text, "archives", folder.resolve())
     commit = revision.commit_of(root, text)

@@ -19,6 +19,20 @@ _TIMEOUT_S = 600
 _SUBMODULE = "160000"
 """The mode of a sub-module in a tree."""
 
+_OF_ONE_REPOSITORY = {
+    *(
+        "GIT_DIR",
+        "GIT_WORK_TREE",
+        "GIT_INDEX_FILE",
+        "GIT_COMMON_DIR",
+        "GIT_NAMESPACE",
+        "GIT_PREFIX",
+        "GIT_SHALLOW_FILE",
+    ),
+    *("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_GRAFT_FILE", "GIT_INTERNAL_SUPER_PREFIX"),
+}
+"""Variables that git sets for its hooks: where one of these runs the tests, they would name its own repository here."""
+
 WANTED = "--ts-baseline as a folder of .mar files, a git revision, python:/path/to/venv, or config:FILE"
 
 
@@ -41,28 +55,31 @@ def commit_of(root: Path, text: str) -> str:
     raise OptionError(wanted=WANTED, found=f"{text!r}: no such folder, and {words}", do=do)
 
 
-def names_commit(root: Path, text: str) -> bool:
-    """Return whether a text names a commit of the repository at `root`."""
-    return _knows(root, text)
+def full_name(root: Path, text: str) -> str:
+    """Return the full name of a text that names a commit, such as refs/heads/main or a hash; '' for any other text."""
+    if not _knows(root, text):
+        return ""
+    return _git(root, "rev-parse", "--symbolic-full-name", text).strip() or commit_of(root, text)
 
 
 def checked_out(root: Path, commit: str) -> tuple[Path, list[str]]:
     """Return the folder of the cache that `root` is in a commit, and the sub-modules that are not at hand.
 
-    The whole repository is written, for a folder of it may import from the others. Files are those of a checkout: also
-    those that `git archive` leaves out (`export-ignore`), and with filters such as those of large files. A link keeps
-    its target: inside the repository the revision's own file, outside of it the file that it leads to today.
+    The whole repository is written, for a folder of it may import from the others. Files are those of a checkout: with
+    the revision's own attributes, with filters such as those of large files, and with what `git archive` leaves out
+    (`export-ignore`). A link keeps its target: inside the repository the revision's own file, outside of it the file
+    that it leads to today.
 
     Raises:
-        OptionError: git cannot write the files.
+        OptionError: git cannot write the files, or the commit has no such folder.
     """
     try:
         top = Path(_git(root, "rev-parse", "--show-toplevel"))
         within = _git(root, "rev-parse", "--show-prefix").strip("/")
-        modules = {path: _module(top, path, wanted) for path, wanted in _submodules(top, commit).items()}
-        absent = sorted(path for path, repository in modules.items() if repository is None)
-        # A sub-module that comes to hand later makes another folder.
-        place = cache.folder() / "revisions" / cache.key([_git(top, "rev-parse", f"{commit}^{{tree}}"), *absent])
+        absent = sorted(path for path, module in _modules(top, commit).items() if module is None)
+        # Filters, links out of the repository and sub-modules that come to hand later make another folder.
+        parts = [_git(top, "rev-parse", f"{commit}^{{tree}}"), str(top), _filters(top), *absent]
+        place = cache.folder() / "revisions" / cache.key(parts)
         if not place.is_dir():
             _write_whole(top, commit, place)
     except _GitError as error:
@@ -71,6 +88,12 @@ def checked_out(root: Path, commit: str) -> tuple[Path, list[str]]:
             found=f"git: {error}",
             do="see that `git checkout` of that commit works; a partial clone fetches what it lacks",
         ) from error
+    if not (place / within).is_dir():
+        raise OptionError(
+            wanted=f"the folder {within} in commit {commit[:10]} (--ts-baseline)",
+            found="no such folder there",
+            do="name a later revision",
+        )
     return place / within, absent
 
 
@@ -91,9 +114,20 @@ def _write_whole(top: Path, commit: str, place: Path) -> None:
 def _write(repository: Path, commit: str, place: Path, folder: Path) -> None:
     """Write a commit's files, and those of its sub-modules that are at hand; `folder` holds an index of git's."""
     place.mkdir(parents=True, exist_ok=True)
-    index = {"GIT_INDEX_FILE": str(folder / f"{commit}.index")}
-    _git(repository, "read-tree", commit, more=index)
-    _git(repository, "checkout-index", "--all", "--force", f"--prefix={place}/", more=index)
+    more = {
+        "GIT_INDEX_FILE": str(folder / f"{commit}.index"),
+        "GIT_DIR": _git(repository, "rev-parse", "--absolute-git-dir"),
+        "GIT_WORK_TREE": str(place),
+    }
+    # A work tree of its own, so that attributes are the revision's and not those of the user's files.
+    as_it_is = (
+        "core.sparseCheckout=false",
+        "submodule.recurse=false",
+        "core.fsmonitor=false",
+        "advice.detachedHead=false",
+    )
+    settings = [part for setting in as_it_is for part in ("-c", setting)]
+    _git(place, *settings, "read-tree", "--reset", "-u", commit, more=more)
     for path, wanted in _submodules(repository, commit).items():
         module = _module(repository, path, wanted)
         if module is not None:
@@ -101,17 +135,23 @@ def _write(repository: Path, commit: str, place: Path, folder: Path) -> None:
 
 
 def _mend_links(whole: Path, top: Path) -> None:
-    """Let links that leave the repository lead to where they lead from the repository's own place."""
+    """Let links out of the repository lead to today's files, and absolute ones into it to the revision's own."""
     for folder, folders, files in os.walk(whole):
         for link in (Path(folder, name) for name in (*folders, *files) if Path(folder, name).is_symlink()):
-            target = link.readlink()
-            if target.is_absolute():
-                continue
-            here = Path(os.path.normpath(link.parent / target))
-            if not here.is_relative_to(whole):
-                outside = os.path.normpath(top / link.parent.relative_to(whole) / target)
+            target, at = link.readlink(), top / link.parent.relative_to(whole)
+            absolute = Path(os.path.normpath(at / target))
+            inside = absolute.is_relative_to(top)
+            if inside is target.is_absolute():  # else the link leads there already
                 link.unlink()
-                link.symlink_to(outside)
+                link.symlink_to(os.path.relpath(absolute, at) if inside else absolute)
+
+
+def _filters(repository: Path) -> str:
+    """Return the filters that the user's git applies to files."""
+    try:
+        return _git(repository, "config", "--get-regexp", r"^filter\.")
+    except _GitError:
+        return ""
 
 
 def _submodules(repository: Path, commit: str) -> dict[str, str]:
@@ -119,6 +159,16 @@ def _submodules(repository: Path, commit: str) -> dict[str, str]:
     listed = _git(repository, "ls-tree", "-r", "-z", "--full-tree", commit)
     rows = (row.split("\t", 1) for row in listed.split("\0") if row)
     return {path: told.split()[2] for told, path in rows if told.startswith(_SUBMODULE)}
+
+
+def _modules(repository: Path, commit: str, prefix: str = "") -> dict[str, Path | None]:
+    """Return the sub-modules of a commit by path, those within them included; None for one that is not at hand."""
+    found: dict[str, Path | None] = {}
+    for path, wanted in _submodules(repository, commit).items():
+        module = found[prefix + path] = _module(repository, path, wanted)
+        if module is not None:
+            found |= _modules(module, wanted, f"{prefix}{path}/")
+    return found
 
 
 def _module(repository: Path, path: str, commit: str) -> Path | None:
@@ -148,8 +198,7 @@ def _is_shallow(repository: Path) -> bool:
 
 def _git(repository: Path, *arguments: str, more: Mapping[str, str] | None = None) -> str:
     """Run git in a repository; return what it prints."""
-    # A hook of git's that runs the tests sets variables that would name its own repository here.
-    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    env = {name: value for name, value in os.environ.items() if name not in _OF_ONE_REPOSITORY}
     command: Sequence[str] = [shutil.which("git") or "git", "-C", str(repository), *arguments]
     try:
         answer = subprocess.run(

@@ -79,7 +79,7 @@ class ComparisonRunner:
 
     def _in_separate_processes(self, cell: Cell, arms: Mapping[str, Path], params: ComparisonParams) -> Run:
         """Measure each arm in processes, and perhaps on a server, of its own."""
-        alone = {arm: self._archives.alone(path, params.deployment.device) for arm, path in arms.items()}
+        alone = {arm: self._archives.alone(arm, path, params.deployment.device) for arm, path in arms.items()}
         measure = measure_init_pairs if cell.kind == "init" else measure_separate_processes
         with contextlib.ExitStack() as stack:
             endpoints = {

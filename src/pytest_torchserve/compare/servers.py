@@ -70,6 +70,9 @@ class ArmServers:
                     raise
             self._other = other
             self.notices += other.differences(self._server)
+            self.notices += [
+                f"the baseline's server: {line}" for line in other.notes() if line not in self._server.notes()
+            ]
         return self._other
 
     def close(self, *, failed: bool) -> None:

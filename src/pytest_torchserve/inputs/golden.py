@@ -20,7 +20,7 @@ from pytest_torchserve.environment import version
 from pytest_torchserve.errors import InputError
 from pytest_torchserve.inputs import cache, own, samples, weights
 from pytest_torchserve.inputs.local_imports import local_imports
-from pytest_torchserve.inputs.model_inputs import ModelArtifacts, ModelInputs, PreparationRequest
+from pytest_torchserve.inputs.model_inputs import HASH_LENGTH, ModelArtifacts, ModelInputs, PreparationRequest
 from pytest_torchserve.model import Model, Sample, Weights
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Preparations:
             weights=Path(request.weights) if request.network else None,
             labels=Path(request.labels),
             weights_kind=_kind(request),
-            weights_hash=cache.key([Path(request.published)]) if request.published else "",
+            weights_hash=weights.sha256(Path(request.published))[:HASH_LENGTH] if request.published else "",
         )
 
     def result(self, model: Model) -> ModelInputs:
@@ -118,7 +118,7 @@ class Preparations:
             for index in golden["kept"]
         ]
         # Of all samples and not of those kept, which depend on the network: another network gets the same samples.
-        digest = cache.key(map(Path, request.samples))
+        digest = cache.key(Path(path).read_bytes() for path in request.samples)
         return ModelInputs(artifacts, tuple(kept), self._files[model.name].source, digest)
 
     def _await(self, model: Model, path: Path) -> None:

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from pytest_torchserve.model import Model, Sample
 
 
+HASH_LENGTH = 12
+"""The hexadecimal digits of a hash in records."""
+
+
 @dataclass(frozen=True, slots=True)
 class PreparationRequest:
     """A request to `prepare`, with paths as text, for JSON. `folders` hold what network and reference import."""

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve.errors import InputError
 from pytest_torchserve.inputs import cache, requests, samples
-from pytest_torchserve.inputs.model_inputs import ModelArtifacts, ModelInputs
+from pytest_torchserve.inputs.model_inputs import HASH_LENGTH, ModelArtifacts, ModelInputs
+from pytest_torchserve.inputs.weights import sha256
 from pytest_torchserve.model import Sample
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _TEXTS = (
 def artifacts(model: Model, weights: Path | None) -> ModelArtifacts:
     """Return the parts of the archive: the weights that the catalogue names, or nothing where there is an archive."""
     kind = "archived" if model.mar else "pretrained" if weights else "none"
-    digest = cache.key([weights]) if weights else ""
+    digest = sha256(weights)[:HASH_LENGTH] if weights else ""
     return ModelArtifacts(model=model, weights=weights, labels=None, weights_kind=kind, weights_hash=digest)
 
 
@@ -66,5 +67,8 @@ def inputs(artifacts: ModelArtifacts, data: Path | None) -> ModelInputs:
 
 
 def hashed(artifacts: ModelArtifacts, sent: Sequence[Sample], source: str) -> ModelInputs:
-    """Return the inputs of samples that are sent as they are, with the hash of their bodies."""
-    return ModelInputs(artifacts, tuple(sent), source, cache.key(sample.body for sample in sent))
+    """Return the inputs of samples that are sent as they are, with the hash of what is sent."""
+    parts = (
+        part for sample in sent for part in (sample.body, sample.content_type, repr(sorted(sample.headers.items())))
+    )
+    return ModelInputs(artifacts, tuple(sent), source, cache.key(parts))

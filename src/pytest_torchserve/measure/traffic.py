@@ -32,7 +32,7 @@ _TELL_EVERY_NS = 250_000_000
 
 
 KEPT_BYTES = 64 << 20
-"""The most bytes of large bodies to keep; further ones are checked as they come."""
+"""The most bytes of bodies to keep; further ones are checked as they come."""
 
 
 @dataclass(slots=True)
@@ -63,9 +63,11 @@ class Collector:
         """Take the new responses; return False once the schedule and the drain are over, or on an early abort."""
         now_ns = self.clock.now_ns()
         self._start_ns = self._start_ns or now_ns
-        if any(len(response.body) >= LARGE_BYTES for response in fresh):
+        sizes = [len(response.body) for response in fresh]
+        if max(sizes, default=0) >= LARGE_BYTES or self._kept_bytes + sum(sizes) > KEPT_BYTES:
             fresh = [self._light(response) for response in fresh]
         else:
+            self._kept_bytes += sum(sizes)
             self._unjudged.extend(fresh)
         self.responses.extend(fresh)
         elapsed_s = (now_ns - self._start_ns) / 1e9
@@ -79,11 +81,11 @@ class Collector:
         body, known = response.body, self._bodies.get(response.sample)
         if known is not None and known == body:
             response = response._replace(body=known)
-        elif len(body) >= LARGE_BYTES and self._kept_bytes + len(body) > KEPT_BYTES:
+        elif self._kept_bytes + len(body) > KEPT_BYTES:
             light = response._replace(body=b"")
             self._timed += [(light, report) for _, report in judged([response], self.checker)]
             return light
-        elif len(body) >= LARGE_BYTES:
+        else:
             self._kept_bytes += len(body)
             self._bodies[response.sample] = body
         self._unjudged.append(response)

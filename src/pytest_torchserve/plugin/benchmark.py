@@ -75,7 +75,7 @@ def extra_info(run: Run, phase: Phase) -> dict[str, Any]:
 
 
 def params(run: Run, phase: Phase, others: Mapping[str, Any]) -> dict[str, str | float]:
-    """Return an entry's parameters in words, for `--benchmark-group-by=param:NAME` and `--benchmark-csv`.
+    """Return an entry's parameters in words, for `--benchmark-group-by=param:NAME` and pytest-benchmark's CSV.
 
     Every entry has every name: pytest-benchmark stops at an entry that lacks the one it groups by.
 
@@ -90,11 +90,8 @@ def params(run: Run, phase: Phase, others: Mapping[str, Any]) -> dict[str, str |
         told["max_batch_delay_ms"] = None
     found = {name: value for name, value in others.items() if isinstance(value, (str, int, float))}
     found |= {name: "none" if told[name] is None else told[name] for name in names}
-    return found | {
-        "workers": run.cell.deployment.workers or run.cell.workers,
-        "kind": run.cell.kind,
-        "phase": phase.value,
-    }
+    workers = run.workers if run.cell.kind in ("load", "capacity") else 1
+    return found | {"workers": workers, "kind": run.cell.kind, "phase": phase.value}
 
 
 def replay(request: pytest.FixtureRequest, run: Run, phase: Phase) -> None:

@@ -82,7 +82,11 @@ def _traffic_wanted(told: Config, extra: Mapping[str, Any]) -> bool:
         return True
     if extra["load"] and extra["load"] not in {schedule.name for schedule in told.schedules}:
         return False
-    return told.attach is not None or (batching in told.batchings and extra["workers"] in told.workers)
+    if told.attach is not None:
+        return True
+    # An archive's own settings name its workers.
+    as_configured = "-configured" in extra.get("cell", "")
+    return batching in told.batchings and (as_configured or extra["workers"] in told.workers)
 
 
 def _within(config: pytest.Config, file: str, rest: str) -> bool:

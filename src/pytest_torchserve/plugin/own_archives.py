@@ -50,12 +50,16 @@ def asked_for(config: pytest.Config) -> bool:
 
 
 def conftests_of_others(config: pytest.Config) -> list[object]:
-    """Return the conftest.py of a checkout whose suite is collected for another folder: its models are not served."""
-    place = suite.FOLDER.parent
-    if not asked_for(config) or config.rootpath == place:
+    """Return each conftest.py that was loaded only because the suite's files lie below it: its models are not served.
+
+    It is that of a checkout, or of a project whose environment the suite is installed in, while the user is elsewhere.
+    """
+    if not asked_for(config):
         return []
+    here = config.invocation_params.dir
+    elsewhere = {str(folder / "conftest.py") for folder in suite.FOLDER.parents if not here.is_relative_to(folder)}
     plugins = config.pluginmanager.get_plugins()
-    return [plugin for plugin in plugins if getattr(plugin, "__file__", None) == str(place / "conftest.py")]
+    return [plugin for plugin in plugins if getattr(plugin, "__file__", None) in elsewhere]
 
 
 def with_noop(models: tuple[Model, ...]) -> tuple[Model, ...]:

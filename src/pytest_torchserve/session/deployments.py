@@ -80,12 +80,7 @@ class Deployments:
     def _advice(self, server: Server) -> list[str]:
         """Return notices for the user about this server and the conditions at its start."""
         models = sum(model.network is not None for model in self._expected.models.values())
-        found = [environment.worker_advice(len(environment.gpus()[0]), models)]
-        reasons = dict.fromkeys(server.overridden.values())
-        for reason in reversed(reasons):
-            names = [name for name, why in server.overridden.items() if why == reason]
-            found.insert(0, f"overridden: {', '.join(names)}: {reason}")
-        found += server.unmeasured
+        found = [*server.notes(), environment.worker_advice(len(environment.gpus()[0]), models)]
         changed = conditions.set_since(self._shared.config.conditions)
         if changed:
             found.append(f"changed after the session had begun, recorded as before: {', '.join(changed)}")

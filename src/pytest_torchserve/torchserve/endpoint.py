@@ -126,7 +126,7 @@ class Endpoint:
     def send(self, schedule: Schedule, samples: Sequence[Sample], on_responses: OnResponses, clock: Clock) -> None:
         """Send the schedule's requests; `on_responses` gets the responses as they come and returns whether to go on."""
         with self._accounting.span(Activity.IN_FLIGHT):
-            timeout_s = self.timeouts.response_s
+            timeout_s = self.timeouts.sender_s
             self.engine(self.server.address, self.path, samples, schedule, on_responses, clock, timeout_s)
 
     def ask(self, samples: Sequence[Sample]) -> list[Response]:

@@ -63,7 +63,7 @@ class AttachedEndpoint:
                 management_api.close()
             self.batch_size = int(described["batchSize"])
             self.worker_count = len(described["workers"])
-            self._timeout_s = timeout_s or Timeouts.of(described).response_s
+            self._timeout_s = timeout_s or Timeouts.of(described).sender_s
 
     @property
     def probed(self) -> bool:

@@ -38,7 +38,7 @@ def _launcher(endpoint: Endpoint) -> list[str]:
         why = "`python -m torch.backends.xeon.run_cpu`, with cpu_launcher_args, fails where the server runs"
         return [f"cpu_launcher_enable has no effect: {why}, and no worker is pinned"]
     allowed = os.sched_getaffinity(endpoint.server.pid)
-    if not any(_affinity(worker.pid) == allowed for worker in endpoint.workers()):
+    if len(allowed) == 1 or not any(_affinity(worker.pid) == allowed for worker in endpoint.workers()):
         return []
     why = f"a worker may use all processors that the server may ({conditions.ranges(allowed)})"
     return [f"cpu_launcher_enable pins nothing: {why}; cpu_launcher_args chooses them"]

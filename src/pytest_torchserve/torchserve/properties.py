@@ -109,19 +109,23 @@ def in_place(settings: Mapping[str, str], place: Path) -> dict[str, str]:
     Raises:
         OptionError: there is no such file.
     """
-    found = dict(settings)
+    found, absent = dict(settings), []
     for key in _FILES:
         value = settings.get(key, "").strip()
         if not value:
             continue
-        path = place / value
+        all_in_it = value.endswith("/*") and key == "plugins_path"  # TorchServe's own notation
+        path = place / value.removesuffix("/*" if all_in_it else "")
         if not path.exists() and key != "workflow_store":
-            raise OptionError(
-                wanted=f"the file that {key} names (--ts-config, --ts-baseline=config:FILE)",
-                found=f"no {path}",
-                do="mend the name; a relative one is meant from the folder of the config.properties",
-            )
-        found[key] = str(path.resolve())
+            absent.append((key, path))
+        found[key] = str(path.resolve()) + "/*" * all_in_it
+    if absent:
+        keys = " and ".join(key for key, _ in absent)
+        raise OptionError(
+            wanted=f"the files that {keys} name (--ts-config, --ts-baseline=config:FILE)",
+            found=", ".join(f"no {path}" for _, path in absent),
+            do="mend the names; a relative one is meant from the folder of the config.properties",
+        )
     return found
 
 

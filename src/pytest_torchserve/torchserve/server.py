@@ -208,6 +208,13 @@ class Server:
         words = [f"{key}: {mine.get(key, 'unset')} → {theirs.get(key, 'unset')}" for key in keys]
         return [f"settings, baseline → candidate: {'; '.join(words)}"] if words else []
 
+    def notes(self) -> list[str]:
+        """Return in words which settings of the user's are overridden, by reason, and what cannot be measured."""
+        names: dict[str, list[str]] = {}
+        for name, why in self.overridden.items():
+            names.setdefault(why, []).append(name)
+        return [f"overridden: {', '.join(found)}: {why}" for why, found in names.items()] + self.unmeasured
+
     def alive(self) -> bool:
         """Return whether the server's process still runs."""
         return self._process.exit_code() is None

@@ -31,6 +31,11 @@ class Timeouts:
     response_s: float = DEFAULT_S
     startup_s: float = DEFAULT_S
 
+    @property
+    def sender_s(self) -> float:
+        """Seconds that a sender waits for an answer: TorchServe counts from the end of the wait in its queue."""
+        return max(self.response_s, DEFAULT_S)
+
     @classmethod
     def of(cls, described: Mapping[str, Any]) -> Self:
         """Return the time-outs in the management API's description of a model."""

@@ -48,6 +48,7 @@ def files_of(place):
 @pytest.mark.parametrize(
     ("link", "target", "text"),
     [
+        ("suite/absolutely_within.py", "REPOSITORY/common/shared.py", "old"),
         ("suite/within.py", "handler.py", "old"),
         ("suite/beside.py", "../common/shared.py", "old"),
         ("suite/folder", "../common", "old"),
@@ -60,7 +61,7 @@ def test_links_lead_where_they_led(repository, tmp_path, link, target, text):
     """A link inside the repository leads to the revision's own file, one out of it to the file that is there today."""
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "data.txt").write_text("today")
-    target = target.replace("ABSOLUTE", str(tmp_path / "outside" / "data.txt"))
+    target = target.replace("ABSOLUTE", str(tmp_path / "outside" / "data.txt")).replace("REPOSITORY", str(repository))
     (repository / "suite").mkdir()
     (repository / link).symlink_to(target)
     old = commit(repository, suite__handler_DOT_py="old", common__shared_DOT_py="old")
@@ -88,11 +89,13 @@ def test_a_link_to_nothing_stays_one(repository):
         ("models/a.py filter=upper\n", "$ID$ TWO\n"),
     ],
 )
-def test_attributes(repository, attributes, written):
+@pytest.mark.parametrize("today", ["", "* -filter\n", "* filter=upper\n"])
+def test_attributes(repository, attributes, written, today):
     """Files that `git archive` leaves out or changes are those of a checkout; filters, as of large files, apply."""
     git(repository, "config", "filter.upper.smudge", "tr a-z A-Z")
     old = commit(repository, _DOT_gitattributes=attributes, models__a_DOT_py="$Id$ two\n")
     commit(repository, models__a_DOT_py="new")
+    commit(repository, _DOT_gitattributes=today)
     place, _ = revision.checked_out(repository, old)
     assert files_of(place) == {".gitattributes": attributes, "models/a.py": written}
 
@@ -147,6 +150,11 @@ def test_a_sub_module_that_is_not_at_hand_is_told(with_modules, tmp_path):
     git(clone, "submodule", "update", "-q", "--init")
     told = baseline.parse(old, clone)
     assert (told.path / "outer" / "model.py").read_text() == "old"
+    (notice,) = told.notices
+    assert "the sub-module outer/inner is not at hand" in notice
+    git(clone, "submodule", "update", "-q", "--init", "--recursive")
+    told = baseline.parse(old, clone)
+    assert (told.path / "outer" / "inner" / "deep.py").read_text() == "old"
     assert told.notices == []
 
 
@@ -183,10 +191,58 @@ def test_a_folder_that_is_named_like_a_branch(repository, monkeypatch):
     monkeypatch.chdir(repository)
     assert baseline.parse("main", repository).kind == "revision"
     (repository / "main" / "x.mar").touch()
-    with pytest.raises(OptionError, match=r"found: 'main' is both\nwhat to do: write \./main for the folder, or refs/"):
+    with pytest.raises(
+        OptionError, match=r"found: 'main' is both\nwhat to do: write \./main for the folder, or refs/heads/main"
+    ):
         baseline.parse("main", repository)
     assert baseline.parse("./main", repository).kind == "archives"
+    git(repository, "tag", "v1")
+    (repository / "v1").mkdir()
+    (repository / "v1" / "x.mar").touch()
+    with pytest.raises(OptionError, match=r"or refs/tags/v1 for the revision"):
+        baseline.parse("v1", repository)
     assert baseline.parse("refs/heads/main", repository).kind == "revision"
+
+
+def test_a_revision_without_the_folder(repository):
+    """A suite whose folder came later than the revision is refused before anything starts."""
+    old = commit(repository, a="1")
+    commit(repository, suite__conftest_DOT_py="1")
+    with pytest.raises(OptionError, match=r"wanted: the folder suite in commit \w{10}"):
+        revision.checked_out(repository / "suite", old)
+
+
+def test_two_clones_do_not_share_links(repository, tmp_path):
+    """A link out of the repository leads to the files beside the clone that asks."""
+    (repository / "data.txt").symlink_to("../data.txt")
+    old = commit(repository, a="1")
+    texts = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data.txt").write_text(name)
+        git(tmp_path, "clone", "-q", str(repository), str(tmp_path / name / "clone"))
+        place, _ = revision.checked_out(tmp_path / name / "clone", old)
+        texts.append((place / "data.txt").read_text())
+    assert texts == ["one", "two"]
+
+
+def test_the_users_git_settings_hold(repository, monkeypatch):
+    """Settings of the environment that are of no single repository, such as a filter's, are git's own here as well."""
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "filter.upper.smudge")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "tr a-z A-Z")
+    place, _ = revision.checked_out(repository, commit(repository, _DOT_gitattributes="a filter=upper\n", a="x"))
+    assert (place / "a").read_text() == "X"
+
+
+def test_a_sparse_checkout_is_written_whole(repository):
+    """Files that the user's own work tree leaves out are part of the revision."""
+    old = commit(repository, a="1", deep__b="2")
+    git(repository, "sparse-checkout", "set", "--no-cone", "a")
+    assert not (repository / "deep").exists()
+    place, _ = revision.checked_out(repository, old)
+    assert files_of(place) == {"a": "1", "deep/b": "2"}
+    assert git(repository, "status", "--porcelain") == ""
 
 
 def test_a_hook_of_gits_runs_the_tests(repository, tmp_path, monkeypatch):

@@ -105,6 +105,18 @@ def test_memory_is_bounded_where_every_answer_is_another(make_response, monkeypa
     assert [response.done_ns for response, _ in timed] == [i * 10**9 for i in range(count) if i not in (2, count - 2)]
 
 
+def test_many_small_answers_are_bounded_as_well(make_response, monkeypatch):
+    """Small answers that are many are not kept without end either; each is checked and timed."""
+    monkeypatch.setattr(traffic, "KEPT_BYTES", 1 << 20)
+    sample = Sample(name="one", body=b"", answer={"cat": 0.9, "fill": "x" * 10_000})
+    responses = (
+        make_response(sample, answer={"cat": 0.9 + i / 1e7, "fill": "x" * 10_000}, done_s=i) for i in range(500)
+    )
+    collector, timed = collected(responses)
+    assert sum(len(response.body) for response in collector.responses) <= 1 << 20
+    assert len(timed) == collector.checker.evidence.judged == 500
+
+
 def test_failed_requests_do_not_make_a_load_disappear(make_queue, cat, make_response):
     """A run with one 503 in a hundred is INVALID and shown with its figures; the 503 is no wrong answer."""
     queue = make_queue(0.01)

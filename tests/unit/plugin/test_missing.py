@@ -241,6 +241,7 @@ WANTED = {
         ([], {"workers": 2}, False),
         (["--ts-workers=1,2"], {"workers": 2}, True),
         (["--ts-workers=2"], {}, False),
+        ([], {"workers": 4, "cell": "m-cpu-configured-poisson10"}, True),
         (["--ts-workers=2"], {"load": "constant10", "max_batch_delay_ms": 3000}, True),
         (["--ts-workers=2"], {"kind": "init", "load": None, "workers": 5}, True),
         (["--ts-batching=1/0"], {"load": "constant10", "max_batch_delay_ms": 3000}, True),

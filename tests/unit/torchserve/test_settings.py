@@ -76,7 +76,7 @@ def test_relative_paths_are_meant_from_the_file(tmp_path, key):
     (tmp_path / "sub" / "a.file").write_text("")
     assert merged(tmp_path, f"{key} = sub/a.file\n")[0][key] == str(tmp_path / "sub" / "a.file")
     assert merged(tmp_path, f"{key}={tmp_path}/sub/../sub/a.file\n")[0][key] == str(tmp_path / "sub" / "a.file")
-    with pytest.raises(OptionError, match=rf"the file that {key} names[\s\S]*no {tmp_path}/gone"):
+    with pytest.raises(OptionError, match=rf"the files that {key} name[\s\S]*no {tmp_path}/gone"):
         merged(tmp_path, f"{key}=gone\n")
 
 
@@ -175,6 +175,24 @@ def test_settings_that_do_nothing_are_told(fake, words):
     """A launcher that does not run or does not pin, and an extension that is not there, are named by their key."""
     found = in_effect.without_effect(fake)
     assert [line.startswith(words) for line in found] == ([True] if words else [])
+
+
+def test_one_processor_leaves_nothing_to_pin(monkeypatch):
+    """Where the server has one processor, its workers have that one, pinned or not."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    assert in_effect.without_effect(FakeEndpoint({"cpu_launcher_enable": "true"})) == []
+
+
+def test_every_missing_file_is_named_and_all_plugins_of_a_folder_may_be_meant(tmp_path):
+    """Of several missing files each is named; TorchServe's `FOLDER/*` is a folder of plugins."""
+    (tmp_path / "plugins").mkdir()
+    found = properties.in_place({"plugins_path": "plugins/*"}, tmp_path)
+    assert found == {"plugins_path": f"{tmp_path}/plugins/*"}
+    settings = {"keystore": "a.jks", "metrics_config": "b.yaml", "plugins_path": "none/*"}
+    with pytest.raises(
+        OptionError, match=r"metrics_config and keystore and plugins_path(.|\n)*b\.yaml, no .*a\.jks, no .*none"
+    ):
+        properties.in_place(settings, tmp_path)
 
 
 def test_a_pinned_worker_is_not_told(monkeypatch):
