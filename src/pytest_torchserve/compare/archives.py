@@ -60,14 +60,16 @@ class ArmArchives:
             ArchiveError: the archive cannot be read or served.
         """
         settings = (self._setup.baseline_server if arm == "baseline" else None) or self._setup.server
-        ours = path.parent.resolve() == self._setup.store.resolve() and settings.timeouts == self._setup.server.timeouts
-        if not pair_archive.is_probed(path) or (settings.timeouts.key and not ours):
+        as_the_sessions = settings.timeouts == self._setup.server.timeouts
+        in_store = path.parent.resolve() == self._setup.store.resolve()
+        probed = pair_archive.is_probed(path)
+        if probed and in_store and as_the_sessions:
+            return archive.Archive(path, "")
+        if not (probed and as_the_sessions) or settings.timeouts.key:
             place = self._setup.store / f"baseline-{device}-{path.name}"
             self._made.add(place)
             wrap.wrap(path, device, place, settings.timeouts)
             return archive.Archive(place, "")
-        if path.parent.resolve() == self._setup.store.resolve():
-            return archive.Archive(path, "")
         place = self._setup.store / f"baseline-{path.name}"
         self._made.add(place)
         place.unlink(missing_ok=True)
