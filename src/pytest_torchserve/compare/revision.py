@@ -46,7 +46,7 @@ def commit_of(root: Path, text: str) -> str:
         return _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{text}^{{commit}}")
     except _GitError as error:
         words = str(error) or f"git knows no revision {text!r}"
-    do = "write for example --ts-baseline=HEAD, --ts-baseline=main~3 or --ts-baseline=saved_store"
+    do = "write for example --ts-baseline=HEAD, main~3, saved_store, python:VENV or config:old.properties"
     if _knows(root, "HEAD") and _knows(root, f"origin/{text}"):
         do = f"write --ts-baseline=origin/{text}: this clone has no branch of that name of its own"
     elif _is_shallow(root):

@@ -160,7 +160,7 @@ class Run:
             devices=tuple(sorted(evidence.devices)),
             changed=tuple(evidence.changed),
             changed_answers=evidence.changed_answers,
-            distinct_bodies=inputs.distinct_bodies,
+            distinct_bodies=min(inputs.distinct_bodies, evidence.judged),  # sent in turn, perhaps not all of them
             weights=artifacts.weights_record,
             samples=inputs.samples_record,
             **rest,

@@ -126,10 +126,13 @@ def _refuse_absent(config: pytest.Config) -> None:
     if not isinstance(named, str) or session is None or session.compared_mapping or options.stores_nothing(config):
         return
     there = sorted(Path(path).name for path in session.storage.query())
+    remedy = "save one first (--benchmark-autosave), or name its folder (--benchmark-storage)"
+    if there:
+        remedy = "name one of these by its number, or leave the name out: the latest is then meant"
     raise pytest.UsageError(
         f"wanted: a saved run that --benchmark-compare={named} names\n"
         f"found: {', '.join(there[-5:]) or 'no saved run'} in {session.storage}\n"
-        "what to do: name one of these by its number, or leave the name out: the latest is then meant"
+        f"what to do: {remedy}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,18 +33,20 @@ _JVM_PROPERTIES = {
 
 _PORTS_OF_OURS = "free ports on loopback"
 _OWN_MODELS = "each cell registers its own model"
+_OWN_WORKERS = "each cell has its own number of workers"
 _WHY = {
     **dict.fromkeys((*PORTS, *GRPC_PORTS, "grpc_inference_address", "grpc_management_address"), _PORTS_OF_OURS),
     **dict.fromkeys(("model_store", "load_models", "model_snapshot", "models", "enable_model_api"), _OWN_MODELS),
     **dict.fromkeys(("allowed_urls", "use_env_allowed_urls"), "archives come from the session's store alone"),
     "disable_system_metrics": "its process imports torch in the middle of a measurement",
     "disable_token_authorization": "no one else may send requests",
-    "enable_envvars_config": "variables would replace these settings",
+    "default_workers_per_model": _OWN_WORKERS,
+    "enable_envvars_config": "variables TS_… would replace these settings; write them into the config.properties",
     "metrics_mode": "the frontend's times of each request are read from its log",
 }
 """Why a setting of the user's is overridden, by its name."""
 
-_NEVER = {"load_models", "model_snapshot", "models", "use_env_allowed_urls"}
+_NEVER = {"load_models", "model_snapshot", "models", "use_env_allowed_urls", "default_workers_per_model"}
 
 
 def read(path: Path) -> dict[str, str]:
@@ -57,7 +60,7 @@ def read(path: Path) -> dict[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         raise OptionError(
             wanted="a TorchServe config.properties (--ts-config, --ts-baseline=config:FILE)",
-            found=f"{path}: {error}",
+            found=f"{path}: {getattr(error, 'strerror', None) or error}",
             do="name a text file that can be read",
         ) from error
     lines = (line.strip() for line in re.sub(r"\\\n\s*", "", text).splitlines())
@@ -122,11 +125,19 @@ def in_place(settings: Mapping[str, str], place: Path) -> dict[str, str]:
     if absent:
         keys = " and ".join(key for key, _ in absent)
         raise OptionError(
-            wanted=f"the files that {keys} name (--ts-config, --ts-baseline=config:FILE)",
+            wanted=f"what the config.properties names as {keys} (--ts-config, --ts-baseline=config:FILE)",
             found=", ".join(f"no {path}" for _, path in absent),
             do="mend the names; a relative one is meant from the folder of the config.properties",
         )
     return found
+
+
+def content_of(key: str, value: str, place: Path) -> str:
+    """Return a file's name and the hash of its content, for the settings whose files are configuration; else ''."""
+    path = place / value
+    if key not in ("metrics_config", "cpp_log_config") or not path.is_file():
+        return ""
+    return f"{path.name} ({hashlib.sha256(path.read_bytes()).hexdigest()[:12]})"
 
 
 def unmeasured(settings: Mapping[str, str]) -> list[str]:

@@ -201,7 +201,11 @@ class Server:
         """
         ours = (*properties.PORTS, *properties.GRPC_PORTS)
         mine, theirs = (
-            {key: mask.value(key, value) for key, value in server.settings.items() if key not in ours}
+            {
+                key: properties.content_of(key, value, server.folder) or mask.value(key, value)
+                for key, value in server.settings.items()
+                if key not in ours
+            }
             for server in (self, candidate)
         )
         keys = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve._util import mask
 from pytest_torchserve.errors import OptionError, PortTakenError
-from pytest_torchserve.torchserve import request_log
+from pytest_torchserve.torchserve import properties, request_log
 from pytest_torchserve.torchserve.properties import GRPC_PORTS, HOST, PORTS, read
 from pytest_torchserve.torchserve.timeouts import WantedTimeouts
 
@@ -76,10 +76,17 @@ class ServerSettings:
     def record(self) -> dict[str, object]:
         """Return the settings for `machine_info`, which decide whether two runs are alike; secrets are masked."""
         return {
-            "config": mask.values(read(self.config)) if self.config else {},
+            "config": self._config_record() if self.config else {},
             "jvm_args": mask.inside(self.jvm_args),
             "worker_env": mask.values(self.worker_env),
         }
+
+    def _config_record(self) -> dict[str, str]:
+        """Return the config's settings; a file of settings is recorded by its content, wherever it lies."""
+        assert self.config is not None  # noqa: S101 - the caller has checked
+        found = mask.values(read(self.config))
+        hashes = {name: properties.content_of(name, found[name], self.config.parent) for name in found}
+        return {name: hashes[name] or value for name, value in found.items()}
 
 
 def parse_worker_env(pairs: list[str]) -> dict[str, str]:

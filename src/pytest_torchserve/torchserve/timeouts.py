@@ -88,6 +88,6 @@ def _whole(name: str, text: str) -> int:
     except ValueError as error:
         raise OptionError(
             wanted=f"{name} in whole seconds (--ts-config, --ts-baseline=config:FILE)",
-            found=repr(text),
+            found=f"{name}={text}",
             do="mend that line of the config.properties",
         ) from error

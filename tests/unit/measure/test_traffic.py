@@ -37,6 +37,7 @@ def test_a_load_that_is_kept_up_with(make_queue, cat):
     assert run.invalid == ()
     assert run.stamp == "VALID"
     assert run.traffic.asked == run.checked == len(run.pooled(Phase.LATENCY)) == 1000
+    assert run.distinct_bodies == 1
     assert [quantile.name for quantile in run.traffic.latency] == ["p50", "p90", "p99"]
     assert run.throughput == pytest.approx(50, rel=0.02)
     assert run.pooled(Phase.LATENCY) == pytest.approx([0.01] * 1000)

@@ -52,10 +52,12 @@ def test_the_users_are_merged(tmp_path):
 
 def test_ours_win_and_it_is_said(tmp_path):
     """The user's own addresses and models are overridden, and each such key is named with the reason."""
-    found, overridden = merged(tmp_path, "inference_address=http://0.0.0.0:8080\nload_models=all\n")
+    text = "inference_address=http://0.0.0.0:8080\nload_models=all\ndefault_workers_per_model=2\n"
+    found, overridden = merged(tmp_path, text)
     assert found["inference_address"] == "http://127.0.0.1:1"
-    assert "load_models" not in found
+    assert {"load_models", "default_workers_per_model"}.isdisjoint(found)
     assert overridden == {
+        "default_workers_per_model": "each cell has its own number of workers",
         "inference_address": "free ports on loopback",
         "load_models": "each cell registers its own model",
     }
@@ -76,7 +78,7 @@ def test_relative_paths_are_meant_from_the_file(tmp_path, key):
     (tmp_path / "sub" / "a.file").write_text("")
     assert merged(tmp_path, f"{key} = sub/a.file\n")[0][key] == str(tmp_path / "sub" / "a.file")
     assert merged(tmp_path, f"{key}={tmp_path}/sub/../sub/a.file\n")[0][key] == str(tmp_path / "sub" / "a.file")
-    with pytest.raises(OptionError, match=rf"the files that {key} name[\s\S]*no {tmp_path}/gone"):
+    with pytest.raises(OptionError, match=rf"names as {key} [\s\S]*no {tmp_path}/gone"):
         merged(tmp_path, f"{key}=gone\n")
 
 
@@ -137,7 +139,9 @@ def test_a_time_out_that_is_no_number(tmp_path):
     """A time-out that TorchServe could not read is a clear message before anything starts."""
     config = tmp_path / "config.properties"
     config.write_text("default_startup_timeout=5m\n")
-    with pytest.raises(OptionError, match=r"wanted: default_startup_timeout in whole seconds .*\nfound: '5m'"):
+    with pytest.raises(
+        OptionError, match=r"wanted: default_startup_timeout in whole seconds .*\nfound: default_startup_timeout=5m"
+    ):
         _ = ServerSettings(config=config).timeouts
 
 
@@ -193,6 +197,19 @@ def test_every_missing_file_is_named_and_all_plugins_of_a_folder_may_be_meant(tm
         OptionError, match=r"metrics_config and keystore and plugins_path(.|\n)*b\.yaml, no .*a\.jks, no .*none"
     ):
         properties.in_place(settings, tmp_path)
+
+
+def test_a_file_of_settings_counts_by_its_content(tmp_path):
+    """Two copies of a metrics file are one setting wherever they lie; a changed copy is another."""
+    records = []
+    for name, text in (("one", "a: 1"), ("two", "a: 1"), ("three", "a: 2")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.yaml").write_text(text)
+        config = tmp_path / name / "config.properties"
+        config.write_text(f"metrics_config={'metrics.yaml' if name == 'one' else tmp_path / name / 'metrics.yaml'}\n")
+        records.append(ServerSettings(config=config).record()["config"])
+    assert records[0] == records[1] != records[2]
+    assert records[0]["metrics_config"].startswith("metrics.yaml (")
 
 
 def test_a_pinned_worker_is_not_told(monkeypatch):
