@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -37,10 +38,16 @@ def test_a_load_that_is_kept_up_with(make_queue, cat):
     assert run.invalid == ()
     assert run.stamp == "VALID"
     assert run.traffic.asked == run.checked == len(run.pooled(Phase.LATENCY)) == 1000
-    assert run.distinct_bodies == 1
     assert [quantile.name for quantile in run.traffic.latency] == ["p50", "p90", "p99"]
     assert run.throughput == pytest.approx(50, rel=0.02)
     assert run.pooled(Phase.LATENCY) == pytest.approx([0.01] * 1000)
+
+
+def test_only_requests_that_were_sent_are_different_requests(make_queue, cat):
+    """Of ten bodies at hand a load of three requests has sent three."""
+    samples = tuple(Sample(name=str(index), body=bytes([index]), answer=None) for index in range(10))
+    assert loaded(make_queue(0.01), replace(cat, samples=samples), ConstantRate(1, 3.0)).distinct_bodies == 3
+    assert loaded(make_queue(0.01), replace(cat, samples=samples), ConstantRate(10, 3.0)).distinct_bodies == 10
 
 
 def test_a_load_that_is_too_much(make_queue, cat):
