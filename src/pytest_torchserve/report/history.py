@@ -85,17 +85,17 @@ def _differing_in(name: str, one: Any, other: Any) -> list[tuple[str, str, str]]
     if one == other:
         return []
     if not (isinstance(one, dict) and isinstance(other, dict)):
-        return [(name, _words(one), _words(other))]
+        return [(name, words(one), words(other))]
     prefix = "" if name == "environment_variables" else f"{name} "
     keys = sorted(one.keys() | other.keys())
     parts = (_differing_in(prefix + key, one.get(key, _UNSET), other.get(key, _UNSET)) for key in keys)
     return [difference for part in parts for difference in part]
 
 
-def _words(value: Any) -> str:
+def words(value: Any) -> str:
     """Return a value as a message shows it."""
     if isinstance(value, dict):
-        return " ".join(f"{name}={_words(part)}" for name, part in value.items()) or "none"
+        return " ".join(f"{name}={words(part)}" for name, part in value.items()) or "none"
     return "none" if value is None else str(value) or "empty"
 
 

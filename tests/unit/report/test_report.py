@@ -32,7 +32,9 @@ from pytest_torchserve.report.history import Saved
 from pytest_torchserve.report.html.page import write as write_page
 from pytest_torchserve.session.journal import Journal
 
-MACHINE = {"cpu_model": "A <b>CPU</b>", "cpu_count": 2, "torch": "2", "torchserve": "0.12.0", "java": "17"}
+MACHINE = {"cpu_model": "A <b>CPU</b>", "cpu_count": 2, "torch": "2", "torchserve": "0.12.0", "java": "17"} | {
+    "libraries": {"decord": "0.6", "pillow's jpeg": "6.2"}
+}
 CHARTS = {"verdicts", "init", "handle", "spread", "waterfall", "batches", "capacity", "trend"}
 
 
@@ -166,6 +168,7 @@ def test_what_it_says(made):
     assert "regressed" in text
     assert "the &lt;i&gt;sender&lt;/i&gt; was late" in text
     assert "A &lt;b&gt;CPU&lt;/b&gt;" in text
+    assert "decord=0.6 pillow&#39;s jpeg=6.2" in text
     assert "Against" not in text
     assert reader.read([made().parent / "j.jsonl"]).min_effect == 0.03
     summary = (made() / "summary.md").read_text()

@@ -6,7 +6,7 @@ import csv
 from typing import TYPE_CHECKING, Any
 
 from pytest_torchserve.phase import HANDLE_PHASES, INIT_PHASES
-from pytest_torchserve.report.history import MUST_MATCH
+from pytest_torchserve.report.history import MUST_MATCH, words
 from pytest_torchserve.report.html import charts, numbers, traffic_charts
 from pytest_torchserve.report.reader import median_ms
 from pytest_torchserve.report.terminal.tables import digits, present
@@ -83,4 +83,5 @@ def _templates() -> Environment:
 def _environment(document: Document) -> dict[str, Any]:
     """Return the environment's fields for the page: the time, and the fields that decide whether runs are alike."""
     shown = {"at": document.environment.get("at", "")}
-    return shown | {name: document.environment.get(name) for name in MUST_MATCH if document.environment.get(name)}
+    told = {name: document.environment.get(name) for name in MUST_MATCH}
+    return shown | {name: words(value) for name, value in told.items() if value}
