@@ -36,8 +36,8 @@ class Tolerance:
         """Return whether two numbers are close enough; NaN is close to NaN alone."""
         if one == other or (math.isnan(one) and math.isnan(other)):
             return True
-        if isinstance(one, int) and isinstance(other, int):
-            return False
+        if (isinstance(one, int) and isinstance(other, int)) or not (math.isfinite(one) and math.isfinite(other)):
+            return False  # a share of infinity is infinite, and would allow anything
         return abs(one - other) <= max(self.absolute, self.relative * max(abs(one), abs(other)))
 
 

@@ -143,6 +143,9 @@ def test_a_text_is_sent_without_quotes(body, right):
         ([0.5] * 9, [0.5] * 8, "8 items, expected 9"),
         ([0.5, math.nan], [0.5, math.nan], None),
         ([0.5, math.nan], [math.nan, 0.5], "[0]: nan, expected 0.5"),
+        ([0.5, 0.5], [math.inf, 0.5], "[0]: inf, expected 0.5"),
+        ([math.inf, 0.5], [-math.inf, 0.5], "[0]: -inf, expected inf"),
+        ([math.inf, 0.5], [math.inf, 0.5], None),
         ([1, 2, 3], [1, 2, 3], None),
         ([1, 2, 3], [1, 2, 4], "[2]: 4, expected 3"),
         ([1, 1], [1, True], "[1]: True, expected 1"),
@@ -154,6 +157,6 @@ def test_a_text_is_sent_without_quotes(body, right):
 )
 def test_long_lists_are_compared_as_short_ones(expected, answer, words):
     """Lists of one kind of scalar, which are compared at once, differ where their items differ; a bool is no number."""
-    assert why_different(expected, answer, Tolerance(1e-3)) == words
+    assert why_different(expected, answer, Tolerance(1e-3, 1e-3)) == words
     nested = why_different([expected, "x"], [answer, "x"], Tolerance(1e-3))
     assert (nested is None) is (words is None)
