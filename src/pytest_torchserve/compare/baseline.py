@@ -75,14 +75,15 @@ def parse(text: str, root: Path) -> Baseline:
     if text.startswith(CONFIG):
         return Baseline(text, "config", config_file(text))
     folder = Path(text).expanduser()
+    archives = folder.is_dir() and any(folder.glob("*.mar"))
     named = revision.full_name(root, text) if folder.is_dir() else ""
-    if folder.is_dir() and not (list(folder.glob("*.mar")) or named):
+    if folder.is_dir() and not (archives or named):
         raise OptionError(
             wanted=f"archives in {folder}, or a revision of this name (--ts-baseline)",
             found="no .mar file, and git knows no such revision",
             do="name a saved model store, such as a copy of model_store/, or a revision",
         )
-    if folder.is_dir() and list(folder.glob("*.mar")):
+    if archives:
         if named:
             raise OptionError(
                 wanted="a folder of archives or a git revision (--ts-baseline)",

@@ -47,7 +47,8 @@ class Preparations:
         self._mode = mode
         self._data = data
         self._requests: dict[str, PreparationRequest] = {}
-        self._files: dict[str, samples.SampleFiles] = {}
+        self._sources: dict[str, str] = {}
+        self._artifacts: dict[str, ModelArtifacts] = {}
         self._processes: list[tuple[subprocess.Popen[bytes], Path]] = []
 
     def start(self, models: Iterable[Model]) -> None:
@@ -63,7 +64,7 @@ class Preparations:
             published = weights.find(model.weights, self._mode, self._data) if model.network else None
             files = samples.find(model.dataset, self._data)
             request = _request(model, published, files)
-            self._requests[model.name], self._files[model.name] = request, files
+            self._requests[model.name], self._sources[model.name] = request, files.source
             if self._forget:
                 for path in filter(None, (request.labels, request.golden, request.network and request.weights)):
                     Path(path).unlink(missing_ok=True)
@@ -80,6 +81,11 @@ class Preparations:
 
     def artifacts(self, model: Model) -> ModelArtifacts:
         """Wait for the artifacts that go into the archive: they are ready before the golden answers."""
+        if model.name not in self._artifacts:  # hashing the weights takes a while
+            self._artifacts[model.name] = self._make_artifacts(model)
+        return self._artifacts[model.name]
+
+    def _make_artifacts(self, model: Model) -> ModelArtifacts:
         if model.reference is None:
             if not isinstance(model.weights, Weights):
                 return own.artifacts(model, model.weights)  # the user's own, or in the archive: nothing to choose
@@ -119,7 +125,7 @@ class Preparations:
         ]
         # Of all samples and not of those kept, which depend on the network: another network gets the same samples.
         digest = cache.key(Path(path).read_bytes() for path in request.samples)
-        return ModelInputs(artifacts, tuple(kept), self._files[model.name].source, digest)
+        return ModelInputs(artifacts, tuple(kept), self._sources[model.name], digest)
 
     def _await(self, model: Model, path: Path) -> None:
         """Wait for a file, which is written whole or not at all; raise InputError when it will not come."""

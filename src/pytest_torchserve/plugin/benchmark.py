@@ -74,24 +74,20 @@ def extra_info(run: Run, phase: Phase) -> dict[str, Any]:
     }
 
 
-def params(run: Run, phase: Phase, others: Mapping[str, Any]) -> dict[str, str | float]:
+def params(extra: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, str | float]:
     """Return an entry's parameters in words, for `--benchmark-group-by=param:NAME` and pytest-benchmark's CSV.
 
     Every entry has every name: pytest-benchmark stops at an entry that lacks the one it groups by.
 
     Args:
+        extra: the entry's extra_info.
         others: the test's own parameters; those that are objects are left out.
     """
-    told = run.as_dict(samples=False)
-    names = ["model", "device", "batch_size", "max_batch_delay_ms", "load"]
-    if run.cell.kind == "init":  # depends on no batching
-        told |= dict.fromkeys(("batch_size", "max_batch_delay_ms"))
-    elif run.cell.kind == "handle":
-        told["max_batch_delay_ms"] = None
+    kind, names = extra["kind"], ("kind", "model", "device", "batch_size", "max_batch_delay_ms", "load", "phase")
+    apart = {"init": ("batch_size", "max_batch_delay_ms"), "handle": ("max_batch_delay_ms",)}.get(kind, ())
     found = {name: value for name, value in others.items() if isinstance(value, (str, int, float))}
-    found |= {name: "none" if told[name] is None else told[name] for name in names}
-    workers = run.workers if run.cell.kind in ("load", "capacity") else 1
-    return found | {"workers": workers, "kind": run.cell.kind, "phase": phase.value}
+    found |= {name: "none" if name in apart or extra[name] is None else extra[name] for name in names}
+    return found | {"workers": extra["workers"] if kind in ("load", "capacity") else 1}
 
 
 def replay(request: pytest.FixtureRequest, run: Run, phase: Phase) -> None:
@@ -118,8 +114,9 @@ def replay(request: pytest.FixtureRequest, run: Run, phase: Phase) -> None:
     benchmark = request.getfixturevalue("benchmark")
     request.node.stash[_BENCHMARK] = benchmark
     callspec = getattr(request.node, "callspec", None)
-    benchmark.params = params(run, phase, callspec.params if callspec else {})
-    benchmark.extra_info.update(extra_info(run, phase))
+    extra = extra_info(run, phase)
+    benchmark.params = params(extra, callspec.params if callspec else {})
+    benchmark.extra_info.update(extra)
     benchmark.pedantic(clock.advance, rounds=len(values))
 
 

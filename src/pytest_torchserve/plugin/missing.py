@@ -35,10 +35,12 @@ def lines(session: pytest.Session, ended: dict[str, bool]) -> list[str]:
     for name, source, extra in benchmark.without_counterpart(session.config):
         if name in collected and name not in ended:
             unreached += 1  # the session ended early
-        elif not ended.get(name, False) and (name in ended or _asked_for(session, name, extra)):
-            if name in ended or _selected(session.config, name, extra, unknown=False):
+        elif name in ended:
+            gone += [] if ended[name] else [f"missing: {name} is in {source} and not in this run"]
+        elif _asked_for(session, name, extra):
+            if _selected(session.config, name, extra, unknown=False):
                 gone.append(f"missing: {name} is in {source} and not in this run")
-            else:
+            elif _selected(session.config, name, extra, unknown=True):
                 unknown += 1
     found = [*gone, "the session fails: cells that were there are missing"] if gone else []
     found += [f"not compared: {unreached} saved entries whose tests were not reached"] if unreached else []
@@ -48,18 +50,14 @@ def lines(session: pytest.Session, ended: dict[str, bool]) -> list[str]:
 
 
 def _asked_for(session: pytest.Session, nodeid: str, extra: Mapping[str, Any]) -> bool:
-    """Return whether a test that was not collected would have run if it were still there."""
+    """Return whether a test that was not collected would be one to run, but for -k and -m, if it were still there."""
     config = session.config
     if not _wanted(config, extra) or nodeid in config.stash.get(DESELECTED_KEY, set()) or config.stash[NARROWED_KEY]:
         return False
     if any(nodeid.startswith(prefix) for prefix in config.getoption("deselect") or ()):
         return False
     file, _, rest = nodeid.partition("::")
-    return (
-        _within(config, file, rest)
-        and not _ignored(session, file)
-        and any(_selected(config, nodeid, extra, unknown=unknown) for unknown in (False, True))
-    )
+    return _within(config, file, rest) and not _ignored(session, file)
 
 
 def _wanted(config: pytest.Config, extra: Mapping[str, Any]) -> bool:

@@ -64,9 +64,9 @@ class ArtifactBuilder:
         """Return the deployment's archive."""
         model, device = deployment.model, deployment.device
         artifacts = self.artifacts(model)
-        key, store, timeouts = ("archive", model.name, device), self._config.store, self._config.server.timeouts
+        key, store = ("archive", model.name, device), self._config.store
         with self._accounting.span(Activity.ARCHIVES):
-            return self._memo(key, lambda: archive.build(artifacts, device, store, timeouts))
+            return self._memo(key, lambda: archive.build(artifacts, device, store, self._config.server.timeouts))
 
     def artifacts(self, model: Model) -> ModelArtifacts:
         """Return the model with its weights and labels."""

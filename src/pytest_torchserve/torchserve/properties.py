@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_torchserve.errors import OptionError
+from pytest_torchserve.inputs import cache
 from pytest_torchserve.loadgen.address import Address
 from pytest_torchserve.torchserve import request_log
 
@@ -137,7 +137,7 @@ def content_of(key: str, value: str, place: Path) -> str:
     path = place / value
     if key not in ("metrics_config", "cpp_log_config") or not path.is_file():
         return ""
-    return f"{path.name} ({hashlib.sha256(path.read_bytes()).hexdigest()[:12]})"
+    return f"{path.name} ({cache.key([path.read_bytes()])})"
 
 
 def unmeasured(settings: Mapping[str, str]) -> list[str]:

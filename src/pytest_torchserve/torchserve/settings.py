@@ -85,8 +85,7 @@ class ServerSettings:
         """Return the config's settings; a file of settings is recorded by its content, wherever it lies."""
         assert self.config is not None  # noqa: S101 - the caller has checked
         found = mask.values(read(self.config))
-        hashes = {name: properties.content_of(name, found[name], self.config.parent) for name in found}
-        return {name: hashes[name] or value for name, value in found.items()}
+        return {name: properties.content_of(name, value, self.config.parent) or value for name, value in found.items()}
 
 
 def parse_worker_env(pairs: list[str]) -> dict[str, str]:
