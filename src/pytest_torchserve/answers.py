@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_torchserve import json_text
+from pytest_torchserve.json_text import as_float, in_words, shown
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -18,7 +21,6 @@ if TYPE_CHECKING:
 Labels = Mapping[str, float]
 """Every label and its value: a probability, or an exact count."""
 
-_SHOWN = 80
 _ROUNDING = 1e-3
 
 
@@ -34,10 +36,12 @@ class Tolerance:
 
     def allows(self, one: float, other: float) -> bool:
         """Return whether two numbers are close enough; NaN is close to NaN alone."""
-        if one == other or (math.isnan(one) and math.isnan(other)):
-            return True
-        if (isinstance(one, int) and isinstance(other, int)) or not (math.isfinite(one) and math.isfinite(other)):
-            return False  # a share of infinity is infinite, and would allow anything
+        if one == other or (isinstance(one, int) and isinstance(other, int)):
+            return one == other
+        one, other = as_float(one), as_float(other)
+        if not (math.isfinite(one) and math.isfinite(other)):
+            # A share of infinity is infinite, and would allow anything.
+            return math.isnan(one) and math.isnan(other)
         return abs(one - other) <= max(self.absolute, self.relative * max(abs(one), abs(other)))
 
 
@@ -51,17 +55,28 @@ swapped answers are detected on either device.
 
 
 def parse(body: bytes) -> Any:
-    """Return a body's JSON value, or the body itself where it is no JSON, or `null`: None is an unknown answer."""
+    """Return a body's JSON value, or the body itself where it is no JSON that can be compared, or `null`.
+
+    None would be an unknown answer.
+    """
     try:
-        value = json.loads(body.decode())  # bytes would be searched for their encoding first
+        value = json_text.loads(body.decode())  # bytes would be searched for their encoding first
     except ValueError:
         return body
     return body if value is None else value
 
 
 def no_json(body: bytes) -> str:
-    """Return that a body is no JSON, in words."""
-    return f"not JSON: {body[:_SHOWN]!r}"
+    """Return in words why a body is no JSON that can be compared."""
+    try:
+        json_text.loads(body.decode())
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        why = "not JSON"
+    except ValueError as error:
+        why = f"JSON that is not read: {error}"
+    else:
+        why = "no answer"  # null
+    return f"{why}: {shown(body)}"
 
 
 def why_wrong_labels(answer: Any, golden: Labels, tolerance: Tolerance) -> str | None:
@@ -75,12 +90,12 @@ def why_wrong_labels(answer: Any, golden: Labels, tolerance: Tolerance) -> str |
 
 def _why_malformed(answer: Any, golden: Labels) -> str | None:
     if not isinstance(answer, dict) or not answer:
-        return f"not an object of labels and values: {answer!r:.{_SHOWN}}"
+        return f"not an object of labels and values: {shown(answer)}"
     unknown = [label for label in answer if label not in golden]
     if unknown:
         return f"unknown label {unknown[0]!r}"
     if not all(map(_is_number, answer.values())):
-        return f"a value is not a number: {answer!r:.{_SHOWN}}"
+        return f"a value is not a number: {shown(answer)}"
     return None
 
 
@@ -91,12 +106,12 @@ def _why_off(answer: Labels, golden: Labels, tolerance: Tolerance) -> str | None
     label whose golden value is within the tolerance of the largest.
     """
     top, golden_top = max(answer, key=answer.__getitem__), max(golden, key=golden.__getitem__)
-    tie = golden[golden_top] - golden[top] <= tolerance.absolute
+    tie = as_float(golden[golden_top]) - as_float(golden[top]) <= tolerance.absolute
     if top != golden_top and not (tie and tolerance.absolute > TOLERANCES["cpu"].absolute):
         return f"top label {top!r}, golden {golden_top!r}"
     for label, value in answer.items():
         if not tolerance.allows(value, golden[label]):
-            return f"{label!r} is {value:.6f}, golden {golden[label]:.6f}"
+            return f"{label!r} is {in_words(value)}, golden {in_words(golden[label])}"
     return None
 
 
@@ -126,14 +141,14 @@ def why_different(
             return _why_labels_differ(expected, answer, tolerance, called)
         odd = sorted(expected.keys() ^ answer.keys())
         same, words = not odd, f"{odd[0]!r} is {'missing' if odd[0] in expected else f'not {called}'}" if odd else ""
-        parts = ((expected[key], answer[key], f"{place}.{key}") for key in expected)
+        parts = ((expected[key], answer[key], f"{place}.{key if key.isprintable() else repr(key)}") for key in expected)
     elif isinstance(expected, list) and isinstance(answer, list):
         if _scalars_agree(expected, answer, tolerance):
             return None
         same, words = len(expected) == len(answer), f"{len(answer)} items, {called} {len(expected)}"
         parts = ((*pair, f"{place}[{index}]") for index, pair in enumerate(zip(expected, answer, strict=False)))
     else:
-        words = f"{answer!r:.{_SHOWN}}, {called} {expected!r:.{_SHOWN}}"
+        words = f"{shown(answer)}, {called} {shown(expected)}"
         if _is_number(expected) and _is_number(answer):
             same = tolerance.allows(answer, expected)
         else:
@@ -173,7 +188,7 @@ def largest_distance(one: Any, other: Any) -> float:
     elif isinstance(one, list) and isinstance(other, list):
         pairs = zip(one, other, strict=False)
     elif _is_number(one) and _is_number(other):
-        distance = abs(one - other)
+        distance = abs(as_float(one) - as_float(other))
         return distance if math.isfinite(distance) else 0.0
     else:
         return 0.0
@@ -186,9 +201,10 @@ def _is_number(value: Any) -> bool:
 
 def _are_probabilities(answer: Mapping[str, Any]) -> bool:
     """Return whether these are labels and probabilities, all of them or the most probable ones."""
-    values = answer.values()
-    if not answer or not all(map(_is_number, values)) or all(isinstance(value, int) for value in values):
+    found = answer.values()
+    if not answer or not all(map(_is_number, found)) or all(isinstance(value, int) for value in found):
         return False
+    values = [*map(as_float, found)]
     total, least = sum(values), min(values)
     # A label that is not named has no more than the least of those that are: with a 0 among them nothing is left.
     return bool(least >= 0 and total <= 1 + _ROUNDING and (least > 0 or total >= 1 - _ROUNDING))

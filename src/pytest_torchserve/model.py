@@ -197,7 +197,7 @@ class Sample:
         Returns:
             None for a right answer, or where no answer is known; else the reason in words.
         """
-        if self.answer is None or (isinstance(self.answer, str) and body == self.answer.encode()):
+        if self.answer is None or (isinstance(self.answer, str) and body == self.answer.encode(errors="surrogatepass")):
             return None  # TorchServe sends a text as it is, without JSON's quotes
         answer = answers.parse(body)
         if compare is not None:

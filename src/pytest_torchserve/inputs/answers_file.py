@@ -8,6 +8,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pytest_torchserve import json_text
 from pytest_torchserve.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from pytest_torchserve.model import Sample
 
 _FORMAT = 1
+_AROUND = 4
+"""The objects around an answer in the file."""
 
 
 def write(path: Path, samples: Sequence[Sample]) -> None:
@@ -24,7 +27,8 @@ def write(path: Path, samples: Sequence[Sample]) -> None:
     answers = {sample.name: {"request": _hash(sample), "answer": _plain(sample.answer)} for sample in samples}
     text = json.dumps({"format": _FORMAT, "answers": answers}, indent=1, ensure_ascii=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"{text}\n", encoding="utf-8")
+    # Half of a character, which UTF-8 cannot hold, becomes `\udXXX`: JSON's own way to write it.
+    path.write_text(f"{text}\n", encoding="utf-8", errors="backslashreplace")
 
 
 def _hash(sample: Sample) -> str:
@@ -47,7 +51,8 @@ def read(path: Path, samples: Sequence[Sample]) -> tuple[Sample, ...]:
     """
     do = "make it from a trusted archive and these requests: tsperf record-answers"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))["answers"]
+        content = json_text.loads(path.read_text(encoding="utf-8"), json_text.DEEPEST + _AROUND)
+        found = content["answers"]
         answers = {name: (entry["request"], _answer(entry["answer"])) for name, entry in found.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_torchserve import json_text
 from pytest_torchserve.errors import InputError
 from pytest_torchserve.model import Sample
 
@@ -83,7 +84,7 @@ def _answer(path: Path) -> Any:
     if not path.exists():
         return None
     try:
-        return json.loads(path.read_bytes())
+        return json_text.loads(path.read_bytes())
     except ValueError as error:
         raise InputError(
             wanted=f"the expected answer as JSON in {path}",
@@ -117,6 +118,8 @@ def _request(line: Mapping[str, Any], folder: Path, name: str) -> Sample:
     if len(kinds) != 1 or odd:
         raise ValueError(f"unknown key {odd[0]!r}" if odd else f"{len(kinds)} bodies")
     body, content_type = _body(kinds[0], line[kinds[0]], folder)
+    if json_text.is_deeper(line.get("answer")):
+        raise ValueError(f"an answer nested deeper than {json_text.DEEPEST}")
     headers = {str(key): str(value) for key, value in line.get("headers", {}).items()}
     bad = [key for key, value in headers.items() if key.lower() in _OURS or not _HEADER.fullmatch(f"{key}: {value}")]
     if bad:
