@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_torchserve.errors import OptionError
 from pytest_torchserve.inputs import cache
 from pytest_torchserve.loadgen.address import Address
-from pytest_torchserve.torchserve import request_log
+from pytest_torchserve.torchserve import java_properties, request_log
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,22 +50,19 @@ _NEVER = {"load_models", "model_snapshot", "models", "use_env_allowed_urls", "de
 
 
 def read(path: Path) -> dict[str, str]:
-    r"""Read a Java properties file: `key=value` or `key: value`, `#` and `!` comments, `\` continuation lines.
+    """Read a Java properties file.
 
     Raises:
         OptionError: the file cannot be read.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return java_properties.parse(java_properties.decoded(path.read_bytes()))
+    except (OSError, ValueError) as error:
         raise OptionError(
             wanted="a TorchServe config.properties (--ts-config, --ts-baseline=config:FILE)",
             found=f"{path}: {getattr(error, 'strerror', None) or error}",
-            do="name a text file that can be read",
+            do="name a text file that can be read, in the form that Java reads",
         ) from error
-    lines = (line.strip() for line in re.sub(r"\\\n\s*", "", text).splitlines())
-    matches = (re.match(r"([^=:\s]+)\s*[=:\s]\s*(.*)", line) for line in lines if not line.startswith(("#", "!")))
-    return {match[1]: match[2] for match in matches if match}
 
 
 def merged(
@@ -159,4 +156,4 @@ def unmeasured(settings: Mapping[str, str]) -> list[str]:
 
 def as_text(settings: Mapping[str, str]) -> str:
     """Return settings as a properties file's text."""
-    return "".join(f"{key}={value}\n" for key, value in settings.items())
+    return java_properties.as_text(settings)
