@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_torchserve._util import plain_numbers
 from pytest_torchserve.answers import Tolerance
 from pytest_torchserve.errors import OptionError
 from pytest_torchserve.torchserve import interpreter, own_models
@@ -65,10 +65,10 @@ def tolerance(text: str | None) -> Tolerance | None:
         return None
     parts = text.split("/")
     try:
-        numbers = [float(part) for part in parts]
+        numbers = [plain_numbers.number(part) for part in parts]
     except ValueError:
         numbers = []
-    if not 1 <= len(numbers) <= 2 or not all(0 <= number < math.inf for number in numbers):  # noqa: PLR2004 - ABS/REL
+    if not 1 <= len(numbers) <= 2:  # noqa: PLR2004 - ABS/REL
         raise OptionError(
             wanted="--ts-tolerance as ABSOLUTE or ABSOLUTE/RELATIVE, from 0", found=repr(text), do="write 0.01/0.001"
         )

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pytest_torchserve._util import plain_numbers
 from pytest_torchserve.compare import baseline
 from pytest_torchserve.compare.verdict import Rules
 from pytest_torchserve.config import Attach, LocustConfig
@@ -32,6 +33,12 @@ if TYPE_CHECKING:
 
 PORTS = 1 << 16
 
+MOST_TRAFFIC = 1_000_000
+"""The highest rate and the largest number of users of a load: no machine sends as much."""
+
+_SHOWN = 80
+_RAMP = re.compile(rf"\s*({plain_numbers.NUMBER})\s*-\s*({plain_numbers.NUMBER})\s*")
+
 
 def schedules(text: str, duration_s: float, seed: int) -> tuple[TimedSchedule, ...]:
     """Return the loads that a text such as `closed:4,constant:10,poisson:50,ramp:5-50` names.
@@ -46,8 +53,9 @@ def schedules(text: str, duration_s: float, seed: int) -> tuple[TimedSchedule, .
             found.append(_KINDS[kind][1](numbers, duration_s, seed))
         except (ValueError, KeyError) as error:
             raise OptionError(
-                wanted=f"--ts-loads as {', '.join(usage for usage, _ in _KINDS.values())}, each number above 0",
-                found=repr(part),
+                wanted=f"--ts-loads as {', '.join(usage for usage, _ in _KINDS.values())}, each number above 0, "
+                f"at most {MOST_TRAFFIC}",
+                found=_shown(part),
                 do="write for example --ts-loads=closed:4,constant:10,poisson:50",
             ) from error
     for part, schedule in zip(text.split(","), found, strict=True):
@@ -60,30 +68,31 @@ def schedules(text: str, duration_s: float, seed: int) -> tuple[TimedSchedule, .
     return tuple(dict.fromkeys(found))
 
 
-def _above_zero(text: str) -> float:
-    """Return a number above 0; ValueError for any other text."""
-    number = float(text)
-    if not 0 < number < math.inf:
+def _rate(text: str) -> float:
+    """Return a rate above 0; ValueError for any other text."""
+    number = plain_numbers.number(text, MOST_TRAFFIC)
+    if not number:
         raise ValueError(text)
     return number
 
 
 def _closed(number: str, duration_s: float, _: int) -> TimedSchedule:
-    _above_zero(number)
-    return ClosedLoop(int(number), duration_s)
+    return ClosedLoop(plain_numbers.whole(number, 1, MOST_TRAFFIC), duration_s)
 
 
 def _constant(rate: str, duration_s: float, _: int) -> TimedSchedule:
-    return ConstantRate(_above_zero(rate), duration_s)
+    return ConstantRate(_rate(rate), duration_s)
 
 
 def _poisson(rate: str, duration_s: float, seed: int) -> TimedSchedule:
-    return Poisson(_above_zero(rate), duration_s, seed)
+    return Poisson(_rate(rate), duration_s, seed)
 
 
 def _ramp(rates: str, duration_s: float, _: int) -> TimedSchedule:
-    start, *end = rates.split("-", 1)
-    return Ramp(_above_zero(start), _above_zero("".join(end)), duration_s)
+    ends = _RAMP.fullmatch(rates)
+    if ends is None:
+        raise ValueError(rates)
+    return Ramp(_rate(ends[1]), _rate(ends[2]), duration_s)
 
 
 _KINDS: dict[str, tuple[str, Callable[[str, float, int], TimedSchedule]]] = {
@@ -93,6 +102,12 @@ _KINDS: dict[str, tuple[str, Callable[[str, float, int], TimedSchedule]]] = {
     "ramp": ("ramp:FROM-TO", _ramp),
 }
 """The kinds of load: how each is written, and what reads its numbers."""
+
+
+def _shown(value: str | float) -> str:
+    """Return an option's value as a message shows it, a long one cut off."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def engine(config: pytest.Config) -> LocustConfig | None:
@@ -140,26 +155,28 @@ def attach(config: pytest.Config) -> Attach | None:
 
 def batchings(text: str) -> tuple[Batching, ...]:
     """Read `16/100,1/0` as pairs of batch size and max_batch_delay_ms."""
-    pairs = [re.fullmatch(r"(\d+)/(\d+)", part.strip()) for part in text.split(",")]
-    found = [Batching(int(pair[1]), int(pair[2])) for pair in pairs if pair and int(pair[1])]
-    if len(found) < len(pairs):
+    try:
+        pairs = [part.split("/") for part in text.split(",")]
+        found = [Batching(plain_numbers.whole(size, 1), plain_numbers.whole(delay_ms)) for size, delay_ms in pairs]
+    except ValueError as error:
         raise OptionError(
-            wanted="--ts-batching as SIZE/DELAY_MS, with commas between, sizes from 1",
-            found=repr(text),
+            wanted="--ts-batching as SIZE/DELAY_MS, with commas between, sizes from 1, "
+            f"both at most {plain_numbers.LARGEST}",
+            found=_shown(text),
             do="write for example --ts-batching=1/0,16/100",
-        )
+        ) from error
     return tuple(dict.fromkeys(found))
 
 
 def fraction(option: str, text: str) -> float:
     """Read `5%` or `0.05`: a share above 0 and below 1."""
     try:
-        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        number = plain_numbers.number(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         number = math.nan
     if not 0 < number < 1:
         raise OptionError(
-            wanted=f"{option} as a share of the time, above 0 and below 100%", found=repr(text), do="write 5% or 0.05"
+            wanted=f"{option} as a share of the time, above 0 and below 100%", found=_shown(text), do="write 5% or 0.05"
         )
     return number
 
@@ -248,21 +265,25 @@ def processes(number: int) -> int:
 
 
 def positive(option: str, number: float) -> None:
-    """Check that an option's number is above 0."""
-    if not number > 0:
-        raise OptionError(wanted=f"{option} above 0", found=f"{number:g}", do="give a larger number")
+    """Check that an option's number is above 0, and no more than milliseconds that TorchServe can hold."""
+    if not 0 < number <= plain_numbers.MOST_SECONDS:
+        raise OptionError(
+            wanted=f"{option} above 0 and at most {plain_numbers.MOST_SECONDS}",
+            found=_shown(number),
+            do="give a smaller number" if number > 0 else "give a larger number",
+        )
 
 
 def whole_numbers(option: str, text: str) -> tuple[int, ...]:
     """Read `1,4,16` as numbers."""
     try:
-        numbers = tuple(int(part) for part in text.split(","))
+        numbers = tuple(plain_numbers.whole(part) for part in text.split(","))
     except ValueError:
         numbers = ()
     if not numbers or min(numbers) < 1 or len(set(numbers)) != len(numbers):
         raise OptionError(
             wanted=f"{option} as whole numbers from 1, each once, with commas between",
-            found=repr(text),
+            found=_shown(text),
             do=f"write for example {option}=1,4",
         )
     return numbers

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
+from pytest_torchserve._util import plain_numbers
 from pytest_torchserve.errors import OptionError
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 DEFAULT_S = 120.0
 """TorchServe's default of both."""
 
+_SHOWN = 80
 _KEYS = ("responseTimeout", "startupTimeout")
 _DEFAULTS = dict(zip(("default_response_timeout", "default_startup_timeout"), _KEYS, strict=True))
 """Settings of a config.properties, and the keys of a model's config that they stand for."""
@@ -84,10 +86,11 @@ class WantedTimeouts:
 
 def _whole(name: str, text: str) -> int:
     try:
-        return int(text)
+        return plain_numbers.whole(text, 1, plain_numbers.MOST_SECONDS)
     except ValueError as error:
         raise OptionError(
-            wanted=f"{name} in whole seconds (--ts-config, --ts-baseline=config:FILE)",
-            found=f"{name}={text}",
+            wanted=f"{name} in whole seconds from 1 to {plain_numbers.MOST_SECONDS} "
+            "(--ts-config, --ts-baseline=config:FILE)",
+            found=f"{name}={text[:_SHOWN]}",
             do="mend that line of the config.properties",
         ) from error

@@ -138,6 +138,9 @@ def test_batch_sizes(suite, args, sizes):
             "*wanted: a TorchServe config.properties (--ts-config, --ts-baseline=*",
         ),
         ("--ts-response-timeout=0", "*wanted: --ts-response-timeout above 0*"),
+        ("--ts-response-timeout=inf", "*wanted: --ts-response-timeout above 0 and at most 2147483*"),
+        ("--ts-load-seconds=inf", "*wanted: --ts-load-seconds above 0 and at most *"),
+        ("--ts-loads=constant:1e308", "*found: 'constant:1e308'*"),
         ("--ts-baseline-processes=2", "*wanted: --ts-baseline-processes from 3*"),
     ],
 )
