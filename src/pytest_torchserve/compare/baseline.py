@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pytest_torchserve._util import paths
 from pytest_torchserve.compare import revision
 from pytest_torchserve.errors import InputError, OptionError
 from pytest_torchserve.model import Model, Weights
@@ -23,6 +24,9 @@ _TIMEOUT_S = 120
 
 CONFIG = "config:"
 """The beginning of a baseline that is a config.properties."""
+
+PYTHON = "python:"
+"""The beginning of a baseline that is another Python."""
 
 
 class NoBaselineError(InputError):
@@ -70,14 +74,16 @@ def parse(text: str, root: Path) -> Baseline:
     Raises:
         OptionError: the text names none of these; the message says why not.
     """
-    if text.startswith("python:"):
-        return Baseline(text, "python", interpreter.find(Path(text.removeprefix("python:")), "--ts-baseline=python:…"))
+    check_named(text)
+    if text.startswith(PYTHON):
+        return Baseline(text, "python", interpreter.find(Path(text.removeprefix(PYTHON)), "--ts-baseline=python:…"))
     if text.startswith(CONFIG):
         return Baseline(text, "config", config_file(text))
-    folder = Path(text).expanduser()
-    archives = folder.is_dir() and any(folder.glob("*.mar"))
-    named = revision.full_name(root, text) if folder.is_dir() else ""
-    if folder.is_dir() and not (archives or named):
+    folder = paths.at_home(text)
+    is_dir = paths.is_dir(folder)
+    archives = is_dir and any(folder.glob("*.mar"))
+    named = revision.full_name(root, text) if is_dir else ""
+    if is_dir and not (archives or named):
         raise OptionError(
             wanted=f"archives in {folder}, or a revision of this name (--ts-baseline)",
             found="no .mar file, and git knows no such revision",
@@ -90,15 +96,28 @@ def parse(text: str, root: Path) -> Baseline:
                 found=f"{text!r} is both",
                 do=f"write ./{text} for the folder, or {named} for the revision",
             )
-        return Baseline(text, "archives", folder.resolve())
+        return Baseline(text, "archives", paths.resolved(folder))
     commit = revision.commit_of(root, text)
     path, absent = revision.checked_out(root, commit)
     return Baseline(f"{text} ({commit[:10]})", "revision", path, tuple(absent))
 
 
+def check_named(text: str) -> None:
+    """Refuse a baseline without a name: an empty path would be the working folder's.
+
+    Raises:
+        OptionError: nothing follows the option, or its `config:` or `python:`.
+    """
+    if not text.removeprefix(CONFIG).removeprefix(PYTHON).strip():
+        raise OptionError(
+            wanted=revision.WANTED, found=f"{text!r}, which names none", do="name one, or leave the option out"
+        )
+
+
 def config_file(text: str) -> Path:
     """Return the config.properties that `config:FILE` names, in full."""
-    return Path(text.removeprefix(CONFIG)).expanduser().resolve()
+    check_named(text)
+    return paths.resolved(paths.at_home(text.removeprefix(CONFIG)))
 
 
 def models(folder: Path) -> dict[str, Model]:

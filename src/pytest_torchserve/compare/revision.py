@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_torchserve._util import paths
 from pytest_torchserve.errors import OptionError
 from pytest_torchserve.inputs import cache
 
@@ -52,7 +53,7 @@ def commit_of(root: Path, text: str) -> str:
     elif _is_shallow(root):
         words += ", and this clone is shallow: earlier commits are not in it"
         do = "fetch them: git fetch --unshallow; in CI, set `fetch-depth: 0` where the repository is checked out"
-    raise OptionError(wanted=WANTED, found=f"{text!r}: no such folder, and {words}", do=do)
+    raise OptionError(wanted=WANTED, found=f"{paths.shown(text)!r}: no such folder, and {words:.500}", do=do)
 
 
 def full_name(root: Path, text: str) -> str:
@@ -204,7 +205,7 @@ def _git(repository: Path, *arguments: str, more: Mapping[str, str] | None = Non
         answer = subprocess.run(
             command, env={**env, **(more or {})}, capture_output=True, timeout=_TIMEOUT_S, check=False
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:  # ValueError: a NUL in an argument
         raise _GitError(str(error)) from error
     if answer.returncode:
         raise _GitError(answer.stderr.decode(errors="replace").strip())

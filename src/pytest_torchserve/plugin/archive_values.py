@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_torchserve._util import plain_numbers
+from pytest_torchserve._util import paths, plain_numbers
 from pytest_torchserve.answers import Tolerance
 from pytest_torchserve.errors import OptionError
 from pytest_torchserve.torchserve import interpreter, own_models
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 def samples(text: str | None) -> Path | None:
     """Return the requests to send, a file or a folder that exists."""
-    if text and not Path(text).exists():
+    if text and (why := paths.why_absent(Path(text))):
         raise OptionError(
-            wanted=f"requests to send at {text} (--ts-samples)",
-            found="no such file or folder",
+            wanted=f"requests to send at {paths.shown(text)} (--ts-samples)",
+            found=why,
             do="name a file, a folder of files, or a .jsonl",
         )
     return Path(text).absolute() if text else None
@@ -40,9 +40,11 @@ def of_archives(config: pytest.Config) -> dict[str, Any]:
     if archives and config.getoption("ts_url"):
         raise OptionError(wanted="--ts-mar or --ts-url", found="both", do="leave one out")
     answers = config.getoption("ts_answers")
-    if answers and not Path(answers).exists():
+    if answers and (why := paths.why_absent(Path(answers))):
         raise OptionError(
-            wanted=f"a file of answers at {answers} (--ts-answers)", found="none", do="make it: tsperf record-answers"
+            wanted=f"a file of answers at {paths.shown(answers)} (--ts-answers)",
+            found=why,
+            do="make it: tsperf record-answers",
         )
     if answers and len(archives) > 1 and not Path(answers).is_dir():
         raise OptionError(
@@ -53,7 +55,7 @@ def of_archives(config: pytest.Config) -> dict[str, Any]:
     return {
         "archives": archives,
         "samples": samples(config.getoption("ts_samples")),
-        "answers": Path(answers).resolve() if answers else None,
+        "answers": paths.resolved(answers) if answers else None,
         "tolerance": tolerance(config.getoption("ts_tolerance")),
         "python": interpreter.find(Path(python), "--ts-python") if (python := config.getoption("ts_python")) else None,
     }

@@ -207,6 +207,7 @@ def compared(config: pytest.Config, server: ServerSettings) -> tuple[str | None,
             found="both",
             do="leave one out: what someone else runs is left as it is, and cannot be given a second side",
         )
+    baseline.check_named(wanted)
     own_env = config.getoption("ts_baseline_worker_env")
     server = replace(server, inference_port=0, management_port=0)  # explicit ports are the candidate's
     if wanted.startswith(baseline.CONFIG):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pytest_torchserve import conditions
+from pytest_torchserve._util import paths
 from pytest_torchserve.config import PACE_PER_S, Config
 from pytest_torchserve.errors import OptionError
 from pytest_torchserve.measure import Budget
@@ -45,20 +46,30 @@ def complete(config: pytest.Config, *, measures: bool, compares: bool) -> Config
     """
     told = replace(of(config), conditions=conditions.now())
     if measures:
-        _check_folder(told.data)
+        check_folder(told.data)
     if compares and told.baseline_named is not None and not told.checks_only:
         told = replace(told, baseline=option_values.resolved(config, told.baseline_named))
     config.stash[CONFIG_KEY] = told
     return told
 
 
-def _check_folder(data: Path | str | None) -> None:
+def check_folder(data: Path | str | None) -> None:
     """Refuse a folder of samples that does not exist."""
-    if data and not Path(data).is_dir():
+    if data and not paths.is_dir(Path(data)):
+        why = paths.why_absent(Path(data))
         raise OptionError(
-            wanted=f"a folder of samples at {data} (--ts-data or TS_DATA)",
-            found="no such folder",
+            wanted=f"a folder of samples at {paths.shown(data)} (--ts-data or TS_DATA)",
+            found="no such folder" if why in (None, paths.NOTHING_THERE) else why,
             do="name a folder that holds cifar10/CLASS/IMAGE or imagenet/CLASS/IMAGE files, or leave the option out",
+        )
+
+
+def check_place(option: str, path: Path) -> None:
+    """Refuse a place to write to at which nothing can be."""
+    why = paths.why_absent(path)
+    if why not in (None, paths.NOTHING_THERE):
+        raise OptionError(
+            wanted=f"a place to write to ({option})", found=f"{paths.shown(path)}: {why}", do="name another place"
         )
 
 
@@ -101,8 +112,8 @@ def read(config: pytest.Config) -> Config:
             option_values.positive(option.name, value[option.key])
     option_values.ports([value["ts_inference_port"], value["ts_management_port"]])
     data = value["ts_data"] or os.environ.get("TS_DATA")
-    _check_folder(value["ts_data"])  # TS_DATA is checked only where it is used
-    config_file = Path(value["ts_config"]).resolve() if value["ts_config"] else None
+    check_folder(value["ts_data"])  # TS_DATA is checked only where it is used
+    config_file = paths.resolved(value["ts_config"]) if value["ts_config"] else None
     server = settings.ServerSettings(
         config=config_file,
         jvm_args=value["ts_jvm_args"],
@@ -114,12 +125,14 @@ def read(config: pytest.Config) -> Config:
     )
     option_values.check(server)
     baseline_named, baseline_server = option_values.compared(config, server)
+    for name in ("report", "journal", "model-store"):
+        check_place(f"--ts-{name}", Path(value[f"ts_{name.replace('-', '_')}"] or "."))
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     root = _root(config)
     journal = value["ts_journal"] or root / ".benchmarks" / "journal" / f"{stamp}-{os.getpid()}.jsonl"
     return Config(
         weights=value["ts_weights"],
-        data=Path(data).resolve() if data else None,
+        data=paths.resolved(data) if data else None,
         forget=value["ts_forget"],
         batch_sizes=option_values.whole_numbers("--ts-batch-sizes", value["ts_batch_sizes"]),
         budget=Budget(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
+from pytest_torchserve._util import paths
 from pytest_torchserve.errors import OptionError
 
 if TYPE_CHECKING:
@@ -22,18 +23,18 @@ def find(place: Path, option: str) -> Path:
     Raises:
         OptionError: there is none, or TorchServe is not installed there.
     """
-    place = place.expanduser()
+    place = paths.at_home(place)
     # The link is not resolved: Python finds its virtual environment by the place of the link.
-    python = (place / "bin" / "python" if place.is_dir() else place).absolute()
+    python = (place / "bin" / "python" if paths.is_dir(place) else place).absolute()
     asked = [str(python), "-c", "import importlib.metadata as m; print(m.version('torchserve'))"]
     try:
         answer = subprocess.run(asked, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
         found = answer.stderr.strip().splitlines()[-1:] if answer.returncode else []
-    except (OSError, subprocess.TimeoutExpired) as error:
-        found = [str(error)]
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        found = [getattr(error, "strerror", None) or str(error)]
     if found:
         raise OptionError(
-            wanted=f"a Python with TorchServe at {place} ({option})",
+            wanted=f"a Python with TorchServe at {paths.shown(place)} ({option})",
             found=found[0],
             do="name a virtual environment into which torchserve and what its workers import are installed",
         )

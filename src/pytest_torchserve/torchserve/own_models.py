@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pytest_torchserve._util import paths
 from pytest_torchserve.deployment import AsConfigured, Batching
 from pytest_torchserve.errors import InputError, OptionError, SuiteError
 from pytest_torchserve.inputs import catalogue_check, own
@@ -40,22 +41,20 @@ def find(places: Sequence[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for place in places:
-        here = [place]
-        if place.is_dir() and not (place / wrap.MANIFEST).is_file():
+        here, why = [place], paths.why_absent(place)
+        if paths.is_dir(place) and not (place / wrap.MANIFEST).is_file():
             here = sorted(path for path in place.iterdir() if _is_archive(path))
-        if not place.exists() or not here:
+        if why or not here:
             raise OptionError(
-                wanted=f"model archives at {place} (--ts-mar)",
-                found="no .mar, no .tar.gz and no unpacked archive in it"
-                if place.exists()
-                else "no such file or folder",
+                wanted=f"model archives at {paths.shown(place)} (--ts-mar)",
+                found=why or "no .mar, no .tar.gz and no unpacked archive in it",
                 do="name a .mar, or a folder that holds some",
             )
         found += here
     # Named as it was given: a link in a store of blobs has the model's name, its target a hash.
     once: dict[Path, Path] = {}
     for path in found:
-        once.setdefault(path.resolve(), path.absolute())
+        once.setdefault(paths.resolved(path), path.absolute())
     return list(once.values())
 
 

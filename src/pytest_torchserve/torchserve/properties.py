@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_torchserve._util import paths
 from pytest_torchserve.errors import OptionError
 from pytest_torchserve.inputs import cache
 from pytest_torchserve.loadgen.address import Address
@@ -60,7 +61,7 @@ def read(path: Path) -> dict[str, str]:
     except (OSError, ValueError) as error:
         raise OptionError(
             wanted="a TorchServe config.properties (--ts-config, --ts-baseline=config:FILE)",
-            found=f"{path}: {getattr(error, 'strerror', None) or error}",
+            found=f"{paths.shown(path)}: {getattr(error, 'strerror', None) or error}",
             do="name a text file that can be read, in the form that Java reads",
         ) from error
 
@@ -116,14 +117,16 @@ def in_place(settings: Mapping[str, str], place: Path) -> dict[str, str]:
             continue
         all_in_it = value.endswith("/*") and key == "plugins_path"  # TorchServe's own notation
         path = place / value.removesuffix("/*" if all_in_it else "")
-        if not path.exists() and key != "workflow_store":
-            absent.append((key, path))
-        found[key] = str(path.resolve()) + "/*" * all_in_it
+        why = paths.why_absent(path)
+        if why is not None and not (key == "workflow_store" and why == paths.NOTHING_THERE):
+            name = paths.shown(path)
+            absent.append((key, f"no {name}" if why == paths.NOTHING_THERE else f"{name}: {why}"))
+        found[key] = str(paths.resolved(path)) + "/*" * all_in_it
     if absent:
         keys = " and ".join(key for key, _ in absent)
         raise OptionError(
             wanted=f"what the config.properties names as {keys} (--ts-config, --ts-baseline=config:FILE)",
-            found=", ".join(f"no {path}" for _, path in absent),
+            found=", ".join(words for _, words in absent),
             do="mend the names; a relative one is meant from the folder of the config.properties",
         )
     return found
@@ -132,7 +135,7 @@ def in_place(settings: Mapping[str, str], place: Path) -> dict[str, str]:
 def content_of(key: str, value: str, place: Path) -> str:
     """Return a file's name and the hash of its content, for the settings whose files are configuration; else ''."""
     path = place / value
-    if key not in ("metrics_config", "cpp_log_config") or not path.is_file():
+    if key not in ("metrics_config", "cpp_log_config") or not paths.is_file(path):
         return ""
     return f"{path.name} ({cache.key([path.read_bytes()])})"
 
@@ -144,7 +147,7 @@ def unmeasured(settings: Mapping[str, str]) -> list[str]:
         return []
     try:
         declared = Path(told).read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    except (OSError, ValueError):
         return []
     absent = [name for name in request_log.METRICS if not re.search(rf"^[^#\n]*\b{name}\b", declared, re.MULTILINE)]
     if not absent:
