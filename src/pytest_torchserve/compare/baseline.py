@@ -58,7 +58,7 @@ class Baseline:
     def notices(self) -> list[str]:
         """Messages to the user about the baseline."""
         why = "is not at hand, and its folder is empty (git submodule update --init)"
-        return [f"{self.words}: the sub-module {path} {why}" for path in self.absent]
+        return [f"{self.words}: the sub-module {paths.shown(path)} {why}" for path in self.absent]
 
     @property
     def has_own_server(self) -> bool:

@@ -79,14 +79,13 @@ def checked_out(root: Path, commit: str) -> tuple[Path, list[str]]:
         within = _git(root, "rev-parse", "--show-prefix").strip("/")
         absent = sorted(path for path, module in _modules(top, commit).items() if module is None)
         # Filters, links out of the repository and sub-modules that come to hand later make another folder.
-        parts = [_git(top, "rev-parse", f"{commit}^{{tree}}"), str(top), _filters(top), *absent]
-        place = cache.folder() / "revisions" / cache.key(parts)
+        place = place_of(_git(top, "rev-parse", f"{commit}^{{tree}}"), [str(top), _filters(top), *absent])
         if not place.is_dir():
             _write_whole(top, commit, place)
-    except _GitError as error:
+    except (_GitError, OSError) as error:
         raise OptionError(
             wanted=f"the files of commit {commit[:10]} (--ts-baseline)",
-            found=f"git: {error}",
+            found=f"git: {error}" if isinstance(error, _GitError) else str(error),
             do="see that `git checkout` of that commit works; a partial clone fetches what it lacks",
         ) from error
     if not (place / within).is_dir():
@@ -98,9 +97,13 @@ def checked_out(root: Path, commit: str) -> tuple[Path, list[str]]:
     return place / within, absent
 
 
+def place_of(tree: str, more: Sequence[str]) -> Path:
+    """Return the folder of the cache for the files of a tree, made under these conditions."""
+    return cache.folder("revisions") / cache.key([tree, *more])
+
+
 def _write_whole(top: Path, commit: str, place: Path) -> None:
     """Write a commit's files to `place`, all or nothing."""
-    place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place.parent) as folder:
         whole = Path(folder) / "files"
         _write(top, commit, whole, Path(folder))

@@ -7,15 +7,34 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_torchserve._util import paths
+from pytest_torchserve.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-def folder() -> Path:
-    """Return `$XDG_CACHE_HOME/pytest-torchserve`, created if need be."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    path = Path(base) / "pytest-torchserve"
-    path.mkdir(parents=True, exist_ok=True)
+def base() -> Path:
+    """Return the folder of all programs' caches: XDG_CACHE_HOME, or ~/.cache. XDG says to ignore a relative one."""
+    told = os.environ.get("XDG_CACHE_HOME", "")
+    return Path(told) if os.path.isabs(told) else paths.at_home("~/.cache")  # noqa: PTH117 - a text
+
+
+def folder(name: str = "") -> Path:
+    """Return `pytest-torchserve` in the folder of caches, or a folder within it, created if need be.
+
+    Raises:
+        InputError: it cannot be created.
+    """
+    path = base() / "pytest-torchserve" / name
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            wanted=f"a folder at {paths.shown(path)} for what is made once (XDG_CACHE_HOME)",
+            found=getattr(error, "strerror", None) or str(error),
+            do="set XDG_CACHE_HOME to a folder that can be written to",
+        ) from error
     return path
 
 
@@ -28,8 +47,13 @@ def key(parts: Iterable[str | bytes | Path]) -> str:
     for part in parts:
         if isinstance(part, Path):
             with part.open("rb") as file:
-                name, content = part.name.encode(), hashlib.file_digest(file, "sha256").digest()
+                name, content = _encoded(part.name), hashlib.file_digest(file, "sha256").digest()
             part = name + b"\0" + content  # noqa: PLW2901 - one loop over three kinds of part
-        data = part.encode() if isinstance(part, str) else part
+        data = _encoded(part) if isinstance(part, str) else part
         digest.update(len(data).to_bytes(8, "big") + data)
     return digest.hexdigest()[:12]
+
+
+def _encoded(text: str) -> bytes:
+    """Return a text as bytes; a file's name need not be UTF-8, and Python keeps its bytes as halves of characters."""
+    return text.encode(errors="surrogatepass")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from filelock import FileLock
 
+from pytest_torchserve._util import paths
 from pytest_torchserve.errors import InputError
 from pytest_torchserve.inputs import cache
 
@@ -63,9 +64,9 @@ def find(weights: Weights | Path | None, mode: Mode, data: Path | None) -> Path 
 
 def places(data: Path | None) -> list[Path]:
     """Return the folders to search for a published file, in this order; torch hub's folder by torch hub's rule."""
-    xdg = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    hub = Path(os.environ.get("TORCH_HOME") or Path(xdg) / "torch") / "hub" / "checkpoints"
-    own = cache.folder() / "weights"
+    xdg = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    hub = paths.at_home(os.environ.get("TORCH_HOME") or Path(xdg) / "torch") / "hub" / "checkpoints"
+    own = cache.folder("weights")
     return [hub, own] if data is None else [data / "weights", hub, own]
 
 
@@ -111,8 +112,7 @@ def _download(weights: Weights) -> Path:
     """Fetch the file into our cache: under a temporary name, checked, then renamed."""
     import requests  # noqa: PLC0415 - slow, and needed for a download only
 
-    path = cache.folder() / "weights" / weights.file
-    path.parent.mkdir(exist_ok=True)
+    path = cache.folder("weights") / weights.file
     partial = path.with_suffix(_PARTIAL)
     with FileLock(path.with_suffix(_LOCK)):
         if path.is_file():

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 
 import pytest
 
 from pytest_torchserve.compare import baseline, revision
 from pytest_torchserve.errors import OptionError
+
+LATIN = os.fsdecode(b"gr\xf6\xdfe.txt")
+"""A name that is not UTF-8."""
 
 IDENTITY = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "protocol.file.allow=always"]
 
@@ -100,7 +104,7 @@ def test_attributes(repository, attributes, written, today):
     assert files_of(place) == {".gitattributes": attributes, "models/a.py": written}
 
 
-@pytest.mark.parametrize("name", ["größe.txt", "two words", "-n", "line\nbreak", "tab\there", "quote\"d'"])
+@pytest.mark.parametrize("name", ["größe.txt", "two words", "-n", "line\nbreak", "tab\there", "quote\"d'", LATIN])
 def test_names_of_files(repository, name):
     """Every name that git can hold is written."""
     (repository / name).write_text("x")
@@ -133,6 +137,25 @@ def test_sub_modules_are_those_of_the_revision(with_modules):
     found = files_of(place)
     assert (found["top"], found["outer/model.py"], found["outer/inner/deep.py"]) == ("old", "old", "old")
     assert absent == []
+
+
+def test_folders_and_sub_modules_of_every_name(repository, tmp_path):
+    """A repository and a sub-module whose names are not UTF-8 are written; one that is not at hand is named legibly."""
+    place = repository.rename(tmp_path / LATIN)
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    git(inner, "init", "-q", "-b", "main")
+    commit(inner, model_DOT_py="old")
+    git(place, "submodule", "add", "-q", "--name", "inner", str(inner), LATIN)
+    old = commit(place, top="old")
+    written, absent = revision.checked_out(place, old)
+    assert (written / LATIN / "model.py").read_text() == "old"
+    assert absent == []
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", str(place), str(clone))
+    (notice,) = baseline.parse("main", clone).notices
+    assert "udcf6" in notice
+    assert notice.isprintable()
 
 
 def test_a_sub_module_that_is_not_at_hand_is_told(with_modules, tmp_path):
