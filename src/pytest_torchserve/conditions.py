@@ -92,6 +92,9 @@ def ranges(numbers: Iterable[int]) -> str:
 _CGROUPS = (Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
 """The file that names this process's control groups, and the folder that they are mounted in."""
 
+_NUMBER = "[0-9]{1,19}"
+"""A regular expression for the numbers of the kernel, which have 64 bits."""
+
 _NO_LIMIT_BYTES = 1 << 60
 """Version 1 of control groups writes a number about as large as this where there is no limit."""
 
@@ -109,15 +112,15 @@ def memory_limit(told: Path = _CGROUPS[0], mounted: Path = _CGROUPS[1]) -> int |
     """
     names = ("memory.max", "memory.high", "memory.limit_in_bytes")
     texts = [_read(folder / name) for folder in _groups("memory", told, mounted) for name in names]
-    limits = [int(text) for text in texts if text.isdecimal() and int(text) < _NO_LIMIT_BYTES]
+    limits = [int(text) for text in texts if re.fullmatch(_NUMBER, text) and int(text) < _NO_LIMIT_BYTES]
     return min(limits, default=None)
 
 
 def _groups(controller: str, told: Path, mounted: Path) -> Iterator[Path]:
     """Yield the folders of this process's control groups that may limit a resource, parents included."""
     for line in _read(told).splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers and controller not in controllers.split(","):
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
+        if not path or (controllers and controller not in controllers.split(",")):
             continue
         # cgroup v2 has one tree, listed without controllers; cgroup v1 has one tree for each controller.
         for top in (mounted, mounted / "unified") if not controllers else (mounted / controller, mounted / controllers):
@@ -134,8 +137,9 @@ def _prefixes(path: str) -> list[str]:
 def _cores(group: Path) -> float | None:
     """Return one group's own CPU limit in cores; None where the group sets none."""
     words = _read(group / "cpu.max") or f"{_read(group / 'cpu.cfs_quota_us')} {_read(group / 'cpu.cfs_period_us')}"
-    found = re.fullmatch(r"(\d+) (\d+)", words)
-    return int(found[1]) / int(found[2]) if found else None
+    found = re.fullmatch(rf"({_NUMBER}) ({_NUMBER})", words)
+    quota, period = (int(found[1]), int(found[2])) if found else (0, 0)
+    return quota / period if quota and period else None
 
 
 def governors(top: Path = Path("/sys")) -> set[str]:
@@ -155,5 +159,5 @@ def _read(path: Path) -> str:
     """Return a file's text without surrounding white space; '' where the file cannot be read."""
     try:
         return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
+    except (OSError, ValueError):
         return ""

@@ -149,6 +149,47 @@ def test_memory_of_version_1(tmp_path):
     assert memory(tmp_path, "") is None
 
 
+ODD_NUMBERS = ["", "max", "max 100000", "-1", "-1 100000", "garbage", "50000", "5e4 100000", "٣ 100000", "1_0 100000"]
+ODD_NUMBERS += ["50000 0", "0 0", "0 100000", "50000 -1", "9" * 5_000, "9" * 5_000 + " 100000", "9" * 400 + " 1", "\0"]
+
+
+@pytest.mark.parametrize("text", ODD_NUMBERS)
+def test_no_quota_of_version_2(tmp_path, text):
+    """A file that does not hold two numbers above 0 is no quota."""
+    write(tmp_path / "mounted", cpu__max=text)
+    assert quota(tmp_path, "0::/\n") is None
+
+
+@pytest.mark.parametrize("text", ["", "max", "-1", "garbage", "5e4", "٣", "1_0", "1.5", "0", "9" * 5_000, "\0"])
+@pytest.mark.parametrize("name", ["cpu__cfs_quota_us", "cpu__cfs_period_us"])
+def test_no_quota_of_version_1(tmp_path, name, text):
+    """A file that does not hold a number above 0 makes no quota with the other one."""
+    whole = {"cpu__cfs_quota_us": "50000", "cpu__cfs_period_us": "100000"}
+    write(tmp_path / "mounted" / "cpu", **whole)
+    assert quota(tmp_path, "4:cpu:/\n") == 0.5
+    write(tmp_path / "mounted" / "cpu", **{**whole, name: text})
+    assert quota(tmp_path, "4:cpu:/\n") is None
+
+
+@pytest.mark.parametrize("text", ["", "max", "max 1", "-1", "garbage", "5e4", "٣", "1_0", "1.5", "9" * 5_000, "\0"])
+@pytest.mark.parametrize("name", ["memory__max", "memory__high", "memory__limit_in_bytes"])
+def test_a_memory_limit_that_is_none(tmp_path, name, text):
+    """A file that holds no number of bytes is no limit."""
+    write(tmp_path / "mounted" / "memory", **{name: text})
+    write(tmp_path / "mounted", **{name: text})
+    assert memory(tmp_path, "0::/\n4:memory:/\n") is None
+
+
+@pytest.mark.parametrize(
+    "told", ["\n", "garbage", "0:", "::", "0::", ":::::", "4:memory,cpu", "0::/" + "a" * 5_000, "0::/a\0b"]
+)
+def test_a_list_of_groups_that_is_none(tmp_path, told):
+    """A line that names no group is passed over, and the others count."""
+    write(tmp_path / "mounted", cpu__max="50000 100000", memory__max="7000")
+    assert quota(tmp_path, f"{told}\n0::/\n") == 0.5
+    assert memory(tmp_path, f"{told}\n0::/\n") == 7000
+
+
 def test_the_software_is_told_by_the_environment_that_serves():
     """Versions are those of the serving interpreter; Pillow's own libraries and installed decoders are among them."""
     found = environment.software(Path(sys.executable))
