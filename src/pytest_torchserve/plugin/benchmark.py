@@ -144,11 +144,11 @@ def set_aside_invalid(config: pytest.Config, runs: Iterable[Run] = ()) -> list[s
     mappings = session.compared_mapping
     now = {bench.fullname for bench in session.benchmarks if bench and _invalid(bench)}
     cells = {(run.cell.kind, run.cell.id) for run in runs if run.invalid or run.wrong}
-    entries_now = {one.fullname: one.extra_info for one in session.benchmarks if one}
+    entries_now = {one.fullname: one.extra_info or {} for one in session.benchmarks if one}
     lines = history.set_aside_unlike(mappings, entries_now, across=config.getoption("ts_compare_across"))
     for path, entries in mappings.items():
         for name, entry in list(entries.items()):
-            extra = entry.get("extra_info", {})
+            extra = history.extra_of(entry)
             if not history.is_entry(extra):
                 continue
             bad_now = name in now or (extra.get("kind"), extra.get("cell")) in cells
@@ -164,7 +164,7 @@ def add_verdicts(config: pytest.Config, comparisons: Sequence[Comparison]) -> No
     session: Any = getattr(config, "_benchmarksession", None)
     by_name = {(one.cell, one.phase.value): one for one in comparisons}
     for bench in session.benchmarks if session is not None else ():
-        extra = bench.extra_info if bench else {}
+        extra = (bench and bench.extra_info) or {}
         found = by_name.get((f"{extra.get('kind')} {extra.get('cell')}", str(extra.get("phase"))))
         if found is not None:
             extra["verdict"] = asdict(found)
@@ -182,7 +182,7 @@ def without_counterpart(config: pytest.Config) -> Iterator[tuple[str, str, Mappi
     now = {bench.fullname for bench in session.benchmarks if bench}
     for path, entries in session.compared_mapping.items():
         for name, entry in entries.items():
-            extra = entry.get("extra_info", {})
+            extra = history.extra_of(entry)
             if name not in now and history.is_entry(extra):
                 yield name, Path(path).name, extra
 
@@ -200,12 +200,12 @@ def saved_files(config: pytest.Config) -> list[Path]:
 
 def _invalid(entry: Any) -> bool:
     """Return whether a benchmark, of this session or saved, is stamped INVALID."""
-    extra = entry.extra_info if hasattr(entry, "extra_info") else entry.get("extra_info", {})
-    return bool(extra.get("validity") == "INVALID")
+    extra = entry.extra_info if hasattr(entry, "extra_info") else history.extra_of(entry)
+    return bool((extra or {}).get("validity") == "INVALID")
 
 
 def only_ours(config: pytest.Config, benchmarks: list[dict[str, Any]]) -> bool:
     """Return whether every benchmark is an entry of the suite and no option requests pytest-benchmark's own output."""
     asked = any(config.getoption(f"benchmark_{name}") for name in ("compare", "verbose", "histogram"))
     asked |= config.getoption("benchmark_group_by") != "group"
-    return not asked and all(history.is_entry(bench["extra_info"]) for bench in benchmarks)
+    return not asked and all(history.is_entry(history.extra_of(bench)) for bench in benchmarks)

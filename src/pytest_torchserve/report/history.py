@@ -127,8 +127,8 @@ def set_aside_unlike(
     """
     lines = []
     for entries in compared.values():
-        for name in [name for name in entries if is_entry(mine.get(name, {}))]:
-            reason = unlike(mine[name], entries[name].get("extra_info", {}))
+        for name in [name for name in entries if is_entry(mine.get(name) or {})]:
+            reason = unlike(mine[name], extra_of(entries[name]))
             if reason is None:
                 continue
             if across:
@@ -137,6 +137,12 @@ def set_aside_unlike(
             lines.append(f"inconclusive, not compared: {name}: {reason}")
             del entries[name]
     return lines
+
+
+def extra_of(entry: Any) -> dict[str, Any]:
+    """Return a saved entry's extra_info; an empty one where another program has written something else there."""
+    extra = entry.get("extra_info") if isinstance(entry, dict) else None
+    return extra if isinstance(extra, dict) else {}
 
 
 def is_entry(extra: Mapping[str, Any]) -> bool:
@@ -166,12 +172,14 @@ def load(paths: Iterable[Path], like: Mapping[str, Any], runs: Iterable[Mapping[
             medians = {
                 entry["name"]: entry["stats"]["median"]
                 for entry in content["benchmarks"]
-                if (extra := entry["extra_info"]).get("validity") != "INVALID"
-                and is_entry(extra)
+                if is_entry(extra := extra_of(entry))
+                and extra["validity"] != "INVALID"
                 and not unlike(now.get((extra.get("kind"), extra.get("cell")), extra), extra)
             }
-        except (OSError, ValueError, KeyError, TypeError):
+            if not is_ours(machine_info):
+                continue
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue  # not a file of pytest-benchmark's, or a truncated one
-        if is_ours(machine_info) and not differences(like, machine_info) and medians:
+        if not differences(like, machine_info) and medians:
             found.append(Saved(path.name, content.get("datetime", ""), machine_info, medians))
     return sorted(found, key=lambda saved: saved.at)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_torchserve.errors import InputError
-from pytest_torchserve.report.history import Saved, differing
+from pytest_torchserve.report.history import Saved, differing, extra_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -65,7 +65,7 @@ def read(paths: Iterable[Path]) -> Document:
         document.sources.append(path.name)
         try:
             environment, found, judged = (_journal if path.suffix == ".jsonl" else _benchmarks)(path, document)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(
                 wanted=f"a journal or a saved run in {path}",
                 found=f"{type(error).__name__}: {error}",
@@ -122,7 +122,7 @@ def _benchmarks(path: Path, document: Document) -> tuple[Record, list[Record], l
     runs: dict[tuple[str, str], Record] = {}
     verdicts = []
     for entry in content["benchmarks"]:
-        extra = entry["extra_info"]
+        extra = extra_of(entry)
         if "phase" not in extra or "cell" not in extra:
             continue  # another project's benchmark
         run = runs.setdefault((extra["kind"], extra["cell"]), {**extra, "seconds": {}})

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_torchserve.report import history
+from pytest_torchserve.report import history, reader
 
 ROOT = Path(__file__).parents[3]
 
@@ -245,6 +245,43 @@ def test_a_file_of_another_project_is_left_to_pytest_benchmark(session, pytester
     content["machine_info"] = {"node": "elsewhere"}
     path.write_text(json.dumps(content))
     session([1], "--benchmark-compare").assert_outcomes(passed=1)
+
+
+OF_NO_SUITE = [{}, {"extra_info": None}, {"extra_info": []}, {"extra_info": "x"}, {"extra_info": {}}]
+"""Saved entries without an extra_info that the suite could have written."""
+
+ENTRY = {"cell": "a", "kind": "handle", "phase": "handle", "validity": "VALID", **dict.fromkeys(history.INPUTS, 1)}
+
+
+@pytest.mark.parametrize("entry", OF_NO_SUITE)
+def test_an_entry_without_extra_info_is_unlike(entry):
+    """A saved entry that tells nothing of its inputs is not compared with one that does; other projects' are left."""
+    compared = {"file": {"mine": dict(entry), "theirs": dict(entry), "nobodys": dict(entry)}}
+    (line,) = history.set_aside_unlike(compared, {"mine": ENTRY, "theirs": None})
+    assert line.startswith("inconclusive, not compared: mine: weights: 1 here, not recorded there")
+    assert list(compared["file"]) == ["theirs", "nobodys"]
+
+
+@pytest.mark.parametrize("entry", OF_NO_SUITE)
+def test_an_entry_without_extra_info_is_in_no_trend(tmp_path, entry):
+    """In a trend and on a page such an entry is passed over, and the others of its file count."""
+    ours = {"name": "x", "stats": {"median": 1.0}, "extra_info": ENTRY}
+    odd = {"name": "y", "stats": {"median": 1.0}, **entry}
+    machine_info = dict.fromkeys(history.MUST_MATCH, 1) | {"baseline": None}
+    path = tmp_path / "saved.json"
+    path.write_text(json.dumps({"machine_info": machine_info, "benchmarks": [odd, ours]}))
+    (saved,) = history.load([path], machine_info)
+    assert saved.medians == {"x": 1.0}
+    (run,) = reader.read([path]).runs
+    assert run["cell"] == "a"
+
+
+@pytest.mark.parametrize("machine_info", [None, [], 1, "x"])
+def test_a_file_without_machine_info_is_in_no_trend(tmp_path, machine_info):
+    """A file that tells nothing of its machine is no saved run of the suite."""
+    path = tmp_path / "saved.json"
+    path.write_text(json.dumps({"machine_info": machine_info, "benchmarks": []}))
+    assert history.load([path], {}) == []
 
 
 def test_a_cell_that_is_gone_fails(session):
