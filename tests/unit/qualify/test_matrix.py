@@ -60,21 +60,30 @@ def test_a_hang_is_a_result(matrix, tmp_path, monkeypatch):
     assert (done.returncode, done.stderr) == (1, "hangs: no end after 0.2 s")
 
 
+SDIST, WHEEL = "pytest_torchserve-1.2.3.tar.gz", "pytest_torchserve-1.2.3-py3-none-any.whl"
+HEADING = "1.2.3 – 2026-12-01"
+
+
 @pytest.fixture
 def release(tmp_path):
-    """`release(tag, heading)` checks a release of version 1.2.3 whose changelog has this heading."""
+    """`release(tag, heading)` checks a release of version 1.2.3 whose changelog has these headings.
+
+    `version=` stands in place of the version's line; files that `empty=` and `missing=` name are.
+    """
     (tmp_path / ".ci").mkdir()
     shutil.copy(ROOT / ".ci" / "check-release", tmp_path / ".ci")
     package = tmp_path / "src" / "pytest_torchserve"
     package.mkdir(parents=True)
-    (package / "__init__.py").write_text('__version__ = "1.2.3"\n')
     dist = tmp_path / "build" / "dist"
     dist.mkdir(parents=True)
-    for name in ("pytest_torchserve-1.2.3.tar.gz", "pytest_torchserve-1.2.3-py3-none-any.whl"):
-        (dist / name).touch()
 
-    def release_(tag, heading):
-        (tmp_path / "CHANGELOG.md").write_text(f"# Changelog\n\n## {heading}\n")
+    def release_(tag, *headings, version='__version__ = "1.2.3"\n', empty=(), missing=()):
+        (package / "__init__.py").write_text(version)
+        for name in (SDIST, WHEEL):
+            if name not in missing:
+                (dist / name).write_bytes(b"" if name in empty else b"x")
+        text = "".join(f"\n## {heading}\n\nwords\n" for heading in headings)
+        (tmp_path / "CHANGELOG.md").write_text(f"# Changelog\n{text}")
         command = [str(tmp_path / ".ci" / "check-release"), tag]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -83,24 +92,58 @@ def release(tmp_path):
 
 def test_a_release_whose_parts_agree(release):
     """Tag, version, dated heading and files agree."""
-    done = release("v1.2.3", "1.2.3 – 2026-12-01")
-    assert (done.returncode, done.stderr) == (0, "")
+    for headings in (
+        [HEADING],
+        ["1.2.30 – unreleased", HEADING],
+        [HEADING, "1.2.2 – 2026-02-29"],
+        ["1.2.3 – 2028-02-29"],
+    ):
+        done = release("v1.2.3", *headings)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
-    ("tag", "heading", "wanted"),
+    ("tag", "heading", "words"),
     [
-        ("v1.2.4", "1.2.3 – 2026-12-01", "wanted: the tag v1.2.3"),
+        ("v1.2.4", HEADING, "wanted: the tag v1.2.3"),
         ("v1.2.3", "1.2.3 – unreleased", "wanted: a heading '## 1.2.3 – YYYY-MM-DD' in CHANGELOG.md"),
         ("v1.2.3", "1.2.2 – 2026-12-01", "found: none"),
+        ("v1.2.3", "1.2.31 – 2026-12-01", "found: none"),
+        ("v1.2.3", "1.2.3.1 – 2026-12-01", "found: none"),
+        ("v1.2.3", "1a2b3 – 2026-12-01", "found: none"),
+        ("v1.2.3", "1.2.3 – 2026-99-99", "found: ## 1.2.3 – 2026-99-99"),
+        ("v1.2.3", "1.2.3 – 2026-02-29", "found: ## 1.2.3 – 2026-02-29"),
+        ("v1.2.3", "1.2.3 – 2026-12-01 (late)", "found: ## 1.2.3 – 2026-12-01 (late)"),
+        ("v1.2.3", "1.2.3", "found: ## 1.2.3"),
     ],
 )
-def test_a_release_whose_parts_do_not(release, tag, heading, wanted):
+def test_a_release_whose_parts_do_not(release, tag, heading, words):
     """What contradicts is refused with what to do."""
-    done = release(tag, heading)
+    refused(release(tag, heading), words)
+
+
+def refused(done, words):
+    """Assert that a release was refused in these words, with what to do, and without a message of the shell's."""
     assert done.returncode == 1
-    assert wanted in done.stderr
-    assert "what to do: " in done.stderr
+    assert words in done.stderr
+    assert [line.partition(":")[0] for line in done.stderr.splitlines()] == ["wanted", "found", "what to do"]
+
+
+@pytest.mark.parametrize("name", [SDIST, WHEEL])
+def test_a_release_whose_files_are_not_whole(release, name):
+    """A file that is missing or empty is refused, by its name."""
+    refused(release("v1.2.3", HEADING, missing=[name]), f"wanted: build/dist/{name}, not empty")
+    refused(release("v1.2.3", HEADING, empty=[name]), f"wanted: build/dist/{name}, not empty")
+
+
+@pytest.mark.parametrize(
+    "line", ["", '__version__ = ""\n', "__version__ = '1.2.3'\n", '__version__ = "1.2.3"\n__version__ = "1.2.4"\n']
+)
+@pytest.mark.parametrize("tag", ["v", "v1.2.3", ""])
+def test_a_release_without_a_version(release, line, tag):
+    """A version that cannot be read is refused, and matches no tag."""
+    done = release(tag, " – 2026-12-01", HEADING, version=line)
+    refused(done, 'wanted: a line __version__ = "X.Y.Z"' if tag else "wanted: a tag")
 
 
 def test_the_version_stands_in_one_place():
