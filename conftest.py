@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from models.catalogue import DENSENET161, DENSENET161_STOCK, NOOP, RESNET56
+from models.catalogue import DENSENET161, NOOP, RESNET56, VARIANTS
 
 if TYPE_CHECKING:
     import pytest
@@ -18,4 +18,4 @@ if TYPE_CHECKING:
 
 def pytest_torchserve_models(config: pytest.Config) -> list[Model]:  # noqa: ARG001 - the hook's shape
     """Return the models in the order of the tables: noop first."""
-    return [NOOP, RESNET56, DENSENET161, DENSENET161_STOCK]
+    return [NOOP, RESNET56, DENSENET161, *VARIANTS]

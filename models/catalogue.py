@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from pytest_torchserve import Model, Weights
+from pytest_torchserve.answers import Tolerance
 
 _MODELS = Path(__file__).parent
 _HANDLERS = _MODELS.parent / "handlers"
 _REFERENCE = _MODELS / "reference"
+_BLOCK = _MODELS / "resnet56_block.py"
 
 DENSENET161 = Model(
     name="densenet161",
@@ -27,7 +30,7 @@ RESNET56 = Model(
     name="resnet56",
     network=_MODELS / "resnet56.py",
     handler=_HANDLERS / "cifar10.py",
-    extra_files=(_HANDLERS / "classifier.py",),
+    extra_files=(_HANDLERS / "classifier.py", _BLOCK),
     reference=_REFERENCE / "cifar10.py",
     dataset="cifar10",
     weights=Weights(
@@ -44,13 +47,50 @@ NOOP = Model(
     computes=False,
 )
 
-DENSENET161_STOCK = Model(
-    name="densenet161-stock",
-    network=DENSENET161.network,
-    handler="image_classifier",
-    reference=DENSENET161.reference,
-    dataset=DENSENET161.dataset,
-    weights=DENSENET161.weights,
-    extra=True,
+DENSENET161_STOCK = replace(
+    DENSENET161, name="densenet161-stock", handler="image_classifier", extra_files=(), extra=True
 )
 """The same network behind TorchServe's own handler, untouched."""
+
+RESNET56_STOCK = replace(
+    RESNET56, name="resnet56-stock", handler=_HANDLERS / "stock_cifar10.py", extra_files=(_BLOCK,), extra=True
+)
+"""The same behind TorchServe's own handler without its resize and crop."""
+
+DENSENET161_GRAPH = replace(
+    DENSENET161,
+    name="densenet161-graph",
+    handler=_HANDLERS / "graphed_imagenet.py",
+    extra_files=(*DENSENET161.extra_files, _HANDLERS / "imagenet.py", _HANDLERS / "graphed.py"),
+    extra=True,
+    devices=("gpu",),
+)
+"""JPEGs decoded and resized on the GPU, the network replayed as a CUDA graph, in float32 without TF32."""
+
+RESNET56_GRAPH = replace(
+    RESNET56,
+    name="resnet56-graph",
+    handler=_HANDLERS / "graphed_cifar10.py",
+    extra_files=(*RESNET56.extra_files, _HANDLERS / "cifar10.py", _HANDLERS / "graphed.py"),
+    extra=True,
+    devices=("gpu",),
+)
+"""The network replayed as a CUDA graph, in float32 without TF32."""
+
+_BF16 = {"config": {"precision": "bfloat16"}, "tolerance": Tolerance(5e-2, 5e-2)}
+
+DENSENET161_BF16 = replace(DENSENET161_GRAPH, name="densenet161-bf16", **_BF16)
+"""The same in bfloat16, eight bits of mantissa: its answers are held to a tolerance of their own."""
+
+RESNET56_BF16 = replace(RESNET56_GRAPH, name="resnet56-bf16", **_BF16)
+"""The same in bfloat16."""
+
+VARIANTS = (
+    DENSENET161_STOCK,
+    RESNET56_STOCK,
+    DENSENET161_GRAPH,
+    RESNET56_GRAPH,
+    DENSENET161_BF16,
+    RESNET56_BF16,
+)
+"""The models again with something changed: measured by the tests that name them."""

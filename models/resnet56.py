@@ -4,38 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
+from resnet56_block import Block
 from torch import nn
 from torch.nn import functional
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-
-class _Block(nn.Module):
-    """Two 3×3 convolutions around a shortcut without parameters.
-
-    Where the shape changes, option A takes every second pixel and pads the new channels with zeros, half
-    of them before and half after the old ones.
-    """
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        self.stride = stride
-        self.new_channels = outputs - inputs
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (N, inputs, H, W) to (N, outputs, H/stride, W/stride)."""
-        out = functional.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        if self.stride != 1 or self.new_channels:
-            half = self.new_channels // 2
-            x = functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, half, half))
-        return functional.relu(out + x)
+    import torch
 
 
 class ResNet56(nn.Module):
@@ -52,8 +28,8 @@ class ResNet56(nn.Module):
 
     @staticmethod
     def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-        first = _Block(inputs, outputs, stride)
-        return nn.Sequential(first, *(_Block(outputs, outputs, 1) for _ in range(8)))
+        first = Block(inputs, outputs, stride)
+        return nn.Sequential(first, *(Block(outputs, outputs, 1) for _ in range(8)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the logits of the ten classes."""

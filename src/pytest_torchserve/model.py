@@ -90,6 +90,7 @@ class Model:
         tolerance: how far numbers of an answer may be off; None for the usual tolerance of the device.
         streams: whether answers come in chunks; the time to the first chunk is then a figure of its own.
         one_at_a_time: whether a batch has one request, whatever batch sizes are measured of others.
+        devices: where the model is measured.
         as_configured: the archive's own batching, workers and device, measured as one more cell; None for none.
         compare: a function `compare(answer, expected) -> str | None` that says why an answer is wrong; None for the
             usual comparison. Both are JSON values, or bytes where the body is no JSON.
@@ -112,6 +113,7 @@ class Model:
     streams: bool = False
     one_at_a_time: bool = False
     as_configured: AsConfigured | None = None
+    devices: tuple[Device, ...] = ("cpu", "gpu")
 
     def __post_init__(self) -> None:
         """Take the text of a path for the path: `handler` may be either, and so may all others."""

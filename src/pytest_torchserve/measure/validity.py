@@ -34,6 +34,15 @@ OTHER_PROCESSES_SHARE = 0.1
 UNSTABLE_SHARE = 0.3
 """The throughput of a window may differ from the expected throughput by this share and one batch."""
 
+THROTTLE_REASONS = {
+    0x04: "its power limit",
+    0x08: "slowed down by the hardware",
+    0x20: "its temperature, by the driver",
+    0x40: "its temperature, by the hardware",
+    0x80: "the power supply's brake",
+}
+"""NVML's nvmlClocksEventReasons that slow a GPU down; an idle GPU's low clock, say, is none of them."""
+
 WINDOWS = 5
 _SIGMAS = 3
 
@@ -154,6 +163,15 @@ def other_processes(telemetry: Telemetry | None) -> str | None:
     percent = round(100 * telemetry.stolen_cpu)
     stolen = f", {percent}% by the hypervisor" if percent else ""
     return f"other processes used the machine: {telemetry.other_processes_cpu:.0%} of the CPU{stolen}"
+
+
+def throttled(telemetry: Telemetry | None) -> str | None:
+    """Return a reason when a GPU lowered its clock for its power or its temperature."""
+    bits = 0
+    for gpu in telemetry.gpus if telemetry else ():
+        bits |= int(gpu.get("clock_event_reasons", 0))
+    lowered = [words for bit, words in THROTTLE_REASONS.items() if bits & bit]
+    return f"the GPU was throttled: {', '.join(lowered)}" if lowered else None
 
 
 def too_few(latencies: int) -> str | None:

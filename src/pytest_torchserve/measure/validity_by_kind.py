@@ -26,6 +26,7 @@ def of_init(evidence: Evidence, telemetry: Telemetry | None) -> tuple[str, ...]:
         validity.errors(evidence.errors, evidence.judged),
         validity.wrong(evidence.wrong_answers, evidence.judged),
         validity.other_processes(telemetry),
+        validity.throttled(telemetry),
     )
 
 
@@ -36,6 +37,7 @@ def of_handle(evidence: Evidence, meter: HandleMeter, telemetry: Telemetry | Non
         validity.wrong(evidence.wrong_answers, evidence.judged),
         validity.unstable(None, meter.done_ns, meter.started_ns, max(meter.done_ns, default=0), 1, unit=" batches"),
         validity.other_processes(telemetry),
+        validity.throttled(telemetry),
     )
 
 
@@ -45,6 +47,7 @@ def of_rate(sent: Sent, telemetry: Telemetry | None) -> tuple[str, ...]:
         validity.schedule_delay(sent.responses),
         validity.wrong(sent.evidence.wrong_answers, len(sent.responses)),
         validity.other_processes(telemetry),
+        validity.throttled(telemetry),
     )
 
 
@@ -71,6 +74,7 @@ def of_load(
         validity.wrong(evidence.wrong_answers, len(responses)),
         validity.too_few(len(sent.timed)),
         validity.other_processes(telemetry),
+        validity.throttled(telemetry),
     ]
     if isinstance(schedule, OpenLoop):
         whole = [t for t in sent.reports if t.batch_size == gathered.configured and Phase.HANDLE in t.phases_s]

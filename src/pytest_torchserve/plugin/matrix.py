@@ -108,6 +108,8 @@ def cells(kind: CellKind, fixture: str, config: pytest.Config, definition: pytes
         if not _measured(model, marker, fixture, config):
             continue
         for device in DEVICES:
+            if device not in model.devices:
+                continue
             deployments = [
                 Deployment(model, device, batching) for batching in _batchings(fixture, model, told, definition)
             ]

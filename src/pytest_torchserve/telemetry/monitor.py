@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
+import operator
 import os
 import statistics
 import subprocess
@@ -36,7 +38,8 @@ class Telemetry:
         rss_bytes: by role, the largest sum of resident memory.
         other_processes_cpu: share of the machine's CPU that processes outside the session used.
         stolen_cpu: share of the machine's CPU that the hypervisor gave to other guests.
-        gpus: for each GPU, means and peaks of NVML's figures.
+        gpus: for each GPU, means and peaks of NVML's figures, the energy of the window (idle included), and the
+            reasons why its clock was lowered in any of its seconds, as NVML's bits.
         other_processes_on_gpu: pids outside the session on a GPU where NVML lists pids of the session too.
     """
 
@@ -90,11 +93,17 @@ def _resident(snapshots: Sequence[Snapshot]) -> dict[str, int]:
 
 def _gpu(snapshots: Sequence[Snapshot]) -> dict[str, float]:
     found = {}
-    for name in ("utilisation", "memory_bytes", "sm_clock_mhz", "power_w"):
+    for name in ("utilisation", "memory_bytes", "sm_clock_mhz", "memory_clock_mhz", "temperature_c", "power_w"):
         values = [snapshot[name] for snapshot in snapshots if name in snapshot]
         if values:
             found[f"{name}_mean"] = statistics.fmean(values)
             found[f"{name}_max"] = max(values)
+    energies = [snapshot["energy_j"] for snapshot in snapshots if "energy_j" in snapshot]
+    if energies:
+        found["energy_j"] = energies[-1] - energies[0]
+    reasons = [snapshot["clock_event_reasons"] for snapshot in snapshots if "clock_event_reasons" in snapshot]
+    if reasons:
+        found["clock_event_reasons"] = functools.reduce(operator.or_, reasons)
     return found
 
 

@@ -83,12 +83,16 @@ def gpu(handle: Any) -> dict[str, float]:
         "utilisation": lambda: pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100,
         "memory_bytes": lambda: pynvml.nvmlDeviceGetMemoryInfo(handle).used,
         "sm_clock_mhz": lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM),
+        "memory_clock_mhz": lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_MEM),
+        "temperature_c": lambda: pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU),
+        "energy_j": lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3,
+        "clock_event_reasons": lambda: pynvml.nvmlDeviceGetCurrentClocksEventReasons(handle),
         "power_w": lambda: pynvml.nvmlDeviceGetPowerUsage(handle) / 1e3,
         "pids": lambda: [process.pid for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)],
     }
     found = {}
     for name, ask in asks.items():
-        with contextlib.suppress(pynvml.NVMLError):
+        with contextlib.suppress(pynvml.NVMLError, AttributeError):  # an older driver, an older binding
             found[name] = ask()
     return found
 

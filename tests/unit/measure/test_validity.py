@@ -138,6 +138,14 @@ def test_others_on_the_machine():
     )
 
 
+def test_a_throttled_gpu():
+    """A GPU that lowered its clock makes a run INVALID, with each cause; one that was idle or has no figures does not."""
+    assert validity.throttled(None) is None
+    assert validity.throttled(telemetry(gpus=({"clock_event_reasons": 0x103}, {}))) is None
+    said = validity.throttled(telemetry(gpus=({"clock_event_reasons": 0x1}, {"clock_event_reasons": 0x44})))
+    assert said == "the GPU was throttled: its power limit, its temperature, by the hardware"
+
+
 def test_a_median_needs_its_sample():
     """Six answers are enough for a median, and five are too few."""
     assert validity.too_few(6) is None

@@ -57,13 +57,15 @@ def test_gpus_are_averaged_and_strangers_named():
     A pid from outside the session counts only on a GPU where NVML names one of the session's pids too.
     """
     gpus = [
-        [{"utilisation": 0.5, "power_w": 100, "pids": [2, 77]}],
-        [{"utilisation": 1.0, "power_w": 300, "pids": [2]}],
+        [{"utilisation": 0.5, "power_w": 100, "pids": [2, 77], "energy_j": 1000.5, "clock_event_reasons": 0x41}],
+        [{"utilisation": 1.0, "power_w": 300, "pids": [2], "energy_j": 1300.0, "clock_event_reasons": 0x4}],
     ]
     found = aggregate([snapshot(at, at, {"2": ["worker", 0, 0]}, gpus=gpu) for at, gpu in enumerate(gpus)])
     assert found.gpus[0]["utilisation_mean"] == pytest.approx(0.75)
     assert found.gpus[0]["power_w_max"] == 300
     assert "memory_bytes_mean" not in found.gpus[0]
+    assert found.gpus[0]["energy_j"] == pytest.approx(299.5)
+    assert found.gpus[0]["clock_event_reasons"] == 0x45
     assert found.other_processes_on_gpu == (77,)
     elsewhere = aggregate([snapshot(at, at, {}, gpus=[{"pids": [4000]}]) for at in (0, 1)])
     assert elsewhere.other_processes_on_gpu == ()
