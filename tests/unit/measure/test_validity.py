@@ -139,7 +139,7 @@ def test_others_on_the_machine():
 
 
 def test_a_throttled_gpu():
-    """A GPU that lowered its clock makes a run INVALID, with each cause; one that was idle or has no figures does not."""
+    """A GPU that lowered its clock makes a run INVALID, with each cause; an idle one does not."""
     assert validity.throttled(None) is None
     assert validity.throttled(telemetry(gpus=({"clock_event_reasons": 0x103}, {}))) is None
     said = validity.throttled(telemetry(gpus=({"clock_event_reasons": 0x1}, {"clock_event_reasons": 0x44})))
