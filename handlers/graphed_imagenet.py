@@ -3,8 +3,8 @@
 import torch
 from graphed import Graphed
 from imagenet import ImageNet
+from pillow_resize import resize_and_crop
 from torchvision.io import ImageReadMode, decode_jpeg
-from torchvision.transforms import functional
 
 
 class GraphedImageNet(Graphed, ImageNet):
@@ -19,6 +19,4 @@ class GraphedImageNet(Graphed, ImageNet):
     def decoded(self, bodies):
         """Return the images after the usual crop of torchvision's ImageNet models."""
         images = decode_jpeg(bodies, mode=ImageReadMode.RGB, device=self.device)
-        return torch.stack(
-            [functional.center_crop(functional.resize(image, 256, antialias=True), self.side) for image in images]
-        )
+        return torch.stack([resize_and_crop(image, 256, self.side) for image in images])
