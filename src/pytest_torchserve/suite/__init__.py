@@ -18,7 +18,7 @@ _INSTALLED = (_HERE / "test_init.py").is_file()
 FOLDER = _HERE if _INSTALLED else _CHECKOUT / "tests"
 """The folder of the suite's test files."""
 
-_NEEDS_CATALOGUE = "test_stock.py"  # names a model of the repository
+_NEED_CATALOGUE = ("test_stock.py", "test_variants.py")  # name models of the repository
 
 NOOP = Model(
     name="noop",
@@ -32,7 +32,7 @@ NOOP = Model(
 
 def files() -> list[Path]:
     """Return the suite's test files that need no catalogue."""
-    return [path for path in sorted(FOLDER.glob("test_*.py")) if path.name != _NEEDS_CATALOGUE]
+    return [path for path in sorted(FOLDER.glob("test_*.py")) if path.name not in _NEED_CATALOGUE]
 
 
 def nodeid(path: Path) -> str | None:

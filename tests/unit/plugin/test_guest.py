@@ -44,7 +44,8 @@ HEAVY = ("torch", "numpy", "scipy", "requests", "rich", "psutil", "httptools", "
 """The dependencies of this project that neither pytest nor pytest-benchmark loads."""
 
 LIGHT = {
-    *("answers", "deployment", "environment", "errors", "model", "phase", "_util", "_util.time_accounting"),
+    *("answers", "deployment", "environment", "errors", "json_text", "model", "phase"),
+    *("_util", "_util.time_accounting"),
     *("plugin", "plugin.failures", "plugin.fixtures", "plugin.hookspec", "plugin.option_table"),
 }
 """All modules of this package that are loaded for a project that does not use the suite."""
