@@ -11,7 +11,9 @@ from pytest_torchserve.measure.batches import batches
 from pytest_torchserve.measure.latency_breakdown import latency_breakdown
 from pytest_torchserve.measure.run import Run, Traffic
 from pytest_torchserve.measure.slices import slices_of
+from pytest_torchserve.measure.utilisation import utilisation
 from pytest_torchserve.phase import Phase
+from pytest_torchserve.queue_percentiles import queue_percentiles
 
 if TYPE_CHECKING:
     from pytest_torchserve.loadgen.target import Target
@@ -30,6 +32,9 @@ def measure_load(target: Target, cell: Cell, context: Context) -> Run:
     frontend_times = target.frontend_times(log_offset, sent.request_ids)
     gathered = batches(sent.reports, frontend_times, target.batch_size)
     seconds = traffic.by_process(sent.timed)
+    offered = schedule.mean_rate_per_s if isinstance(schedule, OpenLoop) else None
+    busy = utilisation(sent.reports, offered, target.batch_size, max(1, target.worker_count)) if offered else None
+    latency = queue_percentiles(traffic.latencies_s(sent), busy)
     return Run.of(
         cell,
         inputs,
@@ -49,9 +54,13 @@ def measure_load(target: Target, cell: Cell, context: Context) -> Run:
         telemetry=telemetry,
         traffic=Traffic(
             asked=len(sent.responses),
-            offered_per_s=schedule.mean_rate_per_s if isinstance(schedule, OpenLoop) else None,
+            offered_per_s=offered,
             schedule_delay=stats.quantiles([(r.sent_ns - r.scheduled_ns) / 1e9 for r in sent.responses]),
-            latency=stats.quantiles([r.latency_s for r, _ in sent.timed]),
+            latency=latency.quantiles,
+            effective_size=latency.effective_size,
+            utilisation=busy,
+            slo_s=context.budget.slo_s,
+            within_slo=sum(r.latency_s <= context.budget.slo_s for r, _ in sent.timed),
             waterfall=latency_breakdown(sent.timed, frontend_times, same_host=target.same_host),
             batches=gathered,
             slices=slices_of(schedule, sent),

@@ -30,10 +30,16 @@ class Traffic:
         asked: number of requests that left.
         offered_per_s: the rate of an open loop; None for a closed loop.
         schedule_delay: percentiles of how late the client sent, in seconds.
-        latency: percentiles of latency, in seconds, from when a request should have left.
+        latency: percentiles of latency, in seconds, from when a request should have left; with intervals that hold for
+            requests that share a queue.
         waterfall: the latency breakdown; None where no request was answered.
         batches: the batches that the frontend formed.
         slices: figures by time slice; only for a schedule whose rate changes.
+        effective_size: how many independent requests would say as much about latency as these.
+        utilisation: the rate as a share of what the workers can take in full batches; None for a closed loop, and where
+            nothing is known of the batches.
+        slo_s: the latency goal, in seconds.
+        within_slo: number of right answers within the goal.
     """
 
     asked: int
@@ -43,6 +49,15 @@ class Traffic:
     waterfall: LatencyBreakdown | None
     batches: Batches
     slices: tuple[Slice, ...] = ()
+    effective_size: float = 0.0
+    utilisation: float | None = None
+    slo_s: float = 0.0
+    within_slo: int = 0
+
+    @property
+    def goodput(self) -> float | None:
+        """The share of the requests that left with a right answer within the goal; None where none left."""
+        return self.within_slo / self.asked if self.asked else None
 
 
 @dataclass(frozen=True, slots=True)

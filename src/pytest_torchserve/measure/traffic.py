@@ -189,6 +189,11 @@ def by_process(timed: Sequence[tuple[Response, ProbeReport | None]]) -> dict[int
     return {pid: tuple(values) for pid, values in seconds.items()}
 
 
+def latencies_s(sent: Sent) -> list[float]:
+    """Return the latencies of the right answers, in the order in which their requests were due."""
+    return [response.latency_s for response, _ in sorted(sent.timed, key=lambda pair: pair[0].scheduled_ns)]
+
+
 def throughput(sent: Sent) -> float | None:
     """Return right answers a second, from the first departure to the last answer."""
     if not sent.timed:

@@ -47,6 +47,8 @@ class VirtualClock:
         self._now += next(self._left, 0.0)
 
 
+_PERCENTILES = (0.5, 0.9, 0.99)
+
 _NOT_IN_ENTRIES = ("seconds", "failed", "schedule")
 """Parts of a run that stand in the journal only: pytest-benchmark itself holds the samples."""
 
@@ -62,9 +64,7 @@ def extra_info(run: Run, phase: Phase) -> dict[str, Any]:
     return found | {
         "phase": phase.value,
         "n": len(values),
-        "p50_s": stats.percentile(values, 0.5),
-        "p90_s": stats.percentile(values, 0.9),
-        "p99_s": stats.percentile(values, 0.99),
+        **{f"p{100 * p:g}_s": value for p, value in _percentiles(run, values).items()},
         "processes": len(by_process),
         # The samples are saved process after process: this many of each.
         "process_samples": {str(process): len(of_it) for process, of_it in by_process.items()},
@@ -72,6 +72,14 @@ def extra_info(run: Run, phase: Phase) -> dict[str, Any]:
         "precision": run.precision.get(phase),
         "wrong": len(run.wrong),
     }
+
+
+def _percentiles(run: Run, values: Sequence[float]) -> dict[float, float | None]:
+    """Return p50, p90 and p99; under traffic only those that its dependent requests support."""
+    if run.traffic is not None:
+        shown = {quantile.p: quantile.value for quantile in run.traffic.latency}
+        return {p: shown.get(p) for p in _PERCENTILES}
+    return {p: stats.percentile(values, p) for p in _PERCENTILES}
 
 
 def params(extra: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, str | float]:

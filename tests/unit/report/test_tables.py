@@ -6,8 +6,15 @@ import pytest
 
 from pytest_torchserve.compare.intervals import Interval
 from pytest_torchserve.compare.verdict import Comparison, Rules, Verdict
+from pytest_torchserve.deployment import Batching, Deployment
+from pytest_torchserve.loadgen.arrivals import Poisson
+from pytest_torchserve.measure import Cell, Run
+from pytest_torchserve.measure.batches import Batches
+from pytest_torchserve.measure.run import Traffic
+from pytest_torchserve.model import Model
 from pytest_torchserve.phase import Phase
-from pytest_torchserve.report.terminal import tables, verdict_tables
+from pytest_torchserve.report.terminal import tables, traffic_tables, verdict_tables
+from pytest_torchserve.stats import Quantile
 
 CELL = "densenet161-stock-cpu-b16"
 
@@ -97,3 +104,27 @@ def test_a_log_has_no_width(pytester):
     result = pytester.runpytest_subprocess()
     (row,) = [line for line in result.outlines if line.startswith("m ")]
     assert row.split() == ["m", *(f"{n}.12345" for n in range(30))]
+
+
+def load_run(name, latency=(), **rest):
+    """Return a run under traffic with 1,000 requests, all of them in batches of 4."""
+    traffic = Traffic(1000, 50.0, (), latency, None, Batches(16, {4: 250}), slo_s=0.25, **rest)
+    cell = Cell("load", Deployment(Model(name, "x", None, "cifar10"), "cpu", Batching(16)), Poisson(50, 20))
+    return Run(cell, {}, 1, checked=990, throughput=49.5, traffic=traffic)
+
+
+def test_goodput_and_what_the_requests_say():
+    """A load's row has its goodput; below stand effective size, utilisation and the number within the goal."""
+    run = load_run("busy", within_slo=900, effective_size=86.4, utilisation=0.83)
+    words = " ".join(" ".join(traffic_tables.detail_lines(run)).split())
+    assert "990 answers say as much as 86 independent ones (utilisation 0.83); 900 of 1,000 within 250 ms" in words
+    lines = tables.render([traffic_tables.load_table([run])], width=100).splitlines()
+    (row,) = [line for line in lines if "busy" in line]
+    assert row.split()[-2:] == ["90.0%", "VALID"]
+
+
+def test_a_percentile_that_no_load_has_has_no_column():
+    """The p99.9 has a column where some load supports it."""
+    short, long = load_run("short"), load_run("long", (Quantile(0.999, 0.5, 0.4, 0.6),))
+    assert "p99.9" not in tables.render([traffic_tables.load_table([short])], width=100)
+    assert "p99.9" in tables.render([traffic_tables.load_table([short, long])], width=100)

@@ -27,14 +27,15 @@ def durations(document: Document) -> Iterator[dict[str, Any]]:
             values = pooled(run, phase)
             if not values:
                 continue
-            percentiles = {f"p{100 * p:g}": _ms(stats.percentile(values, p)) for p in (0.5, 0.9, 0.99)}
+            shown = {told["p"]: told["value"] for told in (run.get("traffic") or {}).get("latency") or ()}
+            p90, p99 = (shown.get(p) if run.get("traffic") else stats.percentile(values, p) for p in (0.9, 0.99))
             yield {
                 **{name: run[name] for name in ("kind", "cell", "model", "device", "batch_size", "validity")},
                 "phase": phase,
                 "n": len(values),
                 "median": median_ms(run, phase),
-                "p90": percentiles["p90"],
-                "p99": percentiles["p99"],
+                "p90": _ms(p90),
+                "p99": _ms(p99),
                 "min": min(values) * 1e3,
                 "max": max(values) * 1e3,
                 "throughput": run.get("throughput"),

@@ -23,15 +23,18 @@ _WIDTH = 80
 _BAR = 24
 _CURVE = 16
 _PERCENTILES = ("p50", "p90", "p99", "p99.9")
+_RARE = "p99.9"
 _NOTHING = "–"
 
 
 def load_table(runs: Sequence[Run]) -> Table:
     """Return a table with a row for each load: offered and achieved rate, batches, latency, and the stamp."""
     scaled = any(run.workers > 1 for run in runs)
+    shown = {quantile.name for run in runs if run.traffic for quantile in run.traffic.latency}
+    names = [name for name in _PERCENTILES if name != _RARE or name in shown]
     table = new_table(
         "load: latency in ms from when a request should have left",
-        ["model", "on", "batch", *["workers"] * scaled, "load", "asked/s", "got/s", *_PERCENTILES, "stamp"],
+        ["model", "on", "batch", *["workers"] * scaled, "load", "asked/s", "got/s", *names, "goodput", "stamp"],
     )
     for run in runs:
         traffic = run.traffic
@@ -46,7 +49,8 @@ def load_table(runs: Sequence[Run]) -> Table:
             run.cell.schedule.name if run.cell.schedule else _NOTHING,
             digits(traffic.offered_per_s) if traffic.offered_per_s else _NOTHING,
             digits(run.throughput) if run.throughput else _NOTHING,
-            *(milliseconds(by_name[p].value) if p in by_name else _NOTHING for p in _PERCENTILES),
+            *(milliseconds(by_name[p].value) if p in by_name else _NOTHING for p in names),
+            _NOTHING if traffic.goodput is None else f"{traffic.goodput:.1%}",
             run.validity,
         )
     return table
@@ -65,6 +69,17 @@ def interval_words(quantiles: Sequence[Quantile]) -> str:
     return ", ".join(
         f"{q.name} {milliseconds(q.value)} [{milliseconds(q.low)}, {milliseconds(q.high)}]" for q in quantiles
     )
+
+
+def queue_lines(run: Run) -> list[str]:
+    """Return how much a load's requests say, since they share a queue, and how many met the goal."""
+    traffic = run.traffic
+    if traffic is None or not traffic.effective_size:
+        return []
+    busy = "" if traffic.utilisation is None else f" (utilisation {traffic.utilisation:.2f})"
+    words = f"its {run.checked:,} answers say as much as {traffic.effective_size:,.0f} independent ones{busy}"
+    goal = f"{traffic.within_slo:,} of {traffic.asked:,} within {milliseconds(traffic.slo_s)} ms"
+    return _wrapped(f"{words}; {goal}")
 
 
 def batch_lines(run: Run) -> list[str]:
@@ -90,7 +105,8 @@ def detail_lines(run: Run) -> list[str]:
     if traffic is None:
         return []
     words = interval_words(traffic.latency) or "too few answers for a percentile"
-    lines = [f"{run.cell.id}: latency in ms, with 95% intervals", *_wrapped(words), *batch_lines(run)]
+    lines = [f"{run.cell.id}: latency in ms, with 95% intervals", *_wrapped(words), *queue_lines(run)]
+    lines += batch_lines(run)
     if traffic.schedule_delay:
         lines.append(f"  the sender was late by (ms): {interval_words(traffic.schedule_delay[-1:])}")
     if run.telemetry is not None:
