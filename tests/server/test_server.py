@@ -182,8 +182,8 @@ def test_isolation_wins_over_the_users_environment(another_server):
 )
 def test_the_networks_are_the_published_ones(network, name, count):
     """The networks have the published parameter counts, counted in another process: pytest's imports no torch."""
-    code = f"from models.{network} import {name}; print(sum(p.numel() for p in {name}().parameters()))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    code = f"from {network} import {name}; print(sum(p.numel() for p in {name}().parameters()))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "models", capture_output=True, text=True, check=True)
     assert int(done.stdout) == count
 
 
