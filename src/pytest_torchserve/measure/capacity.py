@@ -23,7 +23,7 @@ def measure_capacity(target: Target, cell: Cell, context: Context) -> Run:
     inputs, budget = context.inputs, context.budget
     searching = CapacitySearch(target, cell, context)
     meets = misses = None
-    if traffic.warm_up_server(target, inputs.samples):
+    if traffic.warm_up_server(target, inputs.samples).answered:
         guess = searching.guess()
         meets, misses = search(searching.probe, guess, least_sample(searching.goal) / budget.capacity_seconds)
     best = searching.best

@@ -28,6 +28,7 @@ def measure_handle(target: ScalableTarget, context: Context) -> Run:
     snapshot_ns = context.monitor.snapshot()
     target.send(FullBatches(deployment.batching.batch_size), inputs.samples, meter.on_responses, clock)
     telemetry = context.monitor.between(snapshot_ns)
+    meter.cut_warm_up()
     pids = list(meter.seconds[Phase.LATENCY])
     return Run.of(
         Cell("handle", deployment),
@@ -38,6 +39,7 @@ def measure_handle(target: ScalableTarget, context: Context) -> Run:
         workers=budget.processes,
         seconds=meter.samples(),
         invalid=validity_by_kind.of_handle(checker.evidence, meter, telemetry),
+        warm_up={"batches": meter.cut, "seconds": round(meter.cut_s, 3), "steady": meter.steady},
         telemetry=telemetry,
         batch_sizes=dict(meter.batch_sizes),
         throughput=meter.checked / meter.in_flight_s if meter.in_flight_s else None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve import stats
 from pytest_torchserve.errors import MeasurementError
-from pytest_torchserve.measure.warm_up import WarmUp
+from pytest_torchserve.measure.warm_up import WarmUp, truncation
 from pytest_torchserve.phase import HANDLE_PHASES, METHOD_PHASES, Phase
 
 if TYPE_CHECKING:
@@ -24,13 +24,21 @@ if TYPE_CHECKING:
 MIN_BATCHES = 36
 """Batches of each process before a cell may end early: enough for a p90."""
 
+FEWEST_TO_TELL = 10
+"""Batches that can tell whether they are stationary; fewer are so long that the JVM's part in them is small."""
+
 _PATIENCE = 40
 _CHECK_EVERY_S = 0.25
 
 
 @dataclass(slots=True)
 class HandleMeter:
-    """The times of full batches, collected until there are enough. The clock may be a fake."""
+    """The times of full batches, collected until there are enough. The clock may be a fake.
+
+    Attributes:
+        cut, cut_s: number and seconds of the timed batches that `cut_warm_up` has taken away.
+        steady: whether the batches were stationary after that; None where too few can tell.
+    """
 
     budget: Budget
     batch_size: int
@@ -47,6 +55,10 @@ class HandleMeter:
     threads: int = 1
     _warm_ups: dict[int, WarmUp] = field(default_factory=lambda: defaultdict(WarmUp))
     done_ns: list[int] = field(default_factory=list)
+    cut: int = 0
+    cut_s: float = 0.0
+    steady: bool | None = None
+    _timed: list[tuple[int, float]] = field(default_factory=list)
     _begun_ns: int = 0
     started_ns: int = 0
     _looked_ns: int = 0
@@ -87,6 +99,7 @@ class HandleMeter:
             self.seconds[Phase.FIRST_CHUNK][first.pid].append(chunk_s)
         self.threads = max(self.threads, first.threads)
         self.seconds[Phase.LATENCY][first.pid].append(latency_s)
+        self._timed.append((first.pid, latency_s))
 
     def _warm_up(self, pid: int, latency_s: float) -> None:
         self._warm_ups[pid].add(latency_s)
@@ -114,7 +127,8 @@ class HandleMeter:
         batches = sum(map(len, self.seconds[Phase.LATENCY].values()))
         self.progress(f"{batches} batches", elapsed_s / self.budget.cell_seconds)
         # A streamed answer has no `handle`.
-        return self._precise(Phase.LATENCY) and (not self.seconds[Phase.HANDLE] or self._precise(Phase.HANDLE))
+        precise = self._precise(Phase.LATENCY) and (not self.seconds[Phase.HANDLE] or self._precise(Phase.HANDLE))
+        return precise and truncation([latency_s for _, latency_s in self._timed])[1]
 
     def _precise(self, phase: Phase) -> bool:
         by_process = self.seconds[phase]
@@ -122,6 +136,24 @@ class HandleMeter:
             return False
         reached = stats.precision(by_process)
         return reached is not None and reached <= self.budget.precision
+
+    def cut_warm_up(self) -> None:
+        """Take away the batches during which the server was still warming up, at most half of all."""
+        if len(self._timed) < FEWEST_TO_TELL:
+            return
+        cut, self.steady = truncation([latency_s for _, latency_s in self._timed])
+        if not self.steady or not cut:
+            return
+        self.cut, self.cut_s = cut, sum(latency_s for _, latency_s in self._timed[:cut])
+        every, gone = Counter(pid for pid, _ in self._timed), Counter(pid for pid, _ in self._timed[:cut])
+        for by_process in self.seconds.values():
+            for pid, values in by_process.items():
+                # A phase that the first batches did not have has fewer values than there are batches.
+                del values[: max(0, gone[pid] - (every[pid] - len(values)))]
+        self.checked -= cut * self.batch_size
+        self.in_flight_s -= self.cut_s
+        self.started_ns = self.done_ns[cut - 1]
+        del self.done_ns[:cut], self._timed[:cut]
 
     def samples(self) -> dict[Phase, dict[int, tuple[float, ...]]]:
         """Return the seconds of each phase, by worker process; phases without samples are left out."""

@@ -12,6 +12,7 @@ from pytest_torchserve.measure.latency_breakdown import latency_breakdown
 from pytest_torchserve.measure.run import Run, Traffic
 from pytest_torchserve.measure.slices import slices_of
 from pytest_torchserve.measure.utilisation import utilisation
+from pytest_torchserve.measure.warm_up import BUDGET_S
 from pytest_torchserve.phase import Phase
 from pytest_torchserve.queue_percentiles import queue_percentiles
 
@@ -25,7 +26,7 @@ def measure_load(target: Target, cell: Cell, context: Context) -> Run:
     """Send the cell's schedule to the deployment and account for every request."""
     assert cell.schedule is not None  # noqa: S101 - a load cell has a schedule
     inputs, schedule = context.inputs, cell.schedule
-    traffic.warm_up_server(target, inputs.samples)
+    warm_up = traffic.warm_up_server(target, inputs.samples, min(BUDGET_S, schedule.duration_s))
     log_offset, snapshot_ns = target.log_offset(), context.monitor.snapshot()
     sent = traffic.send(target, inputs.samples, cell.deployment, schedule, context.progress)
     telemetry = context.monitor.between(snapshot_ns)
@@ -43,8 +44,9 @@ def measure_load(target: Target, cell: Cell, context: Context) -> Run:
         workers=target.worker_count,
         seconds={Phase.LATENCY: seconds} if seconds else {},
         invalid=validity_by_kind.of_load(
-            schedule, sent, gathered, target.worker_count, telemetry if target.owned else None
+            schedule, sent, gathered, target.worker_count, telemetry if target.owned else None, warm_up
         ),
+        warm_up=warm_up.report(),
         batch_sizes=gathered.sizes,
         throughput=traffic.throughput(sent),
         worker_rss_bytes=telemetry.rss_bytes.get("worker") if telemetry else None,

@@ -111,6 +111,8 @@ class Run:
         distinct_bodies: number of different requests; a handler that caches looks fast where they are few.
         errors: failed requests by kind.
         invalid: why the figures are not representative; empty for a VALID run.
+        warm_up: what was cut before it: `batches`, `seconds`, and whether the server was `steady` then (None where too
+            few batches could tell).
         telemetry: use of CPU, memory and GPU during the run.
         traffic: the part that only a run under traffic has.
         capacity: the part that only a search for the highest rate has.
@@ -139,6 +141,7 @@ class Run:
     threads: int = 1
     errors: Mapping[str, int] = field(default_factory=dict)
     invalid: tuple[str, ...] = ()
+    warm_up: Mapping[str, float | bool | None] = field(default_factory=dict)
     telemetry: Telemetry | None = None
     traffic: Traffic | None = None
     capacity: Capacity | None = None

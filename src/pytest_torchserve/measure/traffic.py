@@ -11,7 +11,7 @@ from pytest_torchserve.loadgen.probe_report import ProbeReport
 from pytest_torchserve.loadgen.process_tuning import without_collecting
 from pytest_torchserve.loadgen.schedule import FullBatches
 from pytest_torchserve.measure.check import LARGE_BYTES, Checker
-from pytest_torchserve.measure.warm_up import WarmUp
+from pytest_torchserve.measure.warm_up import BUDGET_S, ServerWarmUp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -126,26 +126,22 @@ class Sent:
         return {report.request_id for report in self.reports}
 
 
-def warm_up_server(target: Target, samples: Sequence[Sample]) -> bool:
-    """Send full batches to all workers at once, at least three each and for at least a second.
+def warm_up_server(target: Target, samples: Sequence[Sample], budget_s: float = BUDGET_S) -> ServerWarmUp:
+    """Send full batches to all workers at once, until they are steady.
 
     A worker's first batches are slow, and so are the JVM's. TorchServe fills one batch after the other for whichever
     worker is free: as many batches as there are workers reach each of them.
-
-    Returns:
-        Whether the server answered at all.
     """
     clock = MonotonicClock()
-    start_ns, warm_up, answered = clock.now_ns(), WarmUp(), True
+    start_ns, warm_up = clock.now_ns(), ServerWarmUp(budget_s)
 
     def on_responses(responses: Sequence[Response]) -> bool:
-        nonlocal answered
-        answered = all(response.status for response in responses)
+        warm_up.answered = all(response.status for response in responses)
         warm_up.add((clock.now_ns() - start_ns) / 1e9 - warm_up.spent_s)
-        return answered and not warm_up.server_done
+        return warm_up.answered and not warm_up.done
 
     target.send(FullBatches((target.batch_size or 1) * max(1, target.worker_count)), samples, on_responses, clock)
-    return answered
+    return warm_up
 
 
 def send(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.loadgen.arrivals import OpenLoop
     from pytest_torchserve.loadgen.response import Response
     from pytest_torchserve.measure.batches import Batches
+    from pytest_torchserve.measure.warm_up import ServerWarmUp
     from pytest_torchserve.telemetry.monitor import Telemetry
 
 LATE_SHARE = 0.05
@@ -163,6 +164,20 @@ def other_processes(telemetry: Telemetry | None) -> str | None:
     percent = round(100 * telemetry.stolen_cpu)
     stolen = f", {percent}% by the hypervisor" if percent else ""
     return f"other processes used the machine: {telemetry.other_processes_cpu:.0%} of the CPU{stolen}"
+
+
+def still_warming_up(warm_up: ServerWarmUp) -> str | None:
+    """Return a reason when the batches before the measurement were not steady within their budget."""
+    if not warm_up.answered:
+        return "the server did not answer its warm-up"
+    if warm_up.steady is not False:
+        return None
+    return f"the server was still warming up: after {warm_up.batches} batches in {warm_up.spent_s:.3g} s"
+
+
+def never_steady(steady: bool | None) -> str | None:  # noqa: FBT001 - None is a value of its own
+    """Return a reason when full batches got faster for more than half of the measurement."""
+    return "the server was still warming up: its batches got faster to the end" if steady is False else None
 
 
 def throttled(telemetry: Telemetry | None) -> str | None:

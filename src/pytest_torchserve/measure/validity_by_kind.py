@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.measure.evidence import Evidence
     from pytest_torchserve.measure.handle_meter import HandleMeter
     from pytest_torchserve.measure.traffic import Sent
+    from pytest_torchserve.measure.warm_up import ServerWarmUp
     from pytest_torchserve.telemetry.monitor import Telemetry
 
 
@@ -35,7 +36,8 @@ def of_handle(evidence: Evidence, meter: HandleMeter, telemetry: Telemetry | Non
     return validity.found(
         validity.errors(evidence.errors, evidence.judged),
         validity.wrong(evidence.wrong_answers, evidence.judged),
-        validity.unstable(None, meter.done_ns, meter.started_ns, max(meter.done_ns, default=0), 1, unit=" batches"),
+        validity.never_steady(meter.steady)
+        or validity.unstable(None, meter.done_ns, meter.started_ns, max(meter.done_ns, default=0), 1, unit=" batches"),
         validity.other_processes(telemetry),
         validity.throttled(telemetry),
     )
@@ -62,7 +64,12 @@ def of_comparison(errors: Mapping[str, int], wrong_answers: int, judged: int) ->
 
 
 def of_load(
-    schedule: TimedSchedule, sent: Sent, gathered: Batches, workers: int, telemetry: Telemetry | None
+    schedule: TimedSchedule,
+    sent: Sent,
+    gathered: Batches,
+    workers: int,
+    telemetry: Telemetry | None,
+    warm_up: ServerWarmUp,
 ) -> tuple[str, ...]:
     """Return every reason why the figures of a load are not representative."""
     responses, evidence = sent.responses, sent.evidence
@@ -73,6 +80,7 @@ def of_load(
         validity.errors(evidence.errors, len(responses)),
         validity.wrong(evidence.wrong_answers, len(responses)),
         validity.too_few(len(sent.timed)),
+        validity.still_warming_up(warm_up),
         validity.other_processes(telemetry),
         validity.throttled(telemetry),
     ]

@@ -12,7 +12,7 @@ from fakes import FakeClock, silent
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.errors import MeasurementError
 from pytest_torchserve.loadgen.response import Failure
-from pytest_torchserve.measure import Context, measure_handle
+from pytest_torchserve.measure import Context, measure_handle, validity
 from pytest_torchserve.measure.cell import Budget
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.evidence import ENOUGH_WRONG
@@ -216,3 +216,41 @@ def test_accuracy_counts_distinct_samples(make_sample, make_response):
     checker.check(make_response(samples[1]))
     assert checker.evidence.accuracy(samples, "pretrained") == (1, 2)
     assert checker.evidence.accuracy(samples, "seeded") is None
+
+
+def test_batches_of_the_warm_up_are_cut_afterwards(checker, make_response):
+    """Twenty of a hundred batches are slow at first: they are in no phase, no count and no throughput, and are told."""
+    clock = FakeClock(1.0)
+    meter = HandleMeter(Budget(processes=2, cell_seconds=60, precision=-1.0), 1, checker, clock, silent)
+    feed(meter, clock, make_response, processes=(1, 2), batch_s=0.03, batches=26)
+    feed(meter, clock, make_response, processes=(1, 2), batch_s=0.01, batches=80)
+    meter.cut_warm_up()
+    assert (meter.cut, meter.steady) == (20, True)
+    assert meter.cut_s == pytest.approx(0.6)
+    assert meter.started_ns == 30_000_000  # when the last of them was done, by its made-up times
+    assert meter.checked == len(meter.done_ns) == 80
+    assert meter.checked / meter.in_flight_s == pytest.approx(100)
+    for phase in (Phase.LATENCY, Phase.HANDLE, Phase.INFERENCE):
+        assert {pid: len(values) for pid, values in meter.seconds[phase].items()} == {1: 40, 2: 40}
+    assert meter.samples()[Phase.LATENCY][1] == pytest.approx((0.01,) * 40)
+
+
+def test_a_cell_that_gets_faster_goes_on_and_is_told(checker, make_response):
+    """A cell whose medians are precise goes on while its batches get faster; at its end it is not steady."""
+    clock = FakeClock(1.0)
+    meter = HandleMeter(Budget(processes=1, cell_seconds=60, precision=1.0), 1, checker, clock, silent)
+    for index in range(200):
+        assert feed(meter, clock, make_response, batch_s=0.05 * 0.99**index, batches=1) == 1
+    assert len(meter.seconds[Phase.LATENCY][1]) > 2 * MIN_BATCHES
+    meter.cut_warm_up()
+    assert (meter.cut, meter.steady) == (0, False)
+    assert validity.never_steady(meter.steady) == "the server was still warming up: its batches got faster to the end"
+
+
+def test_few_batches_cannot_tell(checker, make_response):
+    """Of seven long batches nothing is cut, and nothing is said."""
+    clock = FakeClock(1.0)
+    meter = HandleMeter(Budget(processes=1, cell_seconds=30), 1, checker, clock, silent)
+    feed(meter, clock, make_response, batch_s=4.0)
+    meter.cut_warm_up()
+    assert (meter.cut, meter.steady, validity.never_steady(meter.steady)) == (0, None, None)
