@@ -41,6 +41,9 @@ _WINDOW = 6
 """Sokal's window: autocorrelations count up to the lag of so many correlation times."""
 
 _TAIL = 0.95
+FARTHEST = 10
+"""An interval ends at this many times the largest value at the latest: such an end says "nobody knows"."""
+
 FEWEST_BEYOND = 2
 """A percentile above p95 is withheld where fewer independent samples than this would lie beyond it: a p99 needs an
 effective size of 200, a p99.9 of 2,000."""
@@ -125,6 +128,7 @@ def _quantile(array: np.ndarray, values: Sequence[float], p: float, effective_si
     logs = np.log(array[len(array) - count * length :]).reshape(count, length)
     apart = np.quantile(logs, p, axis=1, method="weibull") - math.log(value)
     half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1)) * math.sqrt(float(apart @ apart) / (count - 1) / count)
-    # Two sections may scatter beyond what a float holds.
-    above = math.exp(min(math.log(value) + (1 + _STRETCH / (count - 1)) * half, 700.0))
-    return Quantile(p, value, value * math.exp(-half), above)
+    # Two sections may scatter over any number of decades: no end lies below what was seen, or far above it.
+    low, high = math.log(value) - half, math.log(value) + (1 + _STRETCH / (count - 1)) * half
+    least, most = float(array.min()), FARTHEST * float(array.max())
+    return Quantile(p, value, max(least, math.exp(low)), min(most, math.exp(min(high, math.log(most)))))

@@ -115,7 +115,12 @@ def load_run(name, latency=(), **rest):
 
 def test_goodput_and_what_the_requests_say():
     """A load's row has its goodput; below stand effective size, utilisation and the number within the goal."""
-    run = load_run("busy", within_slo=900, effective_size=86.4, utilisation=0.83)
+    shown = (Quantile(0.5, 0.1, 0.08, 0.13),)
+    full = load_run("full", shown, within_slo=0, effective_size=0.0, utilisation=1.2)
+    assert "990 answers say nothing about a steady state (utilisation 1.20); 0 of 1,000" in " ".join(
+        " ".join(traffic_tables.detail_lines(full)).split()
+    )
+    run = load_run("busy", shown, within_slo=900, effective_size=86.4, utilisation=0.83)
     words = " ".join(" ".join(traffic_tables.detail_lines(run)).split())
     assert "990 answers say as much as 86 independent ones (utilisation 0.83); 900 of 1,000 within 250 ms" in words
     lines = tables.render([traffic_tables.load_table([run])], width=100).splitlines()

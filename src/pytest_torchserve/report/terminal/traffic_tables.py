@@ -74,10 +74,12 @@ def interval_words(quantiles: Sequence[Quantile]) -> str:
 def queue_lines(run: Run) -> list[str]:
     """Return how much a load's requests say, since they share a queue, and how many met the goal."""
     traffic = run.traffic
-    if traffic is None or not traffic.effective_size:
+    if traffic is None or not traffic.latency:
         return []
     busy = "" if traffic.utilisation is None else f" (utilisation {traffic.utilisation:.2f})"
     words = f"its {run.checked:,} answers say as much as {traffic.effective_size:,.0f} independent ones{busy}"
+    if traffic.effective_size < 1:
+        words = f"its {run.checked:,} answers say nothing about a steady state{busy}"
     goal = f"{traffic.within_slo:,} of {traffic.asked:,} within {milliseconds(traffic.slo_s)} ms"
     return _wrapped(f"{words}; {goal}")
 
