@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/bench/stats.json"))
     told = parser.parse_args()
     cells = [(name, share) for name in told.queues for share in UTILISATIONS]
-    with ProcessPoolExecutor(1) as pool:
+    with ProcessPoolExecutor(2) as pool:
         jobs = {cell: pool.submit(coverage, *cell, SIZES, told.runs) for cell in cells}
         found = {cell: job.result() for cell, job in jobs.items()}
     print(f"{'queue':<12} {'busy':>4} {'n':>5}  coverage of p50, p90, p99 (withheld)")

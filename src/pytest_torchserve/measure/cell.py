@@ -60,7 +60,7 @@ class Budget:
         cell_seconds: the budget of one handle cell, warm-up not counted.
         init_rounds: workers started one after the other for an init cell.
         capacity_seconds: the budget of one probed rate of a capacity cell.
-        slo_s: the latency goal of a capacity cell.
+        slo_s: the latency goal: of a capacity cell, and of a load's goodput.
         seed: seed of a capacity cell's random arrivals, and of the order in which two arms get requests.
         baseline_seconds: the budget of one cell that is compared with a baseline, worker starts included.
         baseline_processes: the most worker processes that a compared cell samples; each is one sample of the ratio.

@@ -155,7 +155,14 @@ TABLE: tuple[Option, ...] = (
     ),
     Option("--ts-workers", "numbers of workers of load and capacity cells", metavar="N,N", default="1"),
     Option("--ts-seed", "of random arrivals", metavar="N", type=int, default=1),
-    Option("--ts-slo-ms", "latency goal of capacity cells", metavar="MS", type=float, default=250.0, positive=True),
+    Option(
+        "--ts-slo-ms",
+        "latency goal: of capacity cells, and of a load's goodput",
+        metavar="MS",
+        type=float,
+        default=250.0,
+        positive=True,
+    ),
     Option(
         "--ts-capacity-seconds",
         "budget of one probed rate",
