@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import pytest
 
 from pytest_torchserve.loadgen.arrivals import ConstantRate, Poisson
 from pytest_torchserve.measure import validity
+from pytest_torchserve.measure.advice import ADVICE, advice
 from pytest_torchserve.measure.batches import Batches
 from pytest_torchserve.telemetry.monitor import Telemetry
 
@@ -150,3 +154,24 @@ def test_a_median_needs_its_sample():
     """Six answers are enough for a median, and five are too few."""
     assert validity.too_few(6) is None
     assert "too few answers: 5, " in validity.too_few(5)
+
+
+def returned(function):
+    """Yield how the texts begin that a rule of this source returns."""
+    for node in (part for part in ast.walk(function) if isinstance(part, ast.Return)):
+        for text in (node.value.body, node.value.orelse) if isinstance(node.value, ast.IfExp) else (node.value,):
+            first = text.values[0] if isinstance(text, ast.JoinedStr) else text
+            if isinstance(first, ast.Constant) and isinstance(first.value, str):
+                yield first.value
+
+
+def test_every_reason_says_what_to_do():
+    """Whatever a rule returns, there is advice for it; and none for what no rule returns."""
+    tree = ast.parse(Path(validity.__file__).read_text(encoding="utf-8"))
+    rules = [node for node in tree.body if isinstance(node, ast.FunctionDef) and "str | None" in ast.unparse(node)]
+    reasons = {text for rule in rules for text in returned(rule)}
+    assert len(reasons) >= 13
+    assert [text for text in reasons if not advice(text)] == []
+    assert [cause for cause in ADVICE if not any(cause in text for text in reasons)] == []
+    assert advice("at 120/s the sender was late: p99 5 ms") == ADVICE["the sender was late"]
+    assert advice("something new") == ""

@@ -234,7 +234,13 @@ def test_an_invalid_run_is_stored_with_its_stamp(pytester):
     pytester.makepyfile(TEST + body + "def test_it(ts_store, n):\n    ts_store(RUN, Phase.INFERENCE)\n")
     result = run_and_save(pytester)
     result.assert_outcomes(passed=3)
-    result.stdout.fnmatch_lines(["INVALID: 1 of 1 cells*", " overload", "  handle resnet56-cpu-b16: 5/s came"])
+    wanted = [
+        "INVALID: 1 of 1 cells*",
+        " overload",
+        "  handle resnet56-cpu-b16: 5/s came",
+        "  what to do: ask for less*",
+    ]
+    result.stdout.fnmatch_lines(wanted)
     assert result.stdout.str().count("overload") == 1
     extra = saved(pytester)[0]["test_it[1]"]["extra_info"]
     assert (extra["validity"], extra["invalid"]) == ("INVALID", ["overload: 5/s came"])

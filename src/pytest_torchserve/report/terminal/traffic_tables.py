@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
+from pytest_torchserve.measure.advice import advice
 from pytest_torchserve.measure.latency_breakdown import Stage
 from pytest_torchserve.report.terminal.tables import digits, milliseconds, new_table
 
@@ -181,7 +182,7 @@ def _curve(p99_s: float | None, slo_s: float) -> str:
 
 
 def stamp_lines(runs: Sequence[Run]) -> list[str]:
-    """Return every run that is not VALID, once for each cause: the cause, then the cells and their figures."""
+    """Return every run that is not VALID, once for each cause: the cause, the cells and their figures, what to do."""
     causes: dict[str, list[str]] = {}
     for run in runs:
         for reason in run.invalid:
@@ -192,4 +193,7 @@ def stamp_lines(runs: Sequence[Run]) -> list[str]:
     if not count:
         return []
     lines = [f"INVALID: {count} of {len(runs)} cells; their figures are stored, and compared with nothing"]
-    return lines + [line for cause, cells in causes.items() for line in (f" {cause}", *cells)]
+    for cause, cells in causes.items():
+        words = advice(cause)
+        lines += [f" {cause}", *cells, *(_wrapped(f"what to do: {words}") if words else [])]
+    return lines
