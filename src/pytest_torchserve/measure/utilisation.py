@@ -22,8 +22,9 @@ def utilisation(
     """Return the rate as a share of what the workers can take in full batches.
 
     A full batch occupies its worker for the median `handle` of full batches, and for the shortest time from the end of
-    one batch to the start of the next: where requests were waiting, that is what lies between two batches. Where no
-    batch was full, the share of the time in `handle` counts.
+    one batch to the start of the next: where requests were waiting, that is what lies between two batches. Where none
+    ever waited, that time is no part of the work, and counts for as much as `handle` at most. Where no batch was full,
+    the share of the time in `handle` counts.
 
     Returns:
         None where nothing is known of the batches.
@@ -35,7 +36,8 @@ def utilisation(
     full = [end - start for start, end, size in batches if size == (batch_size or 1)]
     if full:
         gaps = [after[0] - before[1] for of_one in processes for before, after in itertools.pairwise(of_one)]
-        occupied_s = (statistics.median(full) + max(0, min(gaps, default=0))) / 1e9
+        handle_ns = statistics.median(full)
+        occupied_s = (handle_ns + min(max(0, min(gaps, default=0)), handle_ns)) / 1e9
         return rate_per_s * occupied_s / (workers * (batch_size or 1))
     window_ns = max(end for _, end, _ in batches) - min(start for start, _, _ in batches)
     return sum(end - start for start, end, _ in batches) / (window_ns * workers) if window_ns else None

@@ -37,3 +37,9 @@ def test_nothing_known():
     """None without batches, and for streamed answers, whose end the probe does not know."""
     assert utilisation([], 10, 16, 1) is None
     assert utilisation([ProbeReport({}, 1, 1, 1, "cpu", 5, 0, {})], 10, 1, 1) is None
+
+
+def test_a_worker_that_always_waits_is_not_busy():
+    """Full batches of 80 ms, each 1.5 s after the last: the waiting is no work, whatever lies between two batches."""
+    reports = [batch(number, 1580 * number, 1580 * number + 80, 16) for number in range(6)]
+    assert utilisation(reports, 10, 16, 1) == pytest.approx(10 * 0.16 / 16)
