@@ -59,8 +59,7 @@ class Classifier:
         """Return the requests as a normalised float tensor on the device; note bodies that are no image in `broken`."""
         self.broken = {}
         images = []
-        for index, request in enumerate(data):
-            body = request.get("data") or request.get("body") or b""
+        for index, body in enumerate(map(body_of, data)):
             try:
                 images.append(self.pixels(Image.open(io.BytesIO(body)).convert("RGB")))
             except (OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError) as error:
@@ -93,6 +92,11 @@ class Classifier:
         for index in self.broken:
             context.set_response_status(code=400, phrase="Bad Request", idx=index)
         return [self.broken.get(index) or next(answers) for index in range(len(data))]
+
+
+def body_of(request):
+    """Return a request's body: TorchServe has it under one of two names."""
+    return request.get("data") or request.get("body") or b""
 
 
 def describe(error, body):

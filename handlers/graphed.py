@@ -1,7 +1,7 @@
 """A classifier for an NVIDIA GPU: the network is recorded once as CUDA graphs, and replayed for each batch."""
 
 import torch
-from classifier import MEAN, STD, Classifier
+from classifier import Classifier, body_of
 
 
 class Graphed(Classifier):
@@ -32,14 +32,13 @@ class Graphed(Classifier):
 
     def to_device(self):
         """Move the network in its precision; float32 means float32, where cuDNN would take TF32."""
+        super().to_device()
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         # Measured on an H100: channels last is faster in half precision, and slower in float32 without TF32.
         half = self.precision != torch.float32
         self.format = torch.channels_last if half else torch.contiguous_format
-        self.model.to(self.device, self.precision, memory_format=self.format)
-        mean, std = (torch.tensor(values, device=self.device).view(1, 3, 1, 1) for values in (MEAN, STD))
-        self.mean, self.std = mean, std
-        self.scale, self.shift = 1 / (255 * std), -mean / std
+        self.model.to(self.precision, memory_format=self.format)
+        self.scale, self.shift = 1 / (255 * self.std), -self.mean / self.std
 
     def warm_up(self):
         """Record a graph for each power of two up to the batch size; the graphs share their memory."""
@@ -77,7 +76,7 @@ class Graphed(Classifier):
 
     def preprocess(self, data):
         """Return the requests as a normalised tensor on the device; a batch with an odd image goes through Pillow."""
-        bodies = [request.get("data") or request.get("body") or b"" for request in data]
+        bodies = [body_of(request) for request in data]
         if not all(isinstance(body, (bytes, bytearray)) and self.suitable(body) for body in bodies):
             return super().preprocess(data)
         try:

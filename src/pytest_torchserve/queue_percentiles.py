@@ -130,5 +130,5 @@ def _quantile(array: np.ndarray, values: Sequence[float], p: float, effective_si
     half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1)) * math.sqrt(float(apart @ apart) / (count - 1) / count)
     # Two sections may scatter over any number of decades: no end lies below what was seen, or far above it.
     low, high = math.log(value) - half, math.log(value) + (1 + _STRETCH / (count - 1)) * half
-    least, most = float(array.min()), FARTHEST * float(array.max())
-    return Quantile(p, value, max(least, math.exp(low)), min(most, math.exp(min(high, math.log(most)))))
+    farthest = math.log(FARTHEST * float(array.max()))
+    return Quantile(p, value, max(float(array.min()), math.exp(low)), math.exp(min(high, farthest)))

@@ -7,6 +7,7 @@ import random
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pytest_torchserve import stats
@@ -15,8 +16,6 @@ from pytest_torchserve.queue_percentiles import correlation_time, queue_percenti
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools" / "qualify"))
 
 from batch_queue import BatchQueue
-
-np = pytest.importorskip("numpy")
 
 
 def interval(values, p=0.5, **rest):

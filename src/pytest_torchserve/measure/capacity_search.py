@@ -78,7 +78,7 @@ class CapacitySearch:
         sent = self._send(schedule, early_abort)
         telemetry = self._context.monitor.between(snapshot_ns)
         self._remember_errors(rate_per_s, sent)
-        overlatency = len(sent.responses) - sum(response.latency_s <= budget.slo_s for response, _ in sent.timed)
+        overlatency = len(sent.responses) - traffic.within(sent, budget.slo_s)
         outcome = decide(len(sent.responses), overlatency, self.goal)
         latencies = [response.latency_s for response, _ in sent.timed]
         invalid = validity_by_kind.of_rate(sent, telemetry if self._target.owned else None)

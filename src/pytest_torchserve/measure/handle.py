@@ -11,6 +11,7 @@ from pytest_torchserve.measure.cell import Cell
 from pytest_torchserve.measure.check import Checker
 from pytest_torchserve.measure.handle_meter import HandleMeter
 from pytest_torchserve.measure.run import Run
+from pytest_torchserve.measure.warm_up import record
 from pytest_torchserve.phase import Phase
 from pytest_torchserve.telemetry.resident import resident_bytes
 
@@ -39,7 +40,7 @@ def measure_handle(target: ScalableTarget, context: Context) -> Run:
         workers=budget.processes,
         seconds=meter.samples(),
         invalid=validity_by_kind.of_handle(checker.evidence, meter, telemetry),
-        warm_up={"batches": meter.cut, "seconds": round(meter.cut_s, 3), "steady": meter.steady},
+        warm_up=record(meter.cut, meter.cut_s, meter.steady),
         telemetry=telemetry,
         batch_sizes=dict(meter.batch_sizes),
         throughput=meter.checked / meter.in_flight_s if meter.in_flight_s else None,

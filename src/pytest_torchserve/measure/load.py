@@ -17,7 +17,12 @@ from pytest_torchserve.phase import Phase
 from pytest_torchserve.queue_percentiles import queue_percentiles
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_torchserve.loadgen.frontend_times import FrontendTimes
+    from pytest_torchserve.loadgen.schedule import TimedSchedule
     from pytest_torchserve.loadgen.target import Target
+    from pytest_torchserve.measure.batches import Batches
     from pytest_torchserve.measure.cell import Cell
     from pytest_torchserve.measure.context import Context
 
@@ -33,9 +38,6 @@ def measure_load(target: Target, cell: Cell, context: Context) -> Run:
     frontend_times = target.frontend_times(log_offset, sent.request_ids)
     gathered = batches(sent.reports, frontend_times, target.batch_size)
     seconds = traffic.by_process(sent.timed)
-    offered = schedule.mean_rate_per_s if isinstance(schedule, OpenLoop) else None
-    busy = utilisation(sent.reports, offered, target.batch_size, max(1, target.worker_count)) if offered else None
-    latency = queue_percentiles(traffic.latencies_s(sent), busy)
     return Run.of(
         cell,
         inputs,
@@ -54,17 +56,32 @@ def measure_load(target: Target, cell: Cell, context: Context) -> Run:
         process_spread={Phase.LATENCY: stats.process_spread(seconds)},
         accuracy=sent.evidence.accuracy(inputs.samples, inputs.artifacts.weights_kind),
         telemetry=telemetry,
-        traffic=Traffic(
-            asked=len(sent.responses),
-            offered_per_s=offered,
-            schedule_delay=stats.quantiles([(r.sent_ns - r.scheduled_ns) / 1e9 for r in sent.responses]),
-            latency=latency.quantiles,
-            effective_size=latency.effective_size,
-            utilisation=busy,
-            slo_s=context.budget.slo_s,
-            within_slo=sum(r.latency_s <= context.budget.slo_s for r, _ in sent.timed),
-            waterfall=latency_breakdown(sent.timed, frontend_times, same_host=target.same_host),
-            batches=gathered,
-            slices=slices_of(schedule, sent),
-        ),
+        traffic=_traffic(target, schedule, sent, frontend_times, gathered, context.budget.slo_s),
+    )
+
+
+def _traffic(
+    target: Target,
+    schedule: TimedSchedule,
+    sent: traffic.Sent,
+    frontend_times: Mapping[str, FrontendTimes],
+    gathered: Batches,
+    slo_s: float,
+) -> Traffic:
+    """Return the figures that only a run under traffic has."""
+    offered = schedule.mean_rate_per_s if isinstance(schedule, OpenLoop) else None
+    busy = utilisation(sent.reports, offered, target.batch_size, max(1, target.worker_count)) if offered else None
+    latency = queue_percentiles(traffic.latencies_s(sent), busy)
+    return Traffic(
+        asked=len(sent.responses),
+        offered_per_s=offered,
+        schedule_delay=stats.quantiles([(r.sent_ns - r.scheduled_ns) / 1e9 for r in sent.responses]),
+        latency=latency.quantiles,
+        effective_size=latency.effective_size,
+        utilisation=busy,
+        slo_s=slo_s,
+        within_slo=traffic.within(sent, slo_s),
+        waterfall=latency_breakdown(sent.timed, frontend_times, same_host=target.same_host),
+        batches=gathered,
+        slices=slices_of(schedule, sent),
     )

@@ -190,6 +190,11 @@ def latencies_s(sent: Sent) -> list[float]:
     return [response.latency_s for response, _ in sorted(sent.timed, key=lambda pair: pair[0].scheduled_ns)]
 
 
+def within(sent: Sent, slo_s: float) -> int:
+    """Return the number of right answers within a latency goal."""
+    return sum(response.latency_s <= slo_s for response, _ in sent.timed)
+
+
 def throughput(sent: Sent) -> float | None:
     """Return right answers a second, from the first departure to the last answer."""
     if not sent.timed:

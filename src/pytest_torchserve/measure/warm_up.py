@@ -29,6 +29,8 @@ _FEWEST = 20
 _FIVE = 5
 _MANY = 50
 _LOOK_AGAIN = 1.2
+WarmUpRecord = dict[str, float | bool | None]
+
 _SURE = 0.4
 """A cut beyond this share of the series is at the end of what may be cut."""
 
@@ -74,9 +76,9 @@ class ServerWarmUp:
     _batches_s: list[float] = field(default_factory=list)
     _look_at: int = _FEWEST
 
-    def report(self) -> dict[str, float | bool | None]:
-        """Return what was cut: batches, seconds, and whether the server was steady when it ended."""
-        return {"batches": self.batches, "seconds": round(self.spent_s, 3), "steady": self.steady}
+    def report(self) -> WarmUpRecord:
+        """Return what was cut, and whether the server was steady when it ended."""
+        return record(self.batches, self.spent_s, self.steady)
 
     @property
     def batches(self) -> int:
@@ -97,6 +99,11 @@ class ServerWarmUp:
         if self.batches < WARM_UP_BATCHES or self.spent_s < WARM_UP_S:
             return False
         return self.steady is not False or self.spent_s >= self.budget_s
+
+
+def record(batches: int, seconds: float, steady: bool | None) -> WarmUpRecord:  # noqa: FBT001 - of three values
+    """Return a warm-up as a run's record has it."""
+    return {"batches": batches, "seconds": round(seconds, 3), "steady": steady}
 
 
 def truncation(values_s: Sequence[float]) -> tuple[int, bool]:

@@ -239,8 +239,10 @@ def test_a_cell_that_gets_faster_goes_on_and_is_told(checker, make_response):
     """A cell whose medians are precise goes on while its batches get faster; at its end it is not steady."""
     clock = FakeClock(1.0)
     meter = HandleMeter(Budget(processes=1, cell_seconds=60, precision=1.0), 1, checker, clock, silent)
-    for index in range(200):
-        assert feed(meter, clock, make_response, batch_s=0.05 * 0.99**index, batches=1) == 1
+    for number in range(1, 201):
+        batch_s = 0.05 * 0.99**number
+        clock.now_s += batch_s
+        assert meter.on_responses([make_response(pid=1, batch=number, sent_s=0, done_s=batch_s)])
     assert len(meter.seconds[Phase.LATENCY][1]) > 2 * MIN_BATCHES
     meter.cut_warm_up()
     assert (meter.cut, meter.steady) == (0, False)

@@ -41,6 +41,19 @@ def test_a_load_that_is_kept_up_with(make_queue, cat):
     assert [quantile.name for quantile in run.traffic.latency] == ["p50", "p90", "p99"]
     assert run.throughput == pytest.approx(50, rel=0.02)
     assert run.pooled(Phase.LATENCY) == pytest.approx([0.01] * 1000)
+    assert set(run.warm_up) == {"batches", "seconds", "steady"}
+    assert run.traffic.goodput == 1.0
+    assert run.traffic.utilisation == pytest.approx(0.5, rel=0.01)
+    assert run.traffic.effective_size == pytest.approx(500, rel=0.05)
+
+
+def test_goodput_counts_what_left(make_queue, cat):
+    """At twice the capacity some answers are within the goal, and the share is of all requests."""
+    run = loaded(make_queue(0.01), cat, Poisson(200, 10.0))
+    within = sum(latency_s <= 0.25 for latency_s in run.pooled(Phase.LATENCY))
+    assert 0 < run.traffic.within_slo == within < 200
+    assert run.traffic.goodput == within / run.traffic.asked
+    assert run.traffic.asked > 1900
 
 
 def test_only_requests_that_were_sent_are_different_requests(make_queue, cat):

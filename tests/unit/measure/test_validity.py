@@ -7,10 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from fakes import FakeClock, silent
 from pytest_torchserve.loadgen.arrivals import ConstantRate, Poisson
-from pytest_torchserve.measure import validity
+from pytest_torchserve.measure import Budget, validity, validity_by_kind
 from pytest_torchserve.measure.advice import ADVICE, advice
 from pytest_torchserve.measure.batches import Batches
+from pytest_torchserve.measure.check import Checker
+from pytest_torchserve.measure.evidence import Evidence
+from pytest_torchserve.measure.handle_meter import HandleMeter
+from pytest_torchserve.measure.traffic import Sent
+from pytest_torchserve.measure.warm_up import ServerWarmUp
 from pytest_torchserve.telemetry.monitor import Telemetry
 
 
@@ -175,3 +181,16 @@ def test_every_reason_says_what_to_do():
     assert [cause for cause in ADVICE if not any(cause in text for text in reasons)] == []
     assert advice("at 120/s the sender was late: p99 5 ms") == ADVICE["the sender was late"]
     assert advice("something new") == ""
+
+
+def test_every_kind_of_cell_asks_about_the_gpu_and_the_warm_up():
+    """A throttled GPU makes each kind INVALID; so does a server that was warming up, where batches are sent."""
+    hot, evidence, sent = telemetry(gpus=({"clock_event_reasons": 0x40},)), Evidence(), Sent(0, [], [], Evidence())
+    meter = HandleMeter(Budget(), 1, Checker("cpu"), FakeClock(0.0), silent, steady=False)
+    cold = ServerWarmUp(steady=False)
+    handle = validity_by_kind.of_handle(evidence, meter, hot)
+    load = validity_by_kind.of_load(ConstantRate(10, 1.0), sent, Batches(1, {}), 1, hot, cold)
+    for reasons in (validity_by_kind.of_init(evidence, hot), handle, validity_by_kind.of_rate(sent, hot), load):
+        assert any(reason.startswith("the GPU was throttled") for reason in reasons)
+    for reasons in (handle, load):
+        assert any(reason.startswith("the server was still warming up") for reason in reasons)

@@ -9,8 +9,18 @@ from types import SimpleNamespace
 import pytest
 from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 
+from pytest_torchserve.deployment import Batching, Deployment
+from pytest_torchserve.loadgen.arrivals import Poisson
+from pytest_torchserve.measure import Cell, Run
+from pytest_torchserve.measure.batches import Batches
+from pytest_torchserve.measure.run import Traffic
+from pytest_torchserve.model import Model
+from pytest_torchserve.phase import Phase
 from pytest_torchserve.plugin import benchmark
 from pytest_torchserve.report import history
+from pytest_torchserve.report.html import numbers
+from pytest_torchserve.report.reader import Document
+from pytest_torchserve.stats import Quantile
 
 PROMISED = (
     *("model", "device", "kind", "phase", "batch_size", "max_batch_delay_ms", "workers", "n"),
@@ -310,3 +320,18 @@ def test_a_session_that_is_asked_for_too_late_is_told(pytester):
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*wanted: ts_session among the arguments*", "*what to do: name ts_session*"])
     assert "KeyError" not in result.stdout.str()
+
+
+@pytest.mark.parametrize("told", [(), (Quantile(0.5, 0.02, 0.01, 0.03),)])
+def test_under_traffic_an_entry_has_the_percentiles_that_its_requests_support(told):
+    """A thousand equal latencies would support a p99; the entry, and the page, show what the load itself shows."""
+    deployment = Deployment(Model("m", "x", None, "cifar10"), "cpu", Batching(1))
+    traffic = Traffic(1000, 50.0, (), told, None, Batches(1, {1: 1000}))
+    seconds = {Phase.LATENCY: {1: (0.02,) * 1000}}
+    plain = Run(Cell("handle", deployment), seconds, 1)
+    load = Run(Cell("load", deployment, Poisson(50, 20)), seconds, 1, traffic=traffic)
+    shown = {run.cell.kind: benchmark.extra_info(run, Phase.LATENCY) for run in (plain, load)}
+    assert [shown["handle"][name] for name in ("p50_s", "p90_s", "p99_s")] == [0.02, 0.02, 0.02]
+    assert [shown["load"][name] for name in ("p50_s", "p90_s", "p99_s")] == [0.02 if told else None, None, None]
+    page = list(numbers.durations(Document(runs=[json.loads(json.dumps(run.as_dict())) for run in (plain, load)])))
+    assert [(row["kind"], row["p99"]) for row in page] == [("handle", 20.0), ("load", None)]

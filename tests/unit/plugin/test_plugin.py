@@ -44,6 +44,20 @@ def test_ids_are_stable(suite):
     assert len(ids) == 2 * 2 * 6 + 2 * 2 * 3 * 5 + 2 + 2 * 2 * 3
 
 
+def test_a_model_is_measured_on_its_devices(suite):
+    """A model for a GPU has no cell on the CPU; the others have theirs on both."""
+    suite.makeconftest(
+        """
+        from dataclasses import replace
+        from models.catalogue import NOOP
+        def pytest_torchserve_models(config):
+            return [NOOP, replace(NOOP, name="fast", devices=("gpu",))]
+        """
+    )
+    cells = {test.partition("[")[2].rsplit("-", 1)[0] for test in collected(suite) if test.startswith("test_init")}
+    assert cells == {"noop-cpu", "noop-gpu", "fast-gpu"}
+
+
 def test_one_deployment_after_the_other(suite):
     """Tests of one deployment stand together, its init first: its workers are loaded once."""
     ids = collected(suite, "-m", "cpu", "-k", "resnet56")

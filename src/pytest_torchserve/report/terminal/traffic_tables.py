@@ -24,7 +24,7 @@ _WIDTH = 80
 _BAR = 24
 _CURVE = 16
 _PERCENTILES = ("p50", "p90", "p99", "p99.9")
-_RARE = "p99.9"
+_RARE = _PERCENTILES[-1]
 _NOTHING = "–"
 
 
