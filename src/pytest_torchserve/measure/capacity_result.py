@@ -10,7 +10,7 @@ from pytest_torchserve import stats
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_torchserve.measure.early_stopping import Outcome
+    from pytest_torchserve.measure.capacity_rule import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,18 +19,27 @@ class Step:
 
     Attributes:
         rate_per_s: rate of the Poisson arrivals.
+        seconds: how long they were to come.
         requests: number of requests that left.
         overlatency: number of requests without a right answer within the goal.
         outcome: whether the rate meets the goal.
+        goal_s: the percentile of the goal, once the queue had settled; failed requests count as over the goal. None
+            where too few requests were sent.
+        upper_s: its upper limit, with 99%; None where the run supports none.
+        effective_size: how many independent requests would say as much.
         p50_s, p99_s: percentiles of latency; None where the sample supports none.
         mean_batch: mean achieved batch size; None where unknown.
         invalid: why the probe itself is not representative.
     """
 
     rate_per_s: float
+    seconds: float
     requests: int
     overlatency: int
     outcome: Outcome
+    goal_s: float | None
+    upper_s: float | None
+    effective_size: float
     p50_s: float | None
     p99_s: float | None
     mean_batch: float | None
@@ -49,8 +58,9 @@ class Capacity:
     Attributes:
         slo_s: the goal, in seconds.
         goal: the percentile that must meet the goal.
-        rate_per_s: the highest rate that met the goal; None where none did.
-        missed_per_s: the lowest rate above `rate_per_s` that missed the goal; None where none was found.
+        rate_per_s: the highest rate that was shown to meet the goal; None where none was.
+        missed_per_s: the lowest rate above `rate_per_s` whose percentile was over the goal; None where none was found.
+        saturation_per_s: what a closed loop made.
         steps: every probe, by rate.
     """
 
@@ -58,4 +68,5 @@ class Capacity:
     goal: float
     rate_per_s: float | None
     missed_per_s: float | None
+    saturation_per_s: float
     steps: tuple[Step, ...]

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_torchserve.loadgen.arrivals import Poisson
+from pytest_torchserve.loadgen.clock import MonotonicClock
 from pytest_torchserve.loadgen.schedule import ClosedLoop
 from pytest_torchserve.measure import traffic, validity_by_kind
 from pytest_torchserve.measure.batches import batches
+from pytest_torchserve.measure.capacity_plan import CapacityPlan, settling_requests
 from pytest_torchserve.measure.capacity_result import Step
-from pytest_torchserve.measure.early_stopping import (
-    MOST_STEPS,
-    SPARE,
-    EarlyAbort,
-    Outcome,
-    decidable_goal,
-    decide,
-    least_sample,
-)
+from pytest_torchserve.measure.capacity_rule import EarlyAbort, Judged, Outcome, judge
 from pytest_torchserve.measure.evidence import ENOUGH_WRONG, Evidence
+from pytest_torchserve.measure.utilisation import utilisation
+from pytest_torchserve.measure.warm_up import WARM_UP_S
 
 if TYPE_CHECKING:
     from pytest_torchserve.loadgen.schedule import TimedSchedule
@@ -30,73 +27,107 @@ if TYPE_CHECKING:
     from pytest_torchserve.measure.traffic import Sent
     from pytest_torchserve.telemetry.monitor import Telemetry
 
-_GUESS_S = 3.0
-_GUESS_SHARE = 0.5
-"""The search begins at this share of a closed loop's throughput. A queue of random arrivals cannot use all of it."""
-
-_SHORTEST_S = 5.0
+_CLOSED_LOOP_SHARE = 1 / 60
+"""The part of the budget that a closed loop gets, which tells what the server makes at most."""
 
 
 class CapacitySearch:
-    """The probes of one deployment's capacity, and their results."""
+    """The probes of one deployment's capacity, and their results.
+
+    Attributes:
+        plan: what was probed, and what comes next.
+        steps: every probe, in the order of time.
+        best: the traffic of the highest rate that met the goal.
+        telemetry: of `best`, or of the last probe where no rate met the goal.
+        errors, failed: the failed requests of all probes.
+    """
 
     def __init__(self, target: Target, cell: Cell, context: Context) -> None:
         self._target = target
         self._cell = cell
         self._context = context
         self._samples = context.inputs.samples
-        self.goal = 0.0
+        self._clock = MonotonicClock()
+        self._start_ns = self._clock.now_ns()
+        self.plan = self._plan()
         self.steps: list[Step] = []
         self.best: Sent | None = None
         self.telemetry: Telemetry | None = None
         self.errors: Counter[str] = Counter()
         self.failed: list[str] = []
+        self._best_rate = 0.0
         self._errors_at: dict[float, str | None] = {}
 
-    def guess(self) -> float:
-        """Return half of a closed loop's throughput, and set `goal` to the percentile that the budget can decide."""
-        users = 2 * (self._target.batch_size or 1) * max(1, self._target.worker_count)
-        sent = self._send(ClosedLoop(users, _GUESS_S))
-        rate = max(1.0, _GUESS_SHARE * (traffic.throughput(sent) or 0.0))
-        self.goal = decidable_goal(rate * self._context.budget.capacity_seconds)
-        return rate
+    def _plan(self) -> CapacityPlan:
+        """Return the plan: what a closed loop makes is what the server makes at most."""
+        budget, target = self._context.budget, self._target
+        users = 2 * (target.batch_size or 1) * max(1, target.worker_count)
+        sent = self._send(ClosedLoop(users, max(1.0, _CLOSED_LOOP_SHARE * budget.capacity_seconds)))
+        saturation = max(1.0, traffic.throughput(sent) or 0.0)
+        return CapacityPlan.of(saturation, budget.slo_s, budget.capacity_seconds, self._spent_s())
+
+    def _spent_s(self) -> float:
+        """Return the seconds since the search, or its last probe, began."""
+        start_ns, self._start_ns = self._start_ns, self._clock.now_ns()
+        return (self._start_ns - start_ns) / 1e9
 
     def _send(self, schedule: TimedSchedule, *early_abort: EarlyAbort) -> Sent:
-        """Send one schedule. Progress counts the rates probed, not the requests of one rate."""
+        """Send one schedule. Progress counts the time spent, not the requests of one rate."""
         deployment = self._cell.deployment
         return traffic.send(self._target, self._samples, deployment, schedule, lambda *_: None, *early_abort)
 
-    def probe(self, rate_per_s: float) -> Outcome:
-        """Send Poisson arrivals at this rate until the goal can be decided or the budget of one rate is spent."""
-        budget = self._context.budget
-        wanted_s = SPARE * least_sample(self.goal) / rate_per_s
-        schedule = Poisson(rate_per_s, min(max(wanted_s, _SHORTEST_S), budget.capacity_seconds), budget.seed)
-        traffic.warm_up_server(self._target, self._samples)  # also drains what too high a rate left in the queue
+    def run(self) -> None:
+        """Probe one rate after the other until the plan ends."""
+        while (following := self.plan.next_probe()) is not None:
+            self._context.progress(f"{following[0]:.3g}/s", self.plan.spent_s / self.plan.budget_s)
+            self._probe(*following)
+
+    def _probe(self, rate_per_s: float, seconds: float) -> None:
+        """Send Poisson arrivals at this rate, and judge them."""
+        schedule = Poisson(rate_per_s, seconds, self._context.budget.seed + len(self.steps))
+        # This also drains what too high a rate left in the queue.
+        traffic.warm_up_server(self._target, self._samples, WARM_UP_S)
         snapshot_ns = self._context.monitor.snapshot()
-        early_abort = EarlyAbort(budget.slo_s, self.goal, sum(1 for _ in schedule.departures_ns()))
-        self._context.progress(f"{rate_per_s:.3g}/s", len(self.steps) / MOST_STEPS)
+        planned = sum(1 for _ in schedule.departures_ns())
+        early_abort = EarlyAbort(self.plan.slo_s, self.plan.goal, planned)
         sent = self._send(schedule, early_abort)
         telemetry = self._context.monitor.between(snapshot_ns)
         self._remember_errors(rate_per_s, sent)
-        overlatency = len(sent.responses) - traffic.within(sent, budget.slo_s)
-        outcome = decide(len(sent.responses), overlatency, self.goal)
-        latencies = [response.latency_s for response, _ in sent.timed]
-        invalid = validity_by_kind.of_rate(sent, telemetry if self._target.owned else None)
-        step = Step.of(
-            latencies,
-            rate_per_s=rate_per_s,
-            requests=len(sent.responses),
-            overlatency=overlatency,
-            outcome=outcome,
-            mean_batch=batches(sent.reports, {}, self._target.batch_size).mean_size,
-            invalid=invalid,
-        )
-        self.steps.append(step)
-        if outcome is Outcome.MEETS:
-            self.best = sent
+        judged = self._judge(rate_per_s, sent, lost=early_abort.lost)
+        self.steps.append(self._step(schedule, sent, judged, telemetry))
+        self.plan.add(rate_per_s, judged, self._spent_s())
+        if judged.outcome is Outcome.MEETS and rate_per_s > self._best_rate:
+            self.best, self._best_rate = sent, rate_per_s
         if self.best is sent or self.best is None:
             self.telemetry = telemetry
-        return outcome
+
+    def _judge(self, rate_per_s: float, sent: Sent, *, lost: bool) -> Judged:
+        """Judge one rate by its requests once the queue has settled; a lost one by all that there are."""
+        use = utilisation(sent.reports, rate_per_s, self._target.batch_size, max(1, self._target.worker_count))
+        use = rate_per_s / self.plan.saturation_per_s if use is None else use
+        cut = 0 if lost else settling_requests(len(sent.responses), use)
+        settled = sorted(sent.responses, key=lambda response: response.scheduled_ns)[cut:]
+        since_ns = settled[0].scheduled_ns if settled else 0
+        latencies = traffic.latencies_s(sent, since_ns)
+        return judge(latencies, len(settled) - len(latencies), self.plan.goal, self.plan.slo_s, use, lost=lost)
+
+    def _step(self, schedule: Poisson, sent: Sent, judged: Judged, telemetry: Telemetry | None) -> Step:
+        """Return what is kept of one probe."""
+        return Step.of(
+            [response.latency_s for response, _ in sent.timed],
+            rate_per_s=schedule.rate_per_s,
+            seconds=schedule.duration_s,
+            requests=len(sent.responses),
+            overlatency=len(sent.responses) - traffic.within(sent, self.plan.slo_s),
+            outcome=judged.outcome,
+            goal_s=_finite(judged.value_s),
+            upper_s=_finite(judged.upper_s),
+            effective_size=judged.effective_size,
+            mean_batch=batches(sent.reports, {}, self._target.batch_size).mean_size,
+            invalid=validity_by_kind.of_rate(
+                sent, telemetry if self._target.owned else None, meets=judged.outcome is Outcome.MEETS
+            ),
+        )
 
     def _remember_errors(self, rate_per_s: float, sent: Sent) -> None:
         """Keep the failed requests of one rate.
@@ -113,12 +144,13 @@ class CapacitySearch:
         best = self.best.evidence if self.best else Evidence()
         return replace(best, failed=self.failed, errors=self.errors)
 
-    def why_invalid(self, meets: float | None, misses: float | None) -> tuple[str, ...]:
+    def why_invalid(self) -> tuple[str, ...]:
         """Return why the probes of the two rates that enclose the capacity are not representative.
 
         Probes of other rates are only part of the curve. Where no rate met the goal, errors at the lowest rate are a
         reason too: they show that the obstacle was not the latency.
         """
+        meets, misses = self.plan.meets, self.plan.misses
         reasons = [
             (step.rate_per_s, reason)
             for step in self.steps
@@ -129,3 +161,8 @@ class CapacitySearch:
         if errors is not None and misses is not None:
             reasons.append((misses, errors))
         return tuple(f"at {rate_per_s:.3g}/s {reason}" for rate_per_s, reason in reasons)
+
+
+def _finite(seconds: float) -> float | None:
+    """Return None for infinity, which JSON does not know."""
+    return seconds if math.isfinite(seconds) else None

@@ -59,7 +59,7 @@ class Budget:
         processes: worker processes of a deployment whose `handle` is timed. One process is a sample of one.
         cell_seconds: the budget of one handle cell, warm-up not counted.
         init_rounds: workers started one after the other for an init cell.
-        capacity_seconds: the budget of one probed rate of a capacity cell.
+        capacity_seconds: the budget of the search of one capacity cell.
         slo_s: the latency goal: of a capacity cell, and of a load's goodput.
         seed: seed of a capacity cell's random arrivals, and of the order in which two arms get requests.
         baseline_seconds: the budget of one cell that is compared with a baseline, worker starts included.
@@ -71,7 +71,7 @@ class Budget:
     cell_seconds: float = 20.0
     init_rounds: int = 3
     precision: float = 0.05
-    capacity_seconds: float = 30.0
+    capacity_seconds: float = 600.0
     slo_s: float = 0.25
     seed: int = 1
     baseline_seconds: float = 120.0

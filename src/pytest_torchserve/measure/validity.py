@@ -32,6 +32,9 @@ RATE_SHARE = 0.95
 OTHER_PROCESSES_SHARE = 0.1
 """Other processes, the hypervisor included, may have used at most this share of the machine's CPU."""
 
+LITTLE_SHARE = 0.05
+"""Requests in flight may differ from rate × latency by this share, and what is in flight at an end of the window."""
+
 UNSTABLE_SHARE = 0.3
 """The throughput of a window may differ from the expected throughput by this share and one batch."""
 
@@ -150,6 +153,31 @@ def overload(
     if came - went <= slack:
         return None
     return f"overload: in the second half {came} requests came and {went} were answered; the queue grew"
+
+
+def littles_law(responses: Sequence[Response]) -> str | None:
+    """Return a reason when requests in flight (L), arrivals (λ) and latency (W) contradict L = λW.
+
+    Little's law holds for any queue that is in the same state at both ends of a window (Little and Graves, Little's law,
+    in Building Intuition, 2008). All three are read from our own records of the last three quarters of the schedule: L
+    from departures and answers alone, λ and W from the requests that were due in it. What is in flight at an end counts
+    for one side only: the latency at the beginning, per window, is allowed on top of 5%.
+    """
+    due = sorted(r.scheduled_ns for r in responses)
+    if len(due) < 2 * WINDOWS:
+        return None
+    start_ns, end_ns = due[len(due) // 4], due[-1]
+    window_ns = end_ns - start_ns
+    inside = [r for r in responses if start_ns <= r.scheduled_ns < end_ns]
+    if not window_ns or not inside:
+        return None
+    in_flight = sum(max(0, min(r.done_ns, end_ns) - max(r.scheduled_ns, start_ns)) for r in responses) / window_ns
+    expected = len(inside) * statistics.fmean(r.done_ns - r.scheduled_ns for r in inside) / window_ns
+    first = [r.done_ns - r.scheduled_ns for r in inside if r.scheduled_ns < start_ns + window_ns / WINDOWS]
+    allowed = LITTLE_SHARE + statistics.fmean(first or [0]) / window_ns
+    if abs(in_flight - expected) <= allowed * expected:
+        return None
+    return f"Little's law does not hold: {in_flight:.3g} requests were in flight, {expected:.3g} follow from their latency"
 
 
 def other_processes(telemetry: Telemetry | None) -> str | None:

@@ -43,9 +43,14 @@ def of_handle(evidence: Evidence, meter: HandleMeter, telemetry: Telemetry | Non
     )
 
 
-def of_rate(sent: Sent, telemetry: Telemetry | None) -> tuple[str, ...]:
-    """Return every reason why the probe of one rate, in a search for capacity, is not representative."""
+def of_rate(sent: Sent, telemetry: Telemetry | None, *, meets: bool) -> tuple[str, ...]:
+    """Return every reason why the probe of one rate, in a search for capacity, is not representative.
+
+    Args:
+        meets: whether the rate was shown to meet the goal; a queue that grows is no surprise at one that was not.
+    """
     return validity.found(
+        validity.littles_law(sent.responses) if meets else None,
         validity.schedule_delay(sent.responses),
         validity.wrong(sent.evidence.wrong_answers, len(sent.responses)),
         validity.other_processes(telemetry),

@@ -165,12 +165,12 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "--ts-capacity-seconds",
-        "budget of one probed rate",
+        "budget of the search of one capacity cell",
         metavar="S",
         type=float,
-        default=30.0,
-        quick=8.0,
-        check=2.0,
+        default=600.0,
+        quick=60.0,
+        check=20.0,
         positive=True,
     ),
     Option(

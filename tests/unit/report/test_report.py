@@ -22,7 +22,7 @@ from pytest_torchserve.loadgen.arrivals import Poisson
 from pytest_torchserve.measure import Cell, Run
 from pytest_torchserve.measure.batches import Batches
 from pytest_torchserve.measure.capacity_result import Capacity, Step
-from pytest_torchserve.measure.early_stopping import Outcome
+from pytest_torchserve.measure.capacity_rule import Outcome
 from pytest_torchserve.measure.latency_breakdown import LatencyBreakdown
 from pytest_torchserve.measure.run import Paired, Traffic
 from pytest_torchserve.model import Model
@@ -76,10 +76,10 @@ def every_kind(cells=1):
         )
     )
     steps = (
-        Step(50, 900, 0, Outcome.MEETS, 0.02, 0.1, 4.0),
-        Step(90, 900, 50, Outcome.MISSES, 0.03, 0.9, 9.0),
+        Step(50, 18.0, 900, 0, Outcome.MEETS, 0.1, 0.12, 450.0, 0.02, 0.1, 4.0),
+        Step(90, 10.0, 900, 50, Outcome.MISSES, 0.9, None, 30.0, 0.03, 0.9, 9.0),
     )
-    runs.append(Run(Cell("capacity", deployment()), {}, 1, capacity=Capacity(0.25, 0.99, 50.0, 90.0, steps)))
+    runs.append(Run(Cell("capacity", deployment()), {}, 1, capacity=Capacity(0.25, 0.99, 50.0, 90.0, 100.0, steps)))
     return runs
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from pytest_torchserve.measure import Run
+    from pytest_torchserve.measure.capacity_result import Step
     from pytest_torchserve.measure.latency_breakdown import LatencyBreakdown
     from pytest_torchserve.measure.run import Traffic
     from pytest_torchserve.measure.slices import Slice
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 80
 _BAR = 24
-_CURVE = 16
+_CURVE = 10
 _PERCENTILES = ("p50", "p90", "p99", "p99.9")
 _RARE = _PERCENTILES[-1]
 _NOTHING = "–"
@@ -160,24 +161,29 @@ def capacity_lines(run: Run) -> list[str]:
         return []
     goal = f"p{100 * found.goal:g} ≤ {milliseconds(found.slo_s)} ms"
     if found.rate_per_s is None:
-        answer = f"no rate down to {found.missed_per_s or 0:.3g}/s had {goal}"
+        tried = min((step.rate_per_s for step in found.steps), default=0.0)
+        answer = f"no rate down to {tried:.3g}/s was shown to have {goal}"
     else:
         missed = f"{found.missed_per_s:.3g}/s did not" if found.missed_per_s else "no rate was found that did not"
         answer = f"{found.rate_per_s:.3g} requests/s with {goal}; {missed}"
-    lines = [f"capacity {run.cell.id}", *_wrapped(answer)]
-    lines.append(f"  {'rate/s':>7} {'requests':>8} {'over':>5} {'batch':>5} {'p50 ms':>7} {'p99 ms':>7}  p99 ÷ goal")
-    for step in found.steps:
-        p50, p99 = (_NOTHING if value is None else milliseconds(value) for value in (step.p50_s, step.p99_s))
-        batch = _NOTHING if step.mean_batch is None else f"{step.mean_batch:.1f}"
-        figures = f"{step.rate_per_s:>7.1f} {step.requests:>8} {step.overlatency:>5} {batch:>5} {p50:>7} {p99:>7}"
-        outcome = f"{step.outcome}, INVALID" if step.invalid else step.outcome
-        lines.append(f"  {figures}  {_curve(step.p99_s, found.slo_s):<{_CURVE + 1}} {outcome}")
-    return lines
+    name = f"p{100 * found.goal:g}"
+    heads = f"{'rate/s':>7} {'s':>4} {'requests':>8} {'over':>5} {'batch':>5} {'p50':>6} {name:>6} {'≤ 99%':>6}"
+    lines = [f"capacity {run.cell.id}", *_wrapped(answer), f"  {heads}  {name} ÷ goal; times in ms"]
+    return [*lines, *(_step_line(step, found.slo_s) for step in found.steps)]
 
 
-def _curve(p99_s: float | None, slo_s: float) -> str:
-    """Return a bar for p99: half its greatest length at the goal, and broken off at twice the goal."""
-    share = 0.0 if p99_s is None else p99_s / slo_s / 2
+def _step_line(step: Step, slo_s: float) -> str:
+    """Return the probe of one rate: how it was loaded, its latency with the upper limit, and what that says."""
+    times = (_NOTHING if value is None else milliseconds(value) for value in (step.p50_s, step.goal_s, step.upper_s))
+    batch = _NOTHING if step.mean_batch is None else f"{step.mean_batch:.1f}"
+    counts = f"{step.rate_per_s:>7.1f} {step.seconds:>4.0f} {step.requests:>8} {step.overlatency:>5} {batch:>5}"
+    outcome = f"{step.outcome}, INVALID" if step.invalid else step.outcome
+    return f"  {counts} {' '.join(f'{time:>6}' for time in times)}  {_curve(step.goal_s, slo_s):<{_CURVE + 1}} {outcome}"
+
+
+def _curve(goal_s: float | None, slo_s: float) -> str:
+    """Return a bar for a percentile: half its greatest length at the goal, and broken off at twice the goal."""
+    share = 0.0 if goal_s is None else goal_s / slo_s / 2
     return "█" * round(_CURVE * share) if share <= 1 else "█" * _CURVE + "▶"
 
 

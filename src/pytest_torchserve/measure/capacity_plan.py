@@ -1,0 +1,170 @@
+"""Choose the rates of a search for capacity, and how long each is probed.
+
+First short probes find where the percentile crosses the goal: from the top down, since latency need not grow with the
+rate (at a low one requests wait for their batch to fill), and ever nearer to saturation where the goal allows it. Then
+a long probe of the highest rate that the time left can *prove* to meet the goal.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+from pytest_torchserve.measure.capacity_rule import SPARE, Judged, Outcome, decidable_goal, least_sample, missed_s
+from pytest_torchserve.queue_percentiles import relaxation
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MOST_PROBES = 16
+CLOSE_ENOUGH = 1.03
+"""The search ends when the goal is crossed at this many times the highest rate that was shown to meet it, or below."""
+
+_FIRST = 0.9
+"""The search begins at this utilisation: where it is easy to tell what is above and what is below."""
+
+_FULL = 0.98
+_GROW = 1.05
+_NEAR = 1.08
+_SHORTEST_S = 5.0
+_SCOUT_TIMES = 30
+"""Correlation times of a short probe."""
+
+_SCOUT_SHARE = 1 / 8
+_PROOF_SHARE = 0.6
+_SETTLING_TIMES = 3
+_SETTLING_SHARE = 0.2
+"""A probe starts with an empty queue: requests of so many correlation times, or this share of it, do not count."""
+
+_SLACK = 1.5
+"""A rate counts as provable when this many times the usual margin fits below the goal."""
+
+_BELOW = 0.98
+"""And when it is this share of where the goal seems to be crossed, or less."""
+
+_NEWS = 1.005
+"""A rate is worth proving when it is this many times one that is proven already."""
+
+
+@dataclass(slots=True)
+class CapacityPlan:
+    """The plan of one search, and what its probes said so far.
+
+    Attributes:
+        saturation_per_s: what a closed loop made.
+        goal: the percentile that must meet the goal.
+        budget_s: how long the search may take.
+        spent_s: how much of that it took.
+        judged: what the probe of each rate said; of a rate that was probed twice, the last one.
+    """
+
+    saturation_per_s: float
+    slo_s: float
+    goal: float
+    budget_s: float
+    spent_s: float = 0.0
+    judged: dict[float, Judged] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, saturation_per_s: float, slo_s: float, budget_s: float, spent_s: float) -> Self:
+        """Return the plan of a search; its goal is the highest percentile that one probe can decide."""
+        goal = decidable_goal(_FIRST * saturation_per_s * budget_s * _SCOUT_SHARE)
+        return cls(saturation_per_s, slo_s, goal, budget_s, spent_s)
+
+    def add(self, rate_per_s: float, judged: Judged, spent_s: float) -> None:
+        """Take the result of a probe."""
+        self.judged[rate_per_s] = judged
+        self.spent_s += spent_s
+
+    @property
+    def meets(self) -> float | None:
+        """The highest rate that was shown to meet the goal."""
+        return max((rate for rate, judged in self.judged.items() if judged.outcome is Outcome.MEETS), default=None)
+
+    @property
+    def misses(self) -> float | None:
+        """The lowest rate above `meets` whose percentile was over the goal."""
+        over = [rate for rate, judged in self.judged.items() if judged.value_s > self.slo_s]
+        return min((rate for rate in over if self.meets is None or rate > self.meets), default=None)
+
+    def next_probe(self) -> tuple[float, float] | None:
+        """Return the next rate and how many seconds to probe it; None when the search is over."""
+        left_s = self.budget_s - self.spent_s
+        if len(self.judged) >= MOST_PROBES or left_s < _SHORTEST_S:
+            return None
+        within = [rate for rate, judged in self.judged.items() if judged.value_s <= self.slo_s]
+        fits = max(within, default=None)
+        over = min((rate for rate in self.judged if fits is None or rate > fits), default=None)
+        if fits is None:
+            return self._scout(_lower(over, self.saturation_per_s))
+        if over is None:
+            return self._scout(_higher(fits, self.saturation_per_s))
+        if over / fits > _NEAR:
+            return self._scout(self._between(fits, over))
+        return self._proof(fits, over, left_s)
+
+    def _scout(self, rate_per_s: float) -> tuple[float, float] | None:
+        """Return a short probe; None where the budget of one cannot decide."""
+        most_s = self.budget_s * _SCOUT_SHARE
+        if rate_per_s * most_s < least_sample(self.goal):
+            return None
+        times = relaxation(min(rate_per_s / self.saturation_per_s, _FULL))
+        wanted_s = max(SPARE * least_sample(self.goal), _SCOUT_TIMES * times) / rate_per_s
+        return rate_per_s, min(max(wanted_s, _SHORTEST_S), most_s, self.budget_s - self.spent_s)
+
+    def _between(self, fits: float, over: float) -> float:
+        """Return the rate where the goal is likely crossed, not too near to either."""
+        at = math.sqrt(fits * over)
+        if self.judged[over].outcome is not Outcome.MISSES:
+            low, high = (math.log(self.judged[rate].value_s / self.slo_s) for rate in (fits, over))
+            at = fits + (over - fits) * min(0.75, max(0.25, -low / (high - low)))
+        return at
+
+    def _proof(self, fits: float, over: float, left_s: float) -> tuple[float, float] | None:
+        """Return the highest rate that most of the time left can prove; None where that is nothing new."""
+        import numpy as np  # noqa: PLC0415 - not to be paid when tests are only collected
+
+        known = sorted(rate for rate in self.judged if fits / 2 <= rate <= over)
+        rates = np.geomspace(known[0], over, 400)
+        values, spreads = self._curve(rates, known)
+        crossed = float(rates[values <= self.slo_s].max(initial=known[0]))
+        meets, seconds = self.meets or 0.0, max(left_s * _PROOF_SHARE, _SHORTEST_S)
+        if crossed <= CLOSE_ENOUGH * meets:
+            return None
+        sizes = [rate * seconds / relaxation(min(rate / self.saturation_per_s, _FULL)) for rate in rates]
+        margins = np.array([missed_s(spread, self.goal, size) for spread, size in zip(spreads, sizes, strict=True)])
+        provable = rates[(values + _SLACK * margins <= self.slo_s) & (rates <= crossed * _BELOW)]
+        if not len(provable):
+            return self._scout(_lower(known[0], self.saturation_per_s)) if not meets else None
+        rate = float(provable[-1])
+        return (rate, seconds) if rate > meets * _NEWS and rate * seconds >= least_sample(self.goal) else None
+
+    def _curve(self, rates: np.ndarray, known: list[float]) -> tuple[np.ndarray, np.ndarray]:
+        """Return percentile and spread at these rates: between probes on a line, and never falling with the rate."""
+        import numpy as np  # noqa: PLC0415 - as above
+        from scipy.optimize import isotonic_regression  # noqa: PLC0415 - as above
+
+        sizes = [max(1.0, self.judged[rate].effective_size) for rate in known]
+        values = isotonic_regression([math.log(self.judged[rate].value_s) for rate in known], weights=sizes).x
+        spreads = isotonic_regression([self.judged[rate].spread_s for rate in known], weights=sizes).x
+        return np.exp(np.interp(rates, known, values)), np.interp(rates, known, spreads)
+
+
+def _lower(over: float | None, saturation_per_s: float) -> float:
+    """Return the next rate below those that are over the goal: with twice the room to saturation, then a half each."""
+    if over is None:
+        return _FIRST * saturation_per_s
+    room = 2 * (1 - over / saturation_per_s)
+    return (1 - room) * saturation_per_s if 0 < room <= 0.5 else over / 2  # noqa: PLR2004 - a half
+
+
+def _higher(fits: float, saturation_per_s: float) -> float:
+    """Return the next rate above those within the goal: with half the room to saturation, then beyond it."""
+    use = fits / saturation_per_s
+    return (1 + use) / 2 * saturation_per_s if use < _FULL - 0.01 else fits * _GROW
+
+
+def settling_requests(requests: int, utilisation: float) -> int:
+    """Return how many requests pass until an empty queue has become what it is in the long run."""
+    return min(math.ceil(_SETTLING_TIMES * relaxation(min(utilisation, _FULL))), int(_SETTLING_SHARE * requests))
