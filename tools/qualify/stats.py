@@ -1,7 +1,8 @@
 """Whether the figures of a load hold, on simulated queues of known truth: `make bench-stats`.
 
 For each utilisation and number of requests, many runs of a queue in its steady state are given to the functions that
-a real run's requests are given to; the share of intervals that hold the true percentile is the coverage. Writes
+a real run's requests are given to; the share of intervals that hold the true percentile is the coverage. Then how often
+a rate "meets" a goal that is its true p99, and how near whole searches for capacity come. Writes
 build/bench/stats.json.
 """
 
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from batch_queue import BatchQueue, Simulated
+from capacity import false_meets, searches
 
 from pytest_torchserve.loadgen.probe_report import ProbeReport
 from pytest_torchserve.measure.utilisation import utilisation
@@ -30,6 +32,7 @@ QUEUES = {
     "slow": BatchQueue(size=4, delay_s=0.05, per_batch_s=0.3, per_request_s=0.2),
 }
 USUAL = "resnet56"
+SEARCHED = ("resnet56", "unbatched")
 KEYS = ("coverage", "withheld")
 SETTLED = 6000
 """Requests before a run's: the queue is in its steady state."""
@@ -83,6 +86,7 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--searches", type=int, default=200)
     parser.add_argument("--queues", nargs="+", default=list(QUEUES))
     parser.add_argument("--out", type=Path, default=Path("build/bench/stats.json"))
     told = parser.parse_args()
@@ -90,13 +94,39 @@ def main() -> None:
     with ProcessPoolExecutor(2) as pool:
         jobs = {cell: pool.submit(coverage, *cell, SIZES, told.runs) for cell in cells}
         found = {cell: job.result() for cell, job in jobs.items()}
+        meets = {cell: pool.submit(falsely, *cell, told.runs // 2) for cell in cells}
+        falsely_met = {cell: job.result() for cell, job in meets.items()}
+        capacity = {name: searches(QUEUES[name], told.searches, pool) for name in SEARCHED if name in told.queues}
     print(f"{'queue':<12} {'busy':>4} {'n':>5}  coverage of p50, p90, p99 (withheld)")
     for (name, share), by_size in found.items():
         for requests, row in by_size.items():
             words = [f"{row['coverage'].get(p, float('nan')):.3f} ({held:.2f})" for p, held in row["withheld"].items()]
             print(f"{name:<12} {share:>4} {requests:>5}  " + "  ".join(words))
+    for (name, share), by_size in falsely_met.items():
+        words = ", ".join(f"{requests}: {times:.3f}" for requests, times in by_size.items())
+        print(f"{name:<12} {share:>4} meets its own p99 as a goal, by requests  {words}")
+    for name, by_goal in capacity.items():
+        for times, row in by_goal.items():
+            print(f"{name:<12} goal {times} × unloaded: " + ", ".join(f"{key} {value:g}" for key, value in row.items()))
     told.out.parent.mkdir(parents=True, exist_ok=True)
-    told.out.write_text(json.dumps(as_json(found, told.runs), indent=1), encoding="utf-8")
+    whole = as_json(found, told.runs) | of_capacity(falsely_met, capacity)
+    told.out.write_text(json.dumps(whole, indent=1), encoding="utf-8")
+
+
+def falsely(name: str, share: float, runs: int) -> dict[str, float]:
+    """Return how often the rule says "meets" where the goal is the true p99."""
+    return false_meets(QUEUES[name], share, truth(QUEUES[name], share)[-1], runs)
+
+
+def of_capacity(
+    falsely_met: dict[tuple[str, float], dict[str, float]], capacity: dict[str, dict[str, dict[str, float]]]
+) -> dict[str, object]:
+    """Return the figures of capacity: the worst length of each utilisation, and the share of searches near the truth."""
+    usual = {str(share): max(rows.values()) for (name, share), rows in falsely_met.items() if name == USUAL}
+    others = {f"{name} {share}": rows for (name, share), rows in falsely_met.items() if name != USUAL}
+    within = [row["capacity_within_5pct"] for row in capacity.get(USUAL, {}).values()]
+    near = {"capacity_within_5pct": min(within)} if within else {}
+    return {"false_meets": usual, "other_false_meets": others, **near, "searches": capacity}
 
 
 def as_json(found: dict[tuple[str, float], dict[str, dict[str, dict[str, float]]]], runs: int) -> dict[str, object]:

@@ -44,6 +44,7 @@ def measure_capacity(target: Target, cell: Cell, context: Context) -> Run:
             goal=plan.goal,
             rate_per_s=plan.meets,
             missed_per_s=plan.misses,
+            crossing_per_s=plan.crossing,
             saturation_per_s=plan.saturation_per_s,
             steps=tuple(sorted(searching.steps, key=lambda step: step.rate_per_s)),
         ),

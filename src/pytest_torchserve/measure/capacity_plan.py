@@ -9,38 +9,36 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from pytest_torchserve.measure.capacity_rule import SPARE, Judged, Outcome, decidable_goal, least_sample, missed_s
+from pytest_torchserve.measure.latency_curve import FULL, LatencyCurve
 from pytest_torchserve.queue_percentiles import relaxation
 
-if TYPE_CHECKING:
-    import numpy as np
-
 MOST_PROBES = 16
-CLOSE_ENOUGH = 1.03
+CLOSE_ENOUGH = 1.02
 """The search ends when the goal is crossed at this many times the highest rate that was shown to meet it, or below."""
 
 _FIRST = 0.9
 """The search begins at this utilisation: where it is easy to tell what is above and what is below."""
 
-_FULL = 0.98
 _GROW = 1.05
 _NEAR = 1.08
 _SHORTEST_S = 5.0
-_SCOUT_TIMES = 30
+_SCOUT_TIMES = 60
 """Correlation times of a short probe."""
 
 _SCOUT_SHARE = 1 / 8
+_SHORT_SHARE = 1 / 3
 _PROOF_SHARE = 0.6
 _SETTLING_TIMES = 3
 _SETTLING_SHARE = 0.2
 """A probe starts with an empty queue: requests of so many correlation times, or this share of it, do not count."""
 
-_SLACK = 1.5
+_SLACK = 1.2
 """A rate counts as provable when this many times the usual margin fits below the goal."""
 
-_BELOW = 0.98
+_BELOW = 0.975
 """And when it is this share of where the goal seems to be crossed, or less."""
 
 _NEWS = 1.005
@@ -88,67 +86,83 @@ class CapacityPlan:
         over = [rate for rate, judged in self.judged.items() if judged.value_s > self.slo_s]
         return min((rate for rate in over if self.meets is None or rate > self.meets), default=None)
 
+    @property
+    def crossing(self) -> float | None:
+        """The rate where the percentile crosses the goal, read off the curve; None where no probe was over the goal.
+
+        It is the best guess of the capacity, and was not shown to meet the goal.
+        """
+        fits, over = self._bracket()
+        if fits is None or over is None:
+            return None
+        return self._curve(fits, over).crossing(self.slo_s)
+
     def next_probe(self) -> tuple[float, float] | None:
         """Return the next rate and how many seconds to probe it; None when the search is over."""
-        left_s = self.budget_s - self.spent_s
-        if len(self.judged) >= MOST_PROBES or left_s < _SHORTEST_S:
+        if len(self.judged) >= MOST_PROBES or self._left_s < _SHORTEST_S:
             return None
-        within = [rate for rate, judged in self.judged.items() if judged.value_s <= self.slo_s]
-        fits = max(within, default=None)
-        over = min((rate for rate in self.judged if fits is None or rate > fits), default=None)
+        fits, over = self._bracket()
         if fits is None:
             return self._scout(_lower(over, self.saturation_per_s))
         if over is None:
             return self._scout(_higher(fits, self.saturation_per_s))
         if over / fits > _NEAR:
             return self._scout(self._between(fits, over))
-        return self._proof(fits, over, left_s)
+        return self._proof(self._curve(fits, over))
+
+    @property
+    def _left_s(self) -> float:
+        return self.budget_s - self.spent_s
+
+    def _bracket(self) -> tuple[float | None, float | None]:
+        """Return the highest rate whose percentile was within the goal, and the next higher one that was probed."""
+        within = [rate for rate, judged in self.judged.items() if judged.value_s <= self.slo_s]
+        fits = max(within, default=None)
+        return fits, min((rate for rate in self.judged if fits is None or rate > fits), default=None)
 
     def _scout(self, rate_per_s: float) -> tuple[float, float] | None:
         """Return a short probe; None where the budget of one cannot decide."""
-        most_s = self.budget_s * _SCOUT_SHARE
+        most_s = min(self.budget_s * _SCOUT_SHARE, self._left_s)
         if rate_per_s * most_s < least_sample(self.goal):
             return None
-        times = relaxation(min(rate_per_s / self.saturation_per_s, _FULL))
-        wanted_s = max(SPARE * least_sample(self.goal), _SCOUT_TIMES * times) / rate_per_s
-        return rate_per_s, min(max(wanted_s, _SHORTEST_S), most_s, self.budget_s - self.spent_s)
+        requests = max(SPARE * least_sample(self.goal), _SCOUT_TIMES * self._relaxation(rate_per_s))
+        return rate_per_s, min(max(requests / rate_per_s, most_s * _SHORT_SHARE), most_s)
 
     def _between(self, fits: float, over: float) -> float:
         """Return the rate where the goal is likely crossed, not too near to either."""
-        at = math.sqrt(fits * over)
-        if self.judged[over].outcome is not Outcome.MISSES:
-            low, high = (math.log(self.judged[rate].value_s / self.slo_s) for rate in (fits, over))
-            at = fits + (over - fits) * min(0.75, max(0.25, -low / (high - low)))
-        return at
+        if self.judged[over].outcome is Outcome.MISSES:
+            return math.sqrt(fits * over)
+        low, high = (math.log(self.judged[rate].value_s / self.slo_s) for rate in (fits, over))
+        return fits + (over - fits) * min(0.75, max(0.25, -low / (high - low)))
 
-    def _proof(self, fits: float, over: float, left_s: float) -> tuple[float, float] | None:
+    def _curve(self, fits: float, over: float) -> LatencyCurve:
+        """Return the curve around the goal; rates far below say nothing about it."""
+        known = {rate: judged for rate, judged in self.judged.items() if fits / 2 <= rate <= over}
+        return LatencyCurve.of(known, self.saturation_per_s)
+
+    def _proof(self, curve: LatencyCurve) -> tuple[float, float] | None:
         """Return the highest rate that most of the time left can prove; None where that is nothing new."""
         import numpy as np  # noqa: PLC0415 - not to be paid when tests are only collected
 
-        known = sorted(rate for rate in self.judged if fits / 2 <= rate <= over)
-        rates = np.geomspace(known[0], over, 400)
-        values, spreads = self._curve(rates, known)
-        crossed = float(rates[values <= self.slo_s].max(initial=known[0]))
-        meets, seconds = self.meets or 0.0, max(left_s * _PROOF_SHARE, _SHORTEST_S)
-        if crossed <= CLOSE_ENOUGH * meets:
+        meets, crossing = self.meets or 0.0, curve.crossing(self.slo_s)
+        if crossing <= CLOSE_ENOUGH * meets:
             return None
-        sizes = [rate * seconds / relaxation(min(rate / self.saturation_per_s, _FULL)) for rate in rates]
-        margins = np.array([missed_s(spread, self.goal, size) for spread, size in zip(spreads, sizes, strict=True)])
-        provable = rates[(values + _SLACK * margins <= self.slo_s) & (rates <= crossed * _BELOW)]
+        # A margin shrinks with the root of the time: so long must a probe be for it to fit below the goal.
+        rows = zip(curve.rates, curve.spreads_s, strict=True)
+        of_one_s = [missed_s(spread, self.goal, rate / self._relaxation(rate)) for rate, spread in rows]
+        room_s = np.maximum(self.slo_s - curve.values_s, 1e-9) / _SLACK
+        seconds = np.maximum((of_one_s / room_s) ** 2, SPARE * least_sample(self.goal) / curve.rates)
+        seconds = np.maximum(seconds, _SHORTEST_S)
+        highest = max(crossing * _BELOW, math.sqrt(meets * crossing))
+        provable = np.flatnonzero((seconds <= self._left_s * _PROOF_SHARE) & (curve.rates <= highest))
         if not len(provable):
-            return self._scout(_lower(known[0], self.saturation_per_s)) if not meets else None
-        rate = float(provable[-1])
-        return (rate, seconds) if rate > meets * _NEWS and rate * seconds >= least_sample(self.goal) else None
+            return None if meets else self._scout(_lower(float(curve.rates[0]), self.saturation_per_s))
+        rate = float(curve.rates[provable[-1]])
+        return (rate, float(seconds[provable[-1]])) if rate > meets * _NEWS else None
 
-    def _curve(self, rates: np.ndarray, known: list[float]) -> tuple[np.ndarray, np.ndarray]:
-        """Return percentile and spread at these rates: between probes on a line, and never falling with the rate."""
-        import numpy as np  # noqa: PLC0415 - as above
-        from scipy.optimize import isotonic_regression  # noqa: PLC0415 - as above
-
-        sizes = [max(1.0, self.judged[rate].effective_size) for rate in known]
-        values = isotonic_regression([math.log(self.judged[rate].value_s) for rate in known], weights=sizes).x
-        spreads = isotonic_regression([self.judged[rate].spread_s for rate in known], weights=sizes).x
-        return np.exp(np.interp(rates, known, values)), np.interp(rates, known, spreads)
+    def _relaxation(self, rate_per_s: float) -> float:
+        """Return the correlation time of the queue at this rate, in requests."""
+        return relaxation(min(rate_per_s / self.saturation_per_s, FULL))
 
 
 def _lower(over: float | None, saturation_per_s: float) -> float:
@@ -162,9 +176,9 @@ def _lower(over: float | None, saturation_per_s: float) -> float:
 def _higher(fits: float, saturation_per_s: float) -> float:
     """Return the next rate above those within the goal: with half the room to saturation, then beyond it."""
     use = fits / saturation_per_s
-    return (1 + use) / 2 * saturation_per_s if use < _FULL - 0.01 else fits * _GROW
+    return (1 + use) / 2 * saturation_per_s if use < FULL - 0.01 else fits * _GROW
 
 
 def settling_requests(requests: int, utilisation: float) -> int:
     """Return how many requests pass until an empty queue has become what it is in the long run."""
-    return min(math.ceil(_SETTLING_TIMES * relaxation(min(utilisation, _FULL))), int(_SETTLING_SHARE * requests))
+    return min(math.ceil(_SETTLING_TIMES * relaxation(min(utilisation, FULL))), int(_SETTLING_SHARE * requests))

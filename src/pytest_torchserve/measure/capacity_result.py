@@ -60,6 +60,8 @@ class Capacity:
         goal: the percentile that must meet the goal.
         rate_per_s: the highest rate that was shown to meet the goal; None where none was.
         missed_per_s: the lowest rate above `rate_per_s` whose percentile was over the goal; None where none was found.
+        crossing_per_s: where the percentile crosses the goal, read off the curve of all probes: the best guess of the
+            capacity. None where the goal was not crossed.
         saturation_per_s: what a closed loop made.
         steps: every probe, by rate.
     """
@@ -68,5 +70,6 @@ class Capacity:
     goal: float
     rate_per_s: float | None
     missed_per_s: float | None
+    crossing_per_s: float | None
     saturation_per_s: float
     steps: tuple[Step, ...]

@@ -166,17 +166,18 @@ class EarlyAbort:
     have.
 
     Attributes:
-        lost: whether that has happened.
+        most: the most requests that may be over the goal.
+        lost: whether more were.
     """
 
     def __init__(self, slo_s: float, goal: float, planned: int) -> None:
         self._slo_s = slo_s
-        self._most = planned * min(_LOST * (1 - goal), (1 + (1 - goal)) / 2)
+        self.most = planned * min(_LOST * (1 - goal), (1 + (1 - goal)) / 2)
         self._overlatency = 0
         self.lost = False
 
     def __call__(self, fresh: Sequence[Response]) -> bool:
         """Count the new responses; return whether to abort."""
         self._overlatency += sum(response.error is not None or response.latency_s > self._slo_s for response in fresh)
-        self.lost = self._overlatency > self._most
+        self.lost = self._overlatency > self.most
         return self.lost

@@ -164,8 +164,9 @@ def capacity_lines(run: Run) -> list[str]:
         tried = min((step.rate_per_s for step in found.steps), default=0.0)
         answer = f"no rate down to {tried:.3g}/s was shown to have {goal}"
     else:
-        missed = f"{found.missed_per_s:.3g}/s did not" if found.missed_per_s else "no rate was found that did not"
-        answer = f"{found.rate_per_s:.3g} requests/s with {goal}; {missed}"
+        answer = f"{found.rate_per_s:.3g} requests/s were shown to have {goal}"
+    if found.crossing_per_s:
+        answer = f"about {found.crossing_per_s:.3g} requests/s: there p{100 * found.goal:g} crosses the goal; {answer}"
     name = f"p{100 * found.goal:g}"
     heads = f"{'rate/s':>7} {'s':>4} {'requests':>8} {'over':>5} {'batch':>5} {'p50':>6} {name:>6} {'≤ 99%':>6}"
     lines = [f"capacity {run.cell.id}", *_wrapped(answer), f"  {heads}  {name} ÷ goal; times in ms"]
