@@ -102,6 +102,10 @@ class _Queue:
         self._refused_above = refused_above
         self._late_s = late_s
 
+    def refuse_above(self, rate_per_s):
+        """Refuse every request of a higher rate from now on."""
+        self._refused_above = rate_per_s
+
     def send(self, load, samples, more, clock):
         """Simulate the load: each request waits for the requests before it."""
         if isinstance(load, FullBatches):
@@ -117,16 +121,23 @@ class _Queue:
                 "refused": load.mean_rate_per_s > self._refused_above,
             }
         free_s = 0.0
-        for at_s in due_s:
+        for batch, at_s in enumerate(due_s):
             free_s = max(free_s, at_s) + self._service_s
-            if not more([self._answer(at_s, free_s, **how)]):
+            if not more([self._answer(at_s, free_s, batch=batch, **how)]):
                 return
 
-    def _answer(self, at_s, done_s, *, wrong=False, refused=False):
+    def _answer(self, at_s, done_s, *, batch=1, wrong=False, refused=False):
         busy = {"status": 503, "error": "HTTP 503", "failure": Failure.HTTP} if refused else {}
         answer = {"dog": 1.0} if wrong else None
+        done_s += self._late_s
         return self._make_response(
-            scheduled_s=at_s, sent_s=at_s + self._late_s, done_s=done_s + self._late_s, answer=answer, **busy
+            scheduled_s=at_s,
+            sent_s=at_s + self._late_s,
+            done_s=done_s,
+            answer=answer,
+            batch=batch,
+            handle_ns=(round((done_s - self._service_s) * 1e9), round(done_s * 1e9)),
+            **busy,
         )
 
     def log_offset(self):

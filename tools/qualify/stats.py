@@ -17,8 +17,7 @@ import numpy as np
 from batch_queue import BatchQueue, Simulated
 from capacity import false_meets, searches
 
-from pytest_torchserve.loadgen.probe_report import ProbeReport
-from pytest_torchserve.measure.utilisation import utilisation
+from pytest_torchserve.measure.utilisation import Batch, utilisation
 from pytest_torchserve.queue_percentiles import queue_percentiles
 
 PS = (0.5, 0.9, 0.99)
@@ -45,13 +44,13 @@ def truth(queue: BatchQueue, share: float, runs: int = 8, requests: int = 1_000_
     return [float(value) for value in np.quantile(np.concatenate(found), PS)]
 
 
-def reports(simulated: Simulated, since_s: float) -> list[ProbeReport]:
-    """Return what the probe would have reported of the batches of a run; all but edges and size are left out."""
+def batches(simulated: Simulated, since_s: float) -> list[Batch]:
+    """Return the batches of a run that began since then."""
+    complete_s = simulated.due_s[np.cumsum(simulated.size) - 1]
+    rows = zip(simulated.start_s, simulated.end_s, simulated.size, complete_s, strict=True)
     return [
-        ProbeReport({}, number, int(size), 1, "cpu", round(start * 1e9), round(end * 1e9), {})
-        for number, (start, end, size) in enumerate(
-            zip(simulated.start_s, simulated.end_s, simulated.size, strict=True)
-        )
+        Batch(round(start * 1e9), round(end * 1e9), int(size), round(complete * 1e9))
+        for start, end, size, complete in rows
         if start >= since_s
     ]
 
@@ -60,7 +59,7 @@ def one(queue: BatchQueue, share: float, requests: int, seed: int, true: list[fl
     """Return, for each percentile, whether one run's interval was shown, and whether it holds the true one."""
     rate = share * queue.capacity_per_s
     simulated = queue.run(rate, SETTLED + requests, np.random.default_rng([seed, requests]))
-    busy = utilisation(reports(simulated, simulated.due_s[SETTLED]), rate, queue.size, 1)
+    busy = utilisation([batches(simulated, simulated.due_s[SETTLED])], rate, queue.size, 1)
     found = {q.p: q for q in queue_percentiles(simulated.latency_s[SETTLED:].tolist(), busy, PS).quantiles}
     return [
         (p in found, p in found and found[p].low <= value <= found[p].high) for p, value in zip(PS, true, strict=True)

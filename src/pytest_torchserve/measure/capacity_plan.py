@@ -95,7 +95,7 @@ class CapacityPlan:
         fits, over = self._bracket()
         if fits is None or over is None:
             return None
-        return self._curve(fits, over).crossing(self.slo_s)
+        return self._curve(over).crossing(self.slo_s)
 
     def next_probe(self) -> tuple[float, float] | None:
         """Return the next rate and how many seconds to probe it; None when the search is over."""
@@ -108,7 +108,7 @@ class CapacityPlan:
             return self._scout(_higher(fits, self.saturation_per_s))
         if over / fits > _NEAR:
             return self._scout(self._between(fits, over))
-        return self._proof(self._curve(fits, over))
+        return self._proof(self._curve(over))
 
     @property
     def _left_s(self) -> float:
@@ -135,9 +135,9 @@ class CapacityPlan:
         low, high = (math.log(self.judged[rate].value_s / self.slo_s) for rate in (fits, over))
         return fits + (over - fits) * min(0.75, max(0.25, -low / (high - low)))
 
-    def _curve(self, fits: float, over: float) -> LatencyCurve:
-        """Return the curve around the goal; rates far below say nothing about it."""
-        known = {rate: judged for rate, judged in self.judged.items() if fits / 2 <= rate <= over}
+    def _curve(self, over: float) -> LatencyCurve:
+        """Return the curve up to the first rate over the goal; what lies above that is of no interest."""
+        known = {rate: judged for rate, judged in self.judged.items() if rate <= over}
         return LatencyCurve.of(known, self.saturation_per_s)
 
     def _proof(self, curve: LatencyCurve) -> tuple[float, float] | None:
@@ -153,12 +153,18 @@ class CapacityPlan:
         room_s = np.maximum(self.slo_s - curve.values_s, 1e-9) / _SLACK
         seconds = np.maximum((of_one_s / room_s) ** 2, SPARE * least_sample(self.goal) / curve.rates)
         seconds = np.maximum(seconds, _SHORTEST_S)
-        highest = max(crossing * _BELOW, math.sqrt(meets * crossing))
-        provable = np.flatnonzero((seconds <= self._left_s * _PROOF_SHARE) & (curve.rates <= highest))
-        if not len(provable):
-            return None if meets else self._scout(_lower(float(curve.rates[0]), self.saturation_per_s))
-        rate = float(curve.rates[provable[-1]])
-        return (rate, float(seconds[provable[-1]])) if rate > meets * _NEWS else None
+        highest, most_s = max(crossing * _BELOW, math.sqrt(meets * crossing)), self._left_s * _PROOF_SHARE
+        if meets:
+            most_s = self._left_s
+        provable = np.flatnonzero((seconds <= most_s) & (curve.rates <= highest))
+        if len(provable):
+            rate = float(curve.rates[provable[-1]])
+            return (rate, float(seconds[provable[-1]])) if rate > meets * _NEWS else None
+        # Nothing that was probed leaves room for a margin: further below there may be some.
+        rate = _lower(float(curve.rates[0]), self.saturation_per_s)
+        if meets:
+            return None
+        return self._scout(rate) or ((rate, most_s) if rate * most_s >= SPARE * least_sample(self.goal) else None)
 
     def _relaxation(self, rate_per_s: float) -> float:
         """Return the correlation time of the queue at this rate, in requests."""

@@ -16,7 +16,7 @@ from pytest_torchserve.measure.capacity_plan import CapacityPlan, settling_reque
 from pytest_torchserve.measure.capacity_result import Step
 from pytest_torchserve.measure.capacity_rule import EarlyAbort, Judged, Outcome, judge
 from pytest_torchserve.measure.evidence import ENOUGH_WRONG, Evidence
-from pytest_torchserve.measure.utilisation import utilisation
+from pytest_torchserve.measure.utilisation import batches_by_process, utilisation
 from pytest_torchserve.measure.warm_up import WARM_UP_S
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class CapacitySearch:
 
     def _judge(self, rate_per_s: float, sent: Sent, *, lost: bool) -> Judged:
         """Judge one rate by its requests once the queue has settled; a lost one by all that there are."""
-        use = utilisation(sent.reports, rate_per_s, self._target.batch_size, max(1, self._target.worker_count))
+        use = utilisation(batches_by_process(sent.timed), rate_per_s, self._target.batch_size, max(1, self._target.worker_count))
         use = rate_per_s / self.plan.saturation_per_s if use is None else use
         cut = 0 if lost else settling_requests(len(sent.responses), use)
         settled = sorted(sent.responses, key=lambda response: response.scheduled_ns)[cut:]

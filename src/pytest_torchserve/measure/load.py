@@ -11,7 +11,7 @@ from pytest_torchserve.measure.batches import batches
 from pytest_torchserve.measure.latency_breakdown import latency_breakdown
 from pytest_torchserve.measure.run import Run, Traffic
 from pytest_torchserve.measure.slices import slices_of
-from pytest_torchserve.measure.utilisation import utilisation
+from pytest_torchserve.measure.utilisation import batches_by_process, utilisation
 from pytest_torchserve.measure.warm_up import BUDGET_S
 from pytest_torchserve.phase import Phase
 from pytest_torchserve.queue_percentiles import queue_percentiles
@@ -70,7 +70,8 @@ def _traffic(
 ) -> Traffic:
     """Return the figures that only a run under traffic has."""
     offered = schedule.mean_rate_per_s if isinstance(schedule, OpenLoop) else None
-    busy = utilisation(sent.reports, offered, target.batch_size, max(1, target.worker_count)) if offered else None
+    processes = batches_by_process(sent.timed)
+    busy = utilisation(processes, offered, target.batch_size, max(1, target.worker_count)) if offered else None
     latency = queue_percentiles(traffic.latencies_s(sent), busy)
     return Traffic(
         asked=len(sent.responses),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,34 @@ def telemetry(**changes):
     return Telemetry(**told | changes)
 
 
+@pytest.mark.parametrize(
+    ("latency_s", "holds"),
+    [(0.2, True), (lambda index: 0.2 + 0.1 * (index % 7), True), (lambda index: 0.03 * index, False)],
+    ids=["constant", "varied", "growing"],
+)
+def test_littles_law(answered, latency_s, holds):
+    """Requests in flight are rate × latency where the queue stays as it is; where it grows they are fewer by its end."""
+    found = validity.littles_law(answered(10, 400, latency_s))
+    assert (found is None) is holds
+    if not holds:
+        assert re.fullmatch(r"Little's law does not hold: [\d.]+ requests were in flight, [\d.]+ follow .*", found)
+
+
+def test_littles_law_counts_a_request_whose_answer_came_late(answered):
+    """Answers that stop coming contradict the latency of the requests that were answered before."""
+    responses = answered(10, 400, lambda index: 0.2 if index < 300 else 40.0)
+    assert validity.littles_law(responses) is not None
+    assert validity.littles_law(responses[:5]) is None  # too few to tell
+    assert validity.littles_law([]) is None
+
+
+def test_littles_law_is_asked_where_a_rate_meets_the_goal(answered):
+    """A growing queue makes a rate INVALID that was shown to meet the goal, and is no surprise at another."""
+    sent = Sent(0, answered(10, 400, lambda index: 0.03 * index), [], Evidence())
+    assert any("Little's law" in reason for reason in validity_by_kind.of_rate(sent, None, meets=True))
+    assert not any("Little's law" in reason for reason in validity_by_kind.of_rate(sent, None, meets=False))
+
+
 def test_others_on_the_machine():
     """Other processes may take a tenth of the CPU, and none may be on the GPU.
 
@@ -190,7 +219,7 @@ def test_every_kind_of_cell_asks_about_the_gpu_and_the_warm_up():
     cold = ServerWarmUp(steady=False)
     handle = validity_by_kind.of_handle(evidence, meter, hot)
     load = validity_by_kind.of_load(ConstantRate(10, 1.0), sent, Batches(1, {}), 1, hot, cold)
-    for reasons in (validity_by_kind.of_init(evidence, hot), handle, validity_by_kind.of_rate(sent, hot), load):
+    for reasons in (validity_by_kind.of_init(evidence, hot), handle, validity_by_kind.of_rate(sent, hot, meets=False), load):
         assert any(reason.startswith("the GPU was throttled") for reason in reasons)
     for reasons in (handle, load):
         assert any(reason.startswith("the server was still warming up") for reason in reasons)

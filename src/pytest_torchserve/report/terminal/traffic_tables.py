@@ -168,8 +168,8 @@ def capacity_lines(run: Run) -> list[str]:
     if found.crossing_per_s:
         answer = f"about {found.crossing_per_s:.3g} requests/s: there p{100 * found.goal:g} crosses the goal; {answer}"
     name = f"p{100 * found.goal:g}"
-    heads = f"{'rate/s':>7} {'s':>4} {'requests':>8} {'over':>5} {'batch':>5} {'p50':>6} {name:>6} {'≤ 99%':>6}"
-    lines = [f"capacity {run.cell.id}", *_wrapped(answer), f"  {heads}  {name} ÷ goal; times in ms"]
+    heads = f"{'rate/s':>7} {'s':>4} {'requests':>8} {'over':>5} {'batch':>5} {'p50 ms':>6} {f'{name} ms':>6} {'≤ 99%':>6}"
+    lines = [f"capacity {run.cell.id}", *_wrapped(answer), f"  {heads}  {name} ÷ goal"]
     return [*lines, *(_step_line(step, found.slo_s) for step in found.steps)]
 
 
