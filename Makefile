@@ -11,13 +11,16 @@ DEVICE ?= cpu
 # Where ARGS chooses tests, it may choose none of one of a target's sessions.
 OR_NONE = $(if $(ARGS),|| test $$? -eq 5)
 
-.PHONY: bench bench-sender bench-stats bench-verdict dist matrix nightly test test-installed test-lowest test-rest lint setup
+.PHONY: bench bench-sender bench-stages bench-stats bench-verdict dist matrix nightly test test-installed test-lowest test-rest lint setup
 
 bench: setup
 	$(PY) -m pytest -m cpu --ignore=tests/unit --ignore=tests/server --benchmark-autosave --ts-report=report $(ARGS)
 
 bench-sender: setup
 	$(PY) tools/qualify/sender.py $(ARGS)
+
+bench-stages: setup
+	$(PY) -m pytest tools/qualify/stages.py -q -s $(ARGS)
 
 bench-stats: setup
 	$(PY) tools/qualify/stats.py $(ARGS)

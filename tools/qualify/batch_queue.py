@@ -7,9 +7,14 @@ An idle worker takes the first waiting request, and waits for its batch to fill 
 from __future__ import annotations
 
 import bisect
+import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,29 +41,40 @@ class BatchQueue:
 
     def run(self, rate_per_s: float, requests: int, rng: np.random.Generator) -> Simulated:
         """Serve Poisson arrivals, from an empty queue on."""
-        due = np.cumsum(rng.exponential(1 / rate_per_s, requests)).tolist()
+        due = np.cumsum(rng.exponential(1 / rate_per_s, requests))
         if self.noise is None:
             factors = rng.exponential(1.0, requests).tolist()
         else:
             factors = np.maximum(0.3, 1 + self.noise * rng.standard_normal(requests)).tolist()
-        latencies, starts, ends, sizes = [0.0] * requests, [], [], []
-        free, first = 0.0, 0
-        while first < requests:
-            taken = max(free, due[first])
-            after = first + self.size
-            if after <= requests and due[after - 1] <= taken + self.delay_s:
-                start = max(taken, due[after - 1])
-            else:
-                start = taken + self.delay_s
-                after = bisect.bisect_right(due, start, first, min(after, requests))
-            service_s = (self.per_batch_s + self.per_request_s * (after - first)) * factors[len(starts)]
-            starts.append(start)
-            sizes.append(after - first)
-            free = start + service_s
-            ends.append(free)
-            latencies[first:after] = [free - at for at in due[first:after]]
-            first = after
-        return Simulated(np.array(due), np.array(latencies), np.array(starts), np.array(ends), np.array(sizes))
+
+        def service_s(number: int, size: int) -> float:
+            return (self.per_batch_s + self.per_request_s * size) * factors[number]
+
+        return serve(due, self.size, self.delay_s, service_s)
+
+
+def serve(due_s: np.ndarray, size: int, delay_s: float, service_s: Callable[[int, int], float]) -> Simulated:
+    """Serve these arrivals; a batch takes `service_s(its number, its size)`."""
+    due, requests = due_s.tolist(), len(due_s)
+    latencies, takens, starts, ends, sizes = [0.0] * requests, [], [], [], []
+    free, first = -math.inf, 0
+    while first < requests:
+        taken = max(free, due[first])
+        after = first + size
+        if after <= requests and due[after - 1] <= taken + delay_s:
+            start = max(taken, due[after - 1])
+        else:
+            start = taken + delay_s
+            after = bisect.bisect_right(due, start, first, min(after, requests))
+        free = start + service_s(len(starts), after - first)
+        takens.append(taken)
+        starts.append(start)
+        sizes.append(after - first)
+        ends.append(free)
+        latencies[first:after] = [free - at for at in due[first:after]]
+        first = after
+    found = (np.array(row) for row in (latencies, takens, starts, ends, sizes))
+    return Simulated(due_s, *found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +83,13 @@ class Simulated:
 
     Attributes:
         due_s, latency_s: of each request, in the order of their arrival.
-        start_s, end_s, size: of each batch.
+        taken_s, start_s, end_s, size: of each batch: when a worker took its first request, when it was complete or had
+            waited for long enough, when it was done, and its number of requests.
     """
 
     due_s: np.ndarray
     latency_s: np.ndarray
+    taken_s: np.ndarray
     start_s: np.ndarray
     end_s: np.ndarray
     size: np.ndarray

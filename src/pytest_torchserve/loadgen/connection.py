@@ -53,16 +53,17 @@ class Connection(asyncio.Protocol):
         transport: the transport to write to; None once the connection is gone.
         waiting: called with the response of the request in flight; None while none is in flight.
         deadline_ns: when the request in flight is to be given up.
+        arrived_ns: when the kernel had what was received last; 0 where the transport cannot tell.
     """
 
     __slots__ = (
         *("_begun_ns", "_body", "_first_byte_ns", "_head", "_headless", "_idle", "_more", "_parser", "_sample"),
-        *("_scheduled_ns", "_sent_ns", "deadline_ns", "transport", "waiting"),
+        *("_scheduled_ns", "_sent_ns", "arrived_ns", "deadline_ns", "transport", "waiting"),
     )
 
     def __init__(self, idle: Callable[[Connection], None]) -> None:
         self.transport: Transport | None = None
-        self.deadline_ns = 0
+        self.deadline_ns = self.arrived_ns = 0
         self._idle = idle
         self.waiting: Done | None = None
         self._parser = httptools.HttpResponseParser(self)
@@ -180,6 +181,7 @@ class Connection(asyncio.Protocol):
             b"".join((self._body, *self._more)) if self._more else self._body,
             words,
             failure,
+            self.arrived_ns,
         )
 
     def close(self) -> None:

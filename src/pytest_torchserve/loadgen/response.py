@@ -69,6 +69,7 @@ class Response(NamedTuple):
         body: the response's body.
         error: the failure in words, or None. A status outside 200 to 299 is an error, too.
         failure: the kind of failure, or None.
+        arrived_ns: when this machine's kernel had the last byte of the response; 0 where nobody knows.
 
     All times are `CLOCK_MONOTONIC` nanoseconds, the clock that the probe uses on the same host.
     """
@@ -84,6 +85,7 @@ class Response(NamedTuple):
     body: bytes
     error: str | None = None
     failure: Failure | None = None
+    arrived_ns: int = 0
 
     @property
     def headers(self) -> dict[str, str]:

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
+import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,6 +21,12 @@ if TYPE_CHECKING:
     from pytest_torchserve.loadgen.connection import Connection
 
 _READ_BYTES = 1 << 16
+
+_SO_TIMESTAMPNS = 35
+"""Linux's socket option for receive times (asm-generic/socket.h), which Python's `socket` does not name."""
+
+_TIMESPEC = struct.Struct("@qq")
+_ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size)
 
 Resolved = tuple[int, int, int, Any]
 """Family, kind, protocol and address, as `socket.socket` and `connect` want them."""
@@ -78,13 +87,14 @@ class SocketTransport:
         if self._socket is None:
             return
         try:
-            data = self._socket.recv(_READ_BYTES)
+            data, told, _, _ = self._socket.recvmsg(_READ_BYTES, _ANCILLARY_BYTES)
         except BlockingIOError:
             return
         except OSError as error:
             self._lost(error)
             return
         if data:
+            self._connection.arrived_ns = arrival_ns(told)
             self._connection.data_received(data)
         else:
             self._lost(None)
@@ -93,6 +103,27 @@ class SocketTransport:
         if self._socket is not None:
             self.abort()
             self._connection.connection_lost(error)
+
+
+def stamp_arrivals(made: socket.socket) -> None:
+    """Ask the kernel to say, with each read, when its data had come; it costs half a microsecond a read."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            made.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+
+
+def arrival_ns(told: Sequence[tuple[int, int, bytes]]) -> int:
+    """Return when the data that was just read had come, in nanoseconds of the monotonic clock; 0 where nobody says.
+
+    The kernel tells it by the wall clock, which may be set at any time: the difference of both clocks is taken now, and
+    a time in the future is none.
+    """
+    for level, kind, data in told:
+        if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(data) == _TIMESPEC.size:
+            seconds, ns = _TIMESPEC.unpack(data)
+            now_ns = time.monotonic_ns()
+            return min(now_ns, seconds * 1_000_000_000 + ns - time.time_ns() + now_ns)
+    return 0
 
 
 async def resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[Resolved]:
@@ -119,6 +150,7 @@ async def open_plain(loop: asyncio.AbstractEventLoop, resolved: Sequence[Resolve
             made = undo.enter_context(socket.socket(family, kind, protocol))
             made.settimeout(0)
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            stamp_arrivals(made)
             try:
                 await loop.sock_connect(made, address)
             except OSError as error:

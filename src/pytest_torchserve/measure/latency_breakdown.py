@@ -1,4 +1,4 @@
-"""The latency breakdown of a request: late → send → frontend and queue → the handler's phases → return."""
+"""The latency breakdown of a request: late → send → frontend and queue → the handler's phases → return → client."""
 
 from __future__ import annotations
 
@@ -47,7 +47,10 @@ class Stage(StrEnum):
     UNATTRIBUTED = "unattributed"
     """The time that was not observed at both ends."""
     RETURN = "return"
-    """From the end of `handle` to the last byte of the answer."""
+    """From the end of `handle` to the last byte of the answer: in the client's kernel, where that tells, else in the
+    client."""
+    CLIENT = "client"
+    """From when the kernel had the last byte to when the client had read it: the client's own share."""
 
 
 _PHASES = tuple(Stage(phase.value) for phase in METHOD_PHASES)
@@ -75,10 +78,16 @@ def stages(
         # The client may lose its processor between writing and reading its clock: `handle` begins earlier then.
         sent_ns = min(sent_ns, report.start_ns)
     found = {Stage.LATE: response.begun_ns - response.scheduled_ns, Stage.SEND: sent_ns - response.begun_ns}
+    streamed = report is not None and report.streamed
+    arrived_ns = response.done_ns
+    if response.arrived_ns and not streamed:
+        end_ns = report.end_ns if report is not None and one_clock else response.sent_ns
+        arrived_ns = min(max(response.arrived_ns, end_ns), response.done_ns)
+        found[Stage.CLIENT] = response.done_ns - arrived_ns
     if report is not None and one_clock:
         found |= _frontend(sent_ns, report, frontend)
         if not report.streamed:
-            found[Stage.RETURN] = response.done_ns - report.end_ns
+            found[Stage.RETURN] = arrived_ns - report.end_ns
     if report is not None and report.streamed:
         found[Stage.STREAM] = response.done_ns - response.first_byte_ns
         if one_clock:
