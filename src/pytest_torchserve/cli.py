@@ -16,9 +16,6 @@ from pytest_torchserve.report.html.page import write as write_page
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_RATES = 10
-"""Rates that a search for the capacity tries, about."""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
@@ -54,7 +51,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     run.add_argument("--python", metavar="VENV", help="serve with the TorchServe of this environment")
     run.add_argument("--save", default="tsperf", metavar="NAME", help="name of the saved run (default: tsperf)")
     run.add_argument("--report", default="report", metavar="DIR", help="folder of the report (default: report)")
-    run.add_argument("--no-capacity", action="store_true", help="leave the search for the highest rate out")
+    run.add_argument("--no-capacity", action="store_true", help="leave the search for the highest rate out, which takes up to ten minutes a model")
     run.set_defaults(run=_run)
 
 
@@ -67,10 +64,6 @@ def _run(given: argparse.Namespace) -> int:
     named = (("samples", given.samples), ("answers", given.answers), ("python", given.python))
     command += [f"--ts-{name}={value}" for name, value in named if value]
     command += ["-m", marks, *given.rest]
-    if not given.no_capacity:
-        seconds = 8 if "--ts-quick" in given.rest else 30
-        minutes = _RATES * seconds * len(devices) / 60
-        sys.stdout.write(f"capacity takes about {minutes:.0f} min a model (--no-capacity leaves it out)\n")
     sys.stdout.flush()
     os.execv(sys.executable, command)  # noqa: S606 - a list, no shell
     return 0

@@ -102,6 +102,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     return result
 
 
+def pytest_report_collectionfinish(config: pytest.Config, items: Sequence[pytest.Item]) -> list[str]:
+    """Say what will take minutes, before it begins."""
+    if not any(map(is_ours, items)):
+        return []
+    from pytest_torchserve.plugin import ordering  # noqa: PLC0415 - only for tests of the suite
+
+    return ordering.announcement(config, items)
+
+
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:
     """Remember the deselected tests: they cannot be missing from a comparison."""
     for item in items:

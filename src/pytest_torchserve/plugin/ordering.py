@@ -10,7 +10,12 @@ from pytest_torchserve.plugin import options
 from pytest_torchserve.plugin.fixtures import is_ours
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pytest
+
+_IN_MINUTES = 120
+"""Seconds from which a time is told in minutes."""
 
 
 def cell_of(item: pytest.Item) -> Cell | None:
@@ -18,6 +23,18 @@ def cell_of(item: pytest.Item) -> Cell | None:
     callspec = getattr(item, "callspec", None)
     parameters = callspec.params.values() if callspec else ()
     return next((value for value in parameters if isinstance(value, Cell)), None)
+
+
+def announcement(config: pytest.Config, items: Sequence[pytest.Item]) -> list[str]:
+    """Say how long the searches for capacity will take: nobody expects minutes of one test."""
+    cells = (cell_of(item) for item in items)
+    count = len({cell.id for cell in cells if cell is not None and cell.kind == "capacity"})
+    if not count:
+        return []
+    seconds = options.of(config).budget.capacity_seconds
+    longest = f"{seconds / 60:.3g} min" if seconds >= _IN_MINUTES else f"{seconds:.3g} s"
+    told = f"1 search, which takes up to {longest}" if count == 1 else f"{count} searches of up to {longest} each"
+    return [f"capacity: {told} (--ts-capacity-seconds)"]
 
 
 def arrange(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -41,6 +41,25 @@ def test_every_edge_is_known(request_of):
     assert sum(found.values()) == pytest.approx(response.latency_s)
 
 
+@pytest.mark.parametrize(
+    ("arrived_ms", "back", "client"),
+    [(16.5, 1.5, 1.5), (18, 3, 0), (12, 0, 3), (25, 3, 0)],
+    ids=["between", "at once", "before handle ended", "after it was read"],
+)
+def test_the_clients_own_share_of_the_way_back(request_of, arrived_ms, back, client):
+    """The way back ends when the kernel has the last byte; what follows is the client's. Times are forced into order."""
+    response = request_of()._replace(arrived_ns=round(arrived_ms * MS))
+    found = stages(response, ProbeReport.of(response), FrontendTimes(4 * MS, 6 * MS, 9 * MS))
+    assert in_ms(found) | {"return": back, "client": client} == in_ms(found)
+    assert sum(found.values()) == pytest.approx(response.latency_s)
+
+
+def test_the_clients_share_is_known_without_the_probe(request_of):
+    """Kernel and client are one machine: its share is told apart whoever answers."""
+    response = request_of()._replace(arrived_ns=17 * MS)
+    assert in_ms(stages(response, None, None)) == {"late": 1, "send": 1, "unattributed": 15, "client": 1}
+
+
 def test_one_that_joined_a_batch_late_did_not_queue(request_of):
     """A request whose batch had begun to fill before it arrived has no queue time: all of its wait is fill wait."""
     response = request_of()

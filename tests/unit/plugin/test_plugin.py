@@ -81,6 +81,18 @@ def test_capacity_is_asked_for_by_name(suite):
     assert {test.partition("[")[0] for test in collected(suite, "-m", "capacity")} == {"test_capacity"}
 
 
+def test_a_search_says_first_how_long_it_takes(suite):
+    """The searches of the session are announced with their budget before the first begins, and only where there are any."""
+    suite.makepyfile(test_suite=SUITE)
+    select = ("--collect-only", "-m", "cpu or capacity", "-k", "resnet56 and cpu")
+    usual = suite.runpytest_subprocess(*select)
+    usual.stdout.fnmatch_lines(["capacity: 1 search, which takes up to 10 min (--ts-capacity-seconds)"])
+    quick = suite.runpytest_subprocess(*select, "--ts-workers=1,2", "--ts-quick")
+    quick.stdout.fnmatch_lines(["capacity: 2 searches of up to 60 s each (--ts-capacity-seconds)"])
+    none = suite.runpytest_subprocess("--collect-only", "-m", "cpu", "-k", "resnet56")
+    none.stdout.no_fnmatch_line("capacity: *")
+
+
 def test_loads_and_batchings_are_options(suite):
     """Each requested load and batching gives one cell, named by both."""
     ids = collected(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.model import Sample
 
 _LENGTH_BYTES = 4
+_FAILURE = Response._fields.index("failure")
 
 
 class MessageKind(StrEnum):
@@ -118,16 +119,17 @@ def unpack_responses(packed: bytes, samples: Sequence[Sample]) -> list[Response]
     batch = unpack(packed)
     for fields in batch:
         fields[0] = samples[fields[0]]
-        fields[-1] = fields[-1] and Failure(fields[-1])
+        fields[_FAILURE] = fields[_FAILURE] and Failure(fields[_FAILURE])
     return [Response._make(fields) for fields in batch]
 
 
 def _shifted(response: Response, shift_ns: int) -> Response:
-    """Return the response with its times on another clock; a `first_byte_ns` of 0 (no byte came) stays 0."""
+    """Return the response with its times on another clock; a time of 0, of what did not happen, stays 0."""
     return response._replace(
         scheduled_ns=response.scheduled_ns + shift_ns,
         begun_ns=response.begun_ns + shift_ns,
         sent_ns=response.sent_ns + shift_ns,
         first_byte_ns=response.first_byte_ns and response.first_byte_ns + shift_ns,
         done_ns=response.done_ns + shift_ns,
+        arrived_ns=response.arrived_ns and response.arrived_ns + shift_ns,
     )
