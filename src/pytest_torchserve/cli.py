@@ -51,7 +51,11 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     run.add_argument("--python", metavar="VENV", help="serve with the TorchServe of this environment")
     run.add_argument("--save", default="tsperf", metavar="NAME", help="name of the saved run (default: tsperf)")
     run.add_argument("--report", default="report", metavar="DIR", help="folder of the report (default: report)")
-    run.add_argument("--no-capacity", action="store_true", help="leave the search for the highest rate out, which takes up to ten minutes a model")
+    run.add_argument(
+        "--no-capacity",
+        action="store_true",
+        help="leave the search for the highest rate out, which takes up to ten minutes a model",
+    )
     run.set_defaults(run=_run)
 
 

@@ -36,9 +36,9 @@ def test_a_planted_delay_is_found_in_its_stage(shares, place):
 
 
 def test_queue_and_fill_wait_are_those_of_the_batcher(ts_deploy, ts_inputs):
-    """Under random arrivals each request waits as in a simulation of the batcher that is fed with the same arrivals.
+    """Under random arrivals each request waits as in a simulation of the batcher that has the same arrivals.
 
-    Nine tenths of the batches at least have the same size; queue and fill wait differ by a quarter of their sum at most.
+    Nine tenths of the batches at least have the same size; queue and fill wait differ by a quarter at most.
     """
     endpoint = ts_deploy(MODEL, batch_size=SIZE, max_batch_delay_ms=50)
     told = agreement(endpoint, ts_inputs(MODEL).samples, Poisson(150, 5.0), 0.05)

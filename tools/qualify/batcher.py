@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from batch_queue import serve
 
-from pytest_torchserve.loadgen.arrivals import Poisson
 from pytest_torchserve.loadgen.clock import MonotonicClock
 from pytest_torchserve.loadgen.probe_report import ProbeReport
 from pytest_torchserve.measure.latency_breakdown import Stage, stages
@@ -16,6 +16,7 @@ from pytest_torchserve.measure.latency_breakdown import Stage, stages
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_torchserve.loadgen.arrivals import Poisson
     from pytest_torchserve.loadgen.frontend_times import FrontendTimes
     from pytest_torchserve.model import Sample
 
@@ -44,7 +45,10 @@ def agreement(endpoint: Any, samples: Sequence[Sample], load: Poisson, delay_s: 
     simulated, number = _simulated([(times, report) for times, _, report in rows], endpoint.batch_size, delay_s)
     queue = simulated.taken_s[number] - simulated.due_s
     starts = simulated.start_s[number]
-    sim = {Stage.QUEUE: np.maximum(0.0, queue), Stage.FILL: starts - np.maximum(simulated.taken_s[number], simulated.due_s)}
+    sim = {
+        Stage.QUEUE: np.maximum(0.0, queue),
+        Stage.FILL: starts - np.maximum(simulated.taken_s[number], simulated.due_s),
+    }
     sizes = [report.batch_size for _, _, report in rows]
     told: dict[str, float] = {"batches_alike": float(np.mean(simulated.size[number] == np.array(sizes)))}
     for stage, values in sim.items():
@@ -67,7 +71,7 @@ def _simulated(rows: Sequence[tuple[FrontendTimes, ProbeReport]], size: int, del
         first[report.batch] = min(times.arrived_ns, first.get(report.batch, times.arrived_ns))
     after_ns = [
         times.taken_ns - before.end_ns
-        for (_, before), (times, report) in zip(batches, batches[1:], strict=False)
+        for (_, before), (times, report) in itertools.pairwise(batches)
         if first[report.batch] < before.end_ns
     ]
     between_ns = statistics.median(after_ns) if after_ns else 0.0

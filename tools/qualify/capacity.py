@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from batch_queue import BatchQueue
 
 from pytest_torchserve.measure.capacity_plan import CapacityPlan, settling_requests
 from pytest_torchserve.measure.capacity_rule import SPARE, EarlyAbort, Judged, Outcome, judge, least_sample
 from pytest_torchserve.queue_percentiles import relaxation
 
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
+
+    from batch_queue import BatchQueue
+
 GOAL = 0.99
+NEAR = 0.05
 BUDGET_S = 600.0
 TIMES_UNLOADED = (2, 5)
 _TIMES = (30, 100, 300)
@@ -22,7 +27,9 @@ _CLOSED_LOOP_S = 10.0
 _LONGEST = 60_000
 
 
-def probe(queue: BatchQueue, rate: float, requests: int, slo_s: float, busy: float, rng: np.random.Generator) -> tuple[Judged, float]:
+def probe(
+    queue: BatchQueue, rate: float, requests: int, slo_s: float, busy: float, rng: np.random.Generator
+) -> tuple[Judged, float]:
     """Return what a probe from an empty queue says, and how many seconds it took."""
     simulated = queue.run(rate, requests, rng)
     latencies, most = simulated.latency_s, EarlyAbort(slo_s, GOAL, requests).most
@@ -92,8 +99,8 @@ def searches(queue: BatchQueue, count: int, pool: ProcessPoolExecutor) -> dict[s
         crossing, shown = rows[:, 0] / truth, rows[:, 1] / truth
         found[str(times)] = {
             "utilisation": round(truth / queue.capacity_per_s, 3),
-            "capacity_within_5pct": round(float(np.mean(abs(crossing - 1) <= 0.05)), 4),
-            "shown_within_5pct": round(float(np.mean(abs(shown - 1) <= 0.05)), 4),
+            "capacity_within_5pct": round(float(np.mean(abs(crossing - 1) <= NEAR)), 4),
+            "shown_within_5pct": round(float(np.mean(abs(shown - 1) <= NEAR)), 4),
             "shown_above_truth": round(float(np.mean(shown > 1)), 4),
             "shown_median": round(float(np.median(shown)), 3),
             "simulated_s_max": round(float(rows[:, 2].max()), 1),

@@ -37,7 +37,10 @@ STAGES = {
 }
 """Place → the stage that it belongs to."""
 
-_IN_CLIENT = {"client, before it sends": (client.HttpClient, "_send"), "client, before it reads": (transport.SocketTransport, "_readable")}
+_IN_CLIENT = {
+    "client, before it sends": (client.HttpClient, "_send"),
+    "client, before it reads": (transport.SocketTransport, "_readable"),
+}
 _ON_THE_WAY = ("way to the server", "way back")
 
 
@@ -63,7 +66,9 @@ def _blocking(place: str, once_a_batch: list[bool]) -> Iterator[None]:
         setattr(kind, name, plain)
 
 
-def send(endpoint: Any, port: int, batches: int, bodies: Sequence[bytes], place: str = NOWHERE) -> list[dict[Stage, float]]:
+def send(
+    endpoint: Any, port: int, batches: int, bodies: Sequence[bytes], place: str = NOWHERE
+) -> list[dict[Stage, float]]:
     """Send full batches through the relay, one at a time; return the stages of each request, in seconds."""
     address, responses, fresh = endpoint.server.address, [], [True]
 

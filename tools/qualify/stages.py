@@ -44,4 +44,6 @@ def test_stages(ts_deploy: Any, ts_inputs: Any) -> None:
         print(f"{rate}/s: " + ", ".join(f"{name} {value:.4g}" for name, value in told.items()))
     OUT.parent.mkdir(parents=True, exist_ok=True)
     planted = {place: shares[STAGES[place].value] for place, shares in found.items()}
-    OUT.write_text(json.dumps({"planted_delay": planted, "elsewhere": worst, "shares": found, "waits": waits}, indent=1))
+    OUT.write_text(
+        json.dumps({"planted_delay": planted, "elsewhere": worst, "shares": found, "waits": waits}, indent=1)
+    )

@@ -120,7 +120,7 @@ def falsely(name: str, share: float, runs: int) -> dict[str, float]:
 def of_capacity(
     falsely_met: dict[tuple[str, float], dict[str, float]], capacity: dict[str, dict[str, dict[str, float]]]
 ) -> dict[str, object]:
-    """Return the figures of capacity: the worst length of each utilisation, and the share of searches near the truth."""
+    """Return the figures of capacity: the worst length of each utilisation, the share of searches near it."""
     usual = {str(share): max(rows.values()) for (name, share), rows in falsely_met.items() if name == USUAL}
     others = {f"{name} {share}": rows for (name, share), rows in falsely_met.items() if name != USUAL}
     within = [row["capacity_within_5pct"] for row in capacity.get(USUAL, {}).values()]

@@ -23,7 +23,9 @@ def measure_capacity(target: Target, cell: Cell, context: Context) -> Run:
     warm_up = traffic.warm_up_server(target, inputs.samples)
     if not warm_up.answered:
         reason = ("the server did not answer its warm-up",)
-        return Run.of(cell, inputs, Evidence(), failures_are_wrong=False, workers=target.worker_count, seconds={}, invalid=reason)
+        return Run.of(
+            cell, inputs, Evidence(), failures_are_wrong=False, workers=target.worker_count, seconds={}, invalid=reason
+        )
     searching = CapacitySearch(target, cell, context)
     searching.run()
     plan, best = searching.plan, searching.best

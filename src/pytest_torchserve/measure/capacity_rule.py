@@ -6,8 +6,8 @@ limits are taken, and the higher one counts:
 
 - by *sections*: consecutive parts of the run, whose percentiles scatter as whole runs would (`queue_percentiles`);
 - by what a run of this length can *miss*: the queue in front of a busy server is a Brownian motion held above zero. Its
-  waiting times are exponentially distributed, and the mean that a run shows of them has a relative standard deviation of
-  1 ÷ √(effective size) (Whitt, Planning queueing simulations, Management Science 35 (1989) 1341–1366).
+  waiting times are exponentially distributed, and the mean that a run shows of them has a relative standard deviation
+  of 1 ÷ √(effective size) (Whitt, Planning queueing simulations, Management Science 35 (1989) 1341–1366).
 
 The constants `_TAIL` and `_MOST_SECTIONS` come from simulated queues (`make bench-stats` holds the rule against them).
 """
@@ -133,7 +133,7 @@ def _middle(p: float) -> float:
 
 
 def _by_sections(values: np.ndarray, p: float, value: float, effective_size: float) -> float:
-    """Return the upper half of Student's interval of the sections' percentiles, longer by what `queue_percentiles` says."""
+    """Return the upper half of Student's interval of the sections' percentiles, stretched as in `queue_percentiles`."""
     import numpy as np  # noqa: PLC0415 - as above
     from scipy import stats  # noqa: PLC0415 - as above
 

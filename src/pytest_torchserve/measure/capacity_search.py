@@ -103,7 +103,9 @@ class CapacitySearch:
 
     def _judge(self, rate_per_s: float, sent: Sent, *, lost: bool) -> Judged:
         """Judge one rate by its requests once the queue has settled; a lost one by all that there are."""
-        use = utilisation(batches_by_process(sent.timed), rate_per_s, self._target.batch_size, max(1, self._target.worker_count))
+        use = utilisation(
+            batches_by_process(sent.timed), rate_per_s, self._target.batch_size, max(1, self._target.worker_count)
+        )
         use = rate_per_s / self.plan.saturation_per_s if use is None else use
         cut = 0 if lost else settling_requests(len(sent.responses), use)
         settled = sorted(sent.responses, key=lambda response: response.scheduled_ns)[cut:]

@@ -158,10 +158,10 @@ def overload(
 def littles_law(responses: Sequence[Response]) -> str | None:
     """Return a reason when requests in flight (L), arrivals (λ) and latency (W) contradict L = λW.
 
-    Little's law holds for any queue that is in the same state at both ends of a window (Little and Graves, Little's law,
-    in Building Intuition, 2008). All three are read from our own records of the last three quarters of the schedule: L
-    from departures and answers alone, λ and W from the requests that were due in it. What is in flight at an end counts
-    for one side only: the latency at the beginning, per window, is allowed on top of 5%.
+    Little's law holds for any queue that is in the same state at both ends of a window (Little and Graves,
+    Little's law, in Building Intuition, 2008). All three are of our own records, of the last three quarters of the
+    schedule: L from departures and answers alone, λ and W from the requests that were due. What is in flight at an end
+    counts for one side only: the latency at the beginning, as a share of the window, is allowed on top of 5%.
     """
     due = sorted(r.scheduled_ns for r in responses)
     if len(due) < 2 * WINDOWS:
@@ -177,7 +177,7 @@ def littles_law(responses: Sequence[Response]) -> str | None:
     allowed = LITTLE_SHARE + statistics.fmean(first or [0]) / window_ns
     if abs(in_flight - expected) <= allowed * expected:
         return None
-    return f"Little's law does not hold: {in_flight:.3g} requests were in flight, {expected:.3g} follow from their latency"
+    return f"Little's law does not hold: {in_flight:.3g} requests were in flight, {expected:.3g} follow from latency"
 
 
 def other_processes(telemetry: Telemetry | None) -> str | None:

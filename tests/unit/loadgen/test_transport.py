@@ -22,7 +22,12 @@ def answered(server):
     """Send one request to a fake server; return its response."""
     found = []
     client.send(
-        Address("127.0.0.1", server.port), "/x", SAMPLES[:1], FullBatches(1), lambda got: found.extend(got) and False, MonotonicClock()
+        Address("127.0.0.1", server.port),
+        "/x",
+        SAMPLES[:1],
+        FullBatches(1),
+        lambda got: found.extend(got) and False,
+        MonotonicClock(),
     )
     return found[0]
 

@@ -47,7 +47,10 @@ def test_every_edge_is_known(request_of):
     ids=["between", "at once", "before handle ended", "after it was read"],
 )
 def test_the_clients_own_share_of_the_way_back(request_of, arrived_ms, back, client):
-    """The way back ends when the kernel has the last byte; what follows is the client's. Times are forced into order."""
+    """The way back ends when the kernel has the last byte; what follows is the client's.
+
+    Times are forced into order.
+    """
     response = request_of()._replace(arrived_ns=round(arrived_ms * MS))
     found = stages(response, ProbeReport.of(response), FrontendTimes(4 * MS, 6 * MS, 9 * MS))
     assert in_ms(found) | {"return": back, "client": client} == in_ms(found)

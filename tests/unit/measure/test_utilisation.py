@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_torchserve.measure.utilisation import Batch, batches_by_process, utilisation
 from pytest_torchserve.loadgen.probe_report import ProbeReport
+from pytest_torchserve.measure.utilisation import Batch, batches_by_process, utilisation
 
 
 def batch(start_ms, end_ms, size, complete_ms=0):
@@ -43,7 +43,13 @@ def test_the_batches_of_responses(make_response):
     """A batch is complete when its last request has left; each process has its own, in their order."""
     found = [
         (make_response(sent_s=sent_s, done_s=9.0), ProbeReport({}, number, 2, pid, "cpu", 5, end_ns, {}))
-        for sent_s, number, pid, end_ns in ((0.3, 2, 7, 9), (0.1, 1, 7, 6), (0.2, 1, 7, 6), (0.5, 1, 8, 7), (0.6, 2, 8, 0))
+        for sent_s, number, pid, end_ns in (
+            (0.3, 2, 7, 9),
+            (0.1, 1, 7, 6),
+            (0.2, 1, 7, 6),
+            (0.5, 1, 8, 7),
+            (0.6, 2, 8, 0),
+        )
     ]
     answered = make_response(sent_s=0.1, done_s=9.0)
     assert batches_by_process([*found, (answered, None)]) == [

@@ -140,7 +140,7 @@ def telemetry(**changes):
     ids=["constant", "varied", "growing"],
 )
 def test_littles_law(answered, latency_s, holds):
-    """Requests in flight are rate × latency where the queue stays as it is; where it grows they are fewer by its end."""
+    """Requests in flight are rate × latency where the queue stays as it is; where it grows they are fewer."""
     found = validity.littles_law(answered(10, 400, latency_s))
     assert (found is None) is holds
     if not holds:
@@ -219,7 +219,12 @@ def test_every_kind_of_cell_asks_about_the_gpu_and_the_warm_up():
     cold = ServerWarmUp(steady=False)
     handle = validity_by_kind.of_handle(evidence, meter, hot)
     load = validity_by_kind.of_load(ConstantRate(10, 1.0), sent, Batches(1, {}), 1, hot, cold)
-    for reasons in (validity_by_kind.of_init(evidence, hot), handle, validity_by_kind.of_rate(sent, hot, meets=False), load):
+    for reasons in (
+        validity_by_kind.of_init(evidence, hot),
+        handle,
+        validity_by_kind.of_rate(sent, hot, meets=False),
+        load,
+    ):
         assert any(reason.startswith("the GPU was throttled") for reason in reasons)
     for reasons in (handle, load):
         assert any(reason.startswith("the server was still warming up") for reason in reasons)

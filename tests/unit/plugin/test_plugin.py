@@ -82,7 +82,7 @@ def test_capacity_is_asked_for_by_name(suite):
 
 
 def test_a_search_says_first_how_long_it_takes(suite):
-    """The searches of the session are announced with their budget before the first begins, and only where there are any."""
+    """The searches of the session are announced with their budget, and only where there are any."""
     suite.makepyfile(test_suite=SUITE)
     select = ("--collect-only", "-m", "cpu or capacity", "-k", "resnet56 and cpu")
     usual = suite.runpytest_subprocess(*select)

@@ -79,7 +79,9 @@ def every_kind(cells=1):
         Step(50, 18.0, 900, 0, Outcome.MEETS, 0.1, 0.12, 450.0, 0.02, 0.1, 4.0),
         Step(90, 10.0, 900, 50, Outcome.MISSES, 0.9, None, 30.0, 0.03, 0.9, 9.0),
     )
-    runs.append(Run(Cell("capacity", deployment()), {}, 1, capacity=Capacity(0.25, 0.99, 50.0, 90.0, 52.0, 100.0, steps)))
+    runs.append(
+        Run(Cell("capacity", deployment()), {}, 1, capacity=Capacity(0.25, 0.99, 50.0, 90.0, 52.0, 100.0, steps))
+    )
     return runs
 
 

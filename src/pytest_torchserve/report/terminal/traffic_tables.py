@@ -168,7 +168,9 @@ def capacity_lines(run: Run) -> list[str]:
     if found.crossing_per_s:
         answer = f"about {found.crossing_per_s:.3g} requests/s: there p{100 * found.goal:g} crosses the goal; {answer}"
     name = f"p{100 * found.goal:g}"
-    heads = f"{'rate/s':>7} {'s':>4} {'requests':>8} {'over':>5} {'batch':>5} {'p50 ms':>6} {f'{name} ms':>6} {'≤ 99%':>6}"
+    heads = (
+        f"{'rate/s':>7} {'s':>4} {'requests':>8} {'over':>5} {'batch':>5} {'p50 ms':>6} {f'{name} ms':>6} {'≤ 99%':>6}"
+    )
     lines = [f"capacity {run.cell.id}", *_wrapped(answer), f"  {heads}  {name} ÷ goal"]
     return [*lines, *(_step_line(step, found.slo_s) for step in found.steps)]
 
@@ -179,7 +181,9 @@ def _step_line(step: Step, slo_s: float) -> str:
     batch = _NOTHING if step.mean_batch is None else f"{step.mean_batch:.1f}"
     counts = f"{step.rate_per_s:>7.1f} {step.seconds:>4.0f} {step.requests:>8} {step.overlatency:>5} {batch:>5}"
     outcome = f"{step.outcome}, INVALID" if step.invalid else step.outcome
-    return f"  {counts} {' '.join(f'{time:>6}' for time in times)}  {_curve(step.goal_s, slo_s):<{_CURVE + 1}} {outcome}"
+    return (
+        f"  {counts} {' '.join(f'{time:>6}' for time in times)}  {_curve(step.goal_s, slo_s):<{_CURVE + 1}} {outcome}"
+    )
 
 
 def _curve(goal_s: float | None, slo_s: float) -> str:
