@@ -62,7 +62,7 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-METHOD_VERSION = 1
+METHOD_VERSION = 2
 """The version of how figures are made. It is raised only with a change of the suite that changes figures of unchanged
 code: what a phase contains, how a cell is warmed up, which samples count. Runs of two versions are not compared."""
 

@@ -122,7 +122,7 @@ def arrival_ns(told: Sequence[tuple[int, int, bytes]]) -> int:
         if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(data) == _TIMESPEC.size:
             seconds, ns = _TIMESPEC.unpack(data)
             now_ns = time.monotonic_ns()
-            return min(now_ns, seconds * 1_000_000_000 + ns - time.time_ns() + now_ns)
+            return min(now_ns, int(seconds) * 1_000_000_000 + int(ns) - time.time_ns() + now_ns)
     return 0
 
 
