@@ -54,7 +54,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     run.add_argument(
         "--no-capacity",
         action="store_true",
-        help="leave the search for the highest rate out, which takes up to ten minutes a model",
+        help="leave the search for the highest rate out, which takes minutes",
     )
     run.set_defaults(run=_run)
 

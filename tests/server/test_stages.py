@@ -29,10 +29,10 @@ def shares(ts_deploy):
 
 @pytest.mark.parametrize("place", STAGES)
 def test_a_planted_delay_is_found_in_its_stage(shares, place):
-    """Nine tenths of 20 ms at least are in the stage of their place, and a tenth at most in any other."""
+    """Nine tenths of 20 ms at least are in the stage of their place, and a quarter at most in any other."""
     found = shares[place]
     assert found[STAGES[place]] >= 0.9, found
-    assert {stage: share for stage, share in found.items() if stage != STAGES[place] and abs(share) > 0.1} == {}
+    assert {stage: share for stage, share in found.items() if stage != STAGES[place] and abs(share) > 0.25} == {}
 
 
 def test_queue_and_fill_wait_are_those_of_the_batcher(ts_deploy, ts_inputs):

@@ -237,16 +237,15 @@ def test_names_and_addresses_of_every_kind(suite, ts_deploy, tmp_path):
 def test_the_capacity_of_a_sleeper(suite, ts_deploy, tmp_path):
     """With 24 ms of work for each request, one after the other, the search ends near 1/0.024 requests/s.
 
-    Within two seconds a queue that grows by half a request per service time has not grown far: hence the limit of 1.5
-    times that rate. The curve is shown.
+    The curve is shown, and the two figures that were read from it.
     """
     endpoint = ts_deploy(plain("sleeper"))
-    search = ("-m", "capacity", "--ts-capacity-seconds=2", "--ts-slo-ms=100")
+    search = ("-m", "capacity", "--ts-capacity-seconds=40", "--ts-slo-ms=100")
     result, runs = attached(suite, endpoint, tmp_path, *search, test=CAPACITY)
     result.assert_outcomes(passed=1, deselected=2)
-    result.stdout.fnmatch_lines(["*requests/s with p* ≤ 100 ms*", "*rate/s requests*", "*meets*"])
+    result.stdout.fnmatch_lines(["*requests/s: there p* crosses the goal*", "*rate/s * requests*", "*meets*"])
     found = runs[0]["capacity"]
-    assert 0 < found["rate_per_s"] <= 1.5 / 0.024
+    assert 0 < found["rate_per_s"] <= found["crossing_per_s"] <= 1.2 / 0.024
     assert len(found["steps"]) >= 2
 
 

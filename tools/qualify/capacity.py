@@ -38,7 +38,7 @@ def probe(
     last = int(np.argmax(over > most)) if lost else requests - 1
     cut = 0 if lost else settling_requests(requests, busy)
     took_s = float(simulated.due_s[last] + latencies[last])
-    return judge(latencies[cut : last + 1].tolist(), 0, GOAL, slo_s, busy, lost=lost), took_s
+    return judge(latencies[cut : last + 1].tolist(), GOAL, slo_s, busy, lost=lost), took_s
 
 
 def false_meets(queue: BatchQueue, share: float, true_s: float, runs: int) -> dict[str, float]:
@@ -60,14 +60,18 @@ def unloaded_s(queue: BatchQueue) -> float:
 
 
 def true_capacity(queue: BatchQueue, slo_s: float) -> float:
-    """Return the highest rate whose p99 is the goal, by very long runs: from the top, by halving."""
-    low, high = 0.6, 0.995
-    for _ in range(10):
+    """Return the highest rate whose p99 is the goal, by very long runs: down a grid from the top, then by halving."""
+
+    def meets(share: float, requests: int) -> bool:
+        runs = (queue.run(share * queue.capacity_per_s, requests, np.random.default_rng(seed)) for seed in (901, 902))
+        return bool(np.mean([(run.latency_s[6000:] > slo_s).mean() for run in runs]) <= 1 - GOAL)
+
+    low = next((share for share in np.arange(0.96, 0.0, -0.04) if meets(share, 200_000)), 0.0)
+    high = low + 0.04
+    for _ in range(6):
         middle = (low + high) / 2
-        runs = (queue.run(middle * queue.capacity_per_s, 1_000_000, np.random.default_rng(s)) for s in (901, 902))
-        over = np.mean([(run.latency_s[6000:] > slo_s).mean() for run in runs])
-        low, high = (middle, high) if over <= 1 - GOAL else (low, middle)
-    return (low + high) / 2 * queue.capacity_per_s
+        low, high = (middle, high) if meets(middle, 1_000_000) else (low, middle)
+    return float(low + high) / 2 * queue.capacity_per_s
 
 
 def search(queue: BatchQueue, slo_s: float, seed: int) -> CapacityPlan:

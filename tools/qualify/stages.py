@@ -25,6 +25,8 @@ SERVED = ROOT / "tests" / "served"
 MODEL = Model(name="planted", handler=SERVED / "planted.py", reference=SERVED / "nothing.py", dataset="cifar10")
 SIZE = 4
 DELAY_MS = 50
+IN_ITS_STAGE = 0.95
+ELSEWHERE = 0.02
 RATES = (40, 120, 180)
 
 
@@ -47,3 +49,5 @@ def test_stages(ts_deploy: Any, ts_inputs: Any) -> None:
     OUT.write_text(
         json.dumps({"planted_delay": planted, "elsewhere": worst, "shares": found, "waits": waits}, indent=1)
     )
+    assert min(planted.values()) >= IN_ITS_STAGE  # noqa: S101 - a test
+    assert max(worst.values()) <= ELSEWHERE  # noqa: S101 - a test

@@ -93,7 +93,9 @@ def main() -> None:
     with ProcessPoolExecutor(2) as pool:
         jobs = {cell: pool.submit(coverage, *cell, SIZES, told.runs) for cell in cells}
         found = {cell: job.result() for cell, job in jobs.items()}
-        meets = {cell: pool.submit(falsely, *cell, told.runs // 2) for cell in cells}
+        meets = {
+            cell: pool.submit(falsely, *cell, max(1, told.runs // (2 if cell[0] == USUAL else 5))) for cell in cells
+        }
         falsely_met = {cell: job.result() for cell, job in meets.items()}
         capacity = {name: searches(QUEUES[name], told.searches, pool) for name in SEARCHED if name in told.queues}
     print(f"{'queue':<12} {'busy':>4} {'n':>5}  coverage of p50, p90, p99 (withheld)")

@@ -94,7 +94,7 @@ class Connection(asyncio.Protocol):
         """Write one request; `waiting` is called with its response."""
         assert self.transport is not None  # noqa: S101 - the caller has checked `usable`
         self._sample, self._scheduled_ns, self._begun_ns = sample, scheduled_ns, begun_ns
-        self._first_byte_ns = 0
+        self._first_byte_ns = self.arrived_ns = 0
         self._head = self._body = b""
         self._more.clear()
         self._headless = True

@@ -26,6 +26,8 @@ _SO_TIMESTAMPNS = 35
 """Linux's socket option for receive times (asm-generic/socket.h), which Python's `socket` does not name."""
 
 _TIMESPEC = struct.Struct("@qq")
+_TRIES = 3
+_APART_NS = 50_000
 _ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size)
 
 Resolved = tuple[int, int, int, Any]
@@ -121,8 +123,12 @@ def arrival_ns(told: Sequence[tuple[int, int, bytes]]) -> int:
     for level, kind, data in told:
         if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(data) == _TIMESPEC.size:
             seconds, ns = _TIMESPEC.unpack(data)
-            now_ns = time.monotonic_ns()
-            return min(now_ns, int(seconds) * 1_000_000_000 + int(ns) - time.time_ns() + now_ns)
+            # The process may lose its processor between the two clocks: then both are read again.
+            for _ in range(_TRIES):
+                now_ns, wall_ns, after_ns = time.monotonic_ns(), time.time_ns(), time.monotonic_ns()
+                if after_ns - now_ns < _APART_NS:
+                    break
+            return min(now_ns, int(seconds) * 1_000_000_000 + int(ns) - wall_ns + now_ns)
     return 0
 
 

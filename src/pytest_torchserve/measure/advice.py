@@ -10,6 +10,7 @@ ADVICE = {
     "requests failed": "see the errors; 503 is a full queue (job_queue_size), and the server's log says the rest",
     "answers were wrong": "the failed test shows the first: mend the handler, or allow them (--ts-tolerance)",
     "throughput was not stable": "repeat it on a quieter machine, or for longer (--ts-cell-seconds, --ts-load-seconds)",
+    "no rate was probed": "search for longer (--ts-capacity-seconds)",
     "Little's law does not hold": "the queue grew or shrank all the time: search for longer (--ts-capacity-seconds)",
     "overload": "ask for less (--ts-loads), or give it more workers (--ts-workers) or larger batches (--ts-batching)",
     "another process computed on the GPU": "end it, or take another GPU (CUDA_VISIBLE_DEVICES)",

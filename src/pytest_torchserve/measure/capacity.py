@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_torchserve.measure import traffic
+from pytest_torchserve.measure import traffic, validity
 from pytest_torchserve.measure.capacity_result import Capacity
 from pytest_torchserve.measure.capacity_search import CapacitySearch
 from pytest_torchserve.measure.evidence import Evidence
@@ -21,10 +21,17 @@ def measure_capacity(target: Target, cell: Cell, context: Context) -> Run:
     """Search for the highest rate that meets `budget.slo_s`; the samples are the latencies at that rate."""
     inputs = context.inputs
     warm_up = traffic.warm_up_server(target, inputs.samples)
+    cold = validity.found(validity.still_warming_up(warm_up))
     if not warm_up.answered:
-        reason = ("the server did not answer its warm-up",)
         return Run.of(
-            cell, inputs, Evidence(), failures_are_wrong=False, workers=target.worker_count, seconds={}, invalid=reason
+            cell,
+            inputs,
+            Evidence(),
+            failures_are_wrong=False,
+            workers=target.worker_count,
+            seconds={},
+            invalid=cold,
+            warm_up=warm_up.report(),
         )
     searching = CapacitySearch(target, cell, context)
     searching.run()
@@ -37,7 +44,7 @@ def measure_capacity(target: Target, cell: Cell, context: Context) -> Run:
         failures_are_wrong=False,
         workers=target.worker_count,
         seconds={Phase.LATENCY: by_process} if by_process else {},
-        invalid=searching.why_invalid(),
+        invalid=(*cold, *searching.why_invalid()),
         warm_up=warm_up.report(),
         throughput=plan.meets,
         telemetry=searching.telemetry,

@@ -23,6 +23,17 @@ _FIRST = 0.9
 """The search begins at this utilisation: where it is easy to tell what is above and what is below."""
 
 _GROW = 1.05
+_GROW_MORE = 1.5
+_FAR = 1.1
+"""Beyond this many times what a closed loop made, that has told nothing."""
+
+_ABOVE = 1.02
+_WINDOW = 1.35
+"""Probes down to the highest rate within the goal, divided by this, make the curve."""
+
+_SURELY = 1.4
+"""A short probe must have this many times the least sample: arrivals are random, and some do not count."""
+
 _NEAR = 1.08
 _SHORTEST_S = 5.0
 _SCOUT_TIMES = 60
@@ -54,7 +65,8 @@ class CapacityPlan:
         goal: the percentile that must meet the goal.
         budget_s: how long the search may take.
         spent_s: how much of that it took.
-        judged: what the probe of each rate said; of a rate that was probed twice, the last one.
+        judged: what the probe of each rate said.
+        probes: number of probes.
     """
 
     saturation_per_s: float
@@ -63,6 +75,10 @@ class CapacityPlan:
     budget_s: float
     spent_s: float = 0.0
     judged: dict[float, Judged] = field(default_factory=dict)
+    probes: int = 0
+    _told_per_s: float = 0.0
+    _proving: float = 0.0
+    _unproven: float = math.inf
 
     @classmethod
     def of(cls, saturation_per_s: float, slo_s: float, budget_s: float, spent_s: float) -> Self:
@@ -70,10 +86,22 @@ class CapacityPlan:
         goal = decidable_goal(_FIRST * saturation_per_s * budget_s * _SCOUT_SHARE)
         return cls(saturation_per_s, slo_s, goal, budget_s, spent_s)
 
+    def __post_init__(self) -> None:
+        """Keep what the closed loop told: `saturation_per_s` may grow."""
+        self._told_per_s = self.saturation_per_s
+
     def add(self, rate_per_s: float, judged: Judged, spent_s: float) -> None:
-        """Take the result of a probe."""
+        """Take the result of a probe.
+
+        A closed loop of too few users tells too little: what is answered within the goal is no saturation.
+        """
         self.judged[rate_per_s] = judged
         self.spent_s += spent_s
+        self.probes += 1
+        if judged.value_s <= self.slo_s:
+            self.saturation_per_s = max(self.saturation_per_s, rate_per_s * _ABOVE)
+        if judged.outcome is not Outcome.MEETS and rate_per_s == self._proving:
+            self._unproven = rate_per_s
 
     @property
     def meets(self) -> float | None:
@@ -95,20 +123,25 @@ class CapacityPlan:
         fits, over = self._bracket()
         if fits is None or over is None:
             return None
-        return self._curve(over).crossing(self.slo_s)
+        return max(self._curve(fits, over).crossing(self.slo_s), self.meets or 0.0)
+
+    @property
+    def decisive(self) -> set[float]:
+        """The rates that the result rests on: the highest that meets the goal, and those beside the crossing."""
+        return {rate for rate in (self.meets, *self._bracket()) if rate is not None}
 
     def next_probe(self) -> tuple[float, float] | None:
         """Return the next rate and how many seconds to probe it; None when the search is over."""
-        if len(self.judged) >= MOST_PROBES or self._left_s < _SHORTEST_S:
+        if self.probes >= MOST_PROBES or self._left_s < _SHORTEST_S:
             return None
         fits, over = self._bracket()
         if fits is None:
             return self._scout(_lower(over, self.saturation_per_s))
         if over is None:
-            return self._scout(_higher(fits, self.saturation_per_s))
+            return self._scout(self._higher(fits))
         if over / fits > _NEAR:
             return self._scout(self._between(fits, over))
-        return self._proof(self._curve(over))
+        return self._proof(self._curve(fits, over))
 
     @property
     def _left_s(self) -> float:
@@ -122,11 +155,18 @@ class CapacityPlan:
 
     def _scout(self, rate_per_s: float) -> tuple[float, float] | None:
         """Return a short probe; None where the budget of one cannot decide."""
-        most_s = min(self.budget_s * _SCOUT_SHARE, self._left_s)
-        if rate_per_s * most_s < least_sample(self.goal):
+        least_s = _SURELY * least_sample(self.goal) / rate_per_s
+        most_s = min(max(self.budget_s * _SCOUT_SHARE, least_s), self._left_s * _PROOF_SHARE)
+        if most_s < least_s:
             return None
         requests = max(SPARE * least_sample(self.goal), _SCOUT_TIMES * self._relaxation(rate_per_s))
         return rate_per_s, min(max(requests / rate_per_s, most_s * _SHORT_SHARE), most_s)
+
+    def _higher(self, fits: float) -> float:
+        """Return the next rate above those within the goal: with half the room to saturation, then beyond it."""
+        if fits < (FULL - 0.01) * self.saturation_per_s:
+            return (fits + self.saturation_per_s) / 2
+        return fits * (_GROW if fits < _FAR * self._told_per_s else _GROW_MORE)
 
     def _between(self, fits: float, over: float) -> float:
         """Return the rate where the goal is likely crossed, not too near to either."""
@@ -135,10 +175,13 @@ class CapacityPlan:
         low, high = (math.log(self.judged[rate].value_s / self.slo_s) for rate in (fits, over))
         return fits + (over - fits) * min(0.75, max(0.25, -low / (high - low)))
 
-    def _curve(self, over: float) -> LatencyCurve:
-        """Return the curve up to the first rate over the goal; what lies above that is of no interest."""
-        known = {rate: judged for rate, judged in self.judged.items() if rate <= over}
-        return LatencyCurve.of(known, self.saturation_per_s)
+    def _curve(self, fits: float, over: float) -> LatencyCurve:
+        """Return the curve around the goal, up to the first rate over it.
+
+        Far below, requests may be late because their batch does not fill: another curve.
+        """
+        near = {rate: judged for rate, judged in self.judged.items() if fits / _WINDOW <= rate <= over}
+        return LatencyCurve.of(near, self.saturation_per_s)
 
     def _proof(self, curve: LatencyCurve) -> tuple[float, float] | None:
         """Return the highest rate that most of the time left can prove; None where that is nothing new."""
@@ -156,18 +199,22 @@ class CapacityPlan:
         highest, most_s = max(crossing * _BELOW, math.sqrt(meets * crossing)), self._left_s * _PROOF_SHARE
         if meets:
             most_s = self._left_s
+        # Not again what could not be proven: of enough tries one succeeds by luck.
+        highest = min(highest, self._unproven / _NEWS)
         provable = np.flatnonzero((seconds <= most_s) & (curve.rates <= highest))
         if len(provable):
-            rate = float(curve.rates[provable[-1]])
-            return (rate, float(seconds[provable[-1]])) if rate > meets * _NEWS else None
+            self._proving = float(curve.rates[provable[-1]])
+            return (self._proving, float(seconds[provable[-1]])) if self._proving > meets * _NEWS else None
         # Nothing that was probed leaves room for a margin: further below there may be some.
-        rate = _lower(float(curve.rates[0]), self.saturation_per_s)
-        if meets:
-            return None
-        return self._scout(rate) or ((rate, most_s) if rate * most_s >= SPARE * least_sample(self.goal) else None)
+        lowest = float(curve.rates[0])
+        if not meets:
+            return self._scout(_lower(lowest, self.saturation_per_s))
+        return self._scout(math.sqrt(meets * lowest)) if lowest > meets * _NEAR else None
 
     def _relaxation(self, rate_per_s: float) -> float:
-        """Return the correlation time of the queue at this rate, in requests."""
+        """Return the correlation time of the queue at this rate, in requests; 1 where nobody knows the saturation."""
+        if rate_per_s > _FAR * self._told_per_s:
+            return 1.0
         return relaxation(min(rate_per_s / self.saturation_per_s, FULL))
 
 
@@ -177,12 +224,6 @@ def _lower(over: float | None, saturation_per_s: float) -> float:
         return _FIRST * saturation_per_s
     room = 2 * (1 - over / saturation_per_s)
     return (1 - room) * saturation_per_s if 0 < room <= 0.5 else over / 2  # noqa: PLR2004 - a half
-
-
-def _higher(fits: float, saturation_per_s: float) -> float:
-    """Return the next rate above those within the goal: with half the room to saturation, then beyond it."""
-    use = fits / saturation_per_s
-    return (1 + use) / 2 * saturation_per_s if use < FULL - 0.01 else fits * _GROW
 
 
 def settling_requests(requests: int, utilisation: float) -> int:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from pytest_torchserve.loadgen.response import Failure
 from pytest_torchserve.queue_percentiles import correlation_time, relaxation
 
 if TYPE_CHECKING:
@@ -84,24 +85,22 @@ class Judged:
     effective_size: float
 
 
-def judge(
-    latencies_s: Sequence[float], failed: int, p: float, slo_s: float, utilisation: float, *, lost: bool = False
-) -> Judged:
+def judge(latencies_s: Sequence[float], p: float, slo_s: float, utilisation: float, *, lost: bool = False) -> Judged:
     """Judge the probe of one rate.
 
     Args:
-        latencies_s: of the right answers, in the order in which the requests were due.
-        failed: number of the other requests; they count as over the goal.
+        latencies_s: of all requests, in the order in which they were due; `as_latency_s` says what a failed one counts.
         p: the percentile that must meet the goal.
         utilisation: the rate as a share of the server's capacity.
         lost: whether the probe was broken off because too many requests were over the goal.
     """
     import numpy as np  # noqa: PLC0415 - not to be paid when tests are only collected
 
-    n = len(latencies_s) + failed
-    if n < least_sample(p) and not lost:
-        return Judged(Outcome.UNDECIDED, math.inf if failed else max(latencies_s, default=math.inf), math.inf, 0.0, n)
-    values = np.array([*latencies_s, *[_AS_FAILED * slo_s] * failed])
+    n = len(latencies_s)
+    if n < (_FEWEST_SECTIONS if lost else least_sample(p)):
+        worst = max(latencies_s, default=0.0) if lost else 0.0
+        return Judged(Outcome.MISSES if lost else Outcome.UNDECIDED, max(worst, _AS_FAILED * slo_s), math.inf, 0.0, n)
+    values = np.asarray(latencies_s, dtype=float)
     size = n / max(relaxation(utilisation), *(correlation_time(values, q) for q in (0.5, 0.9)))
     value = float(np.quantile(values, p, method="weibull"))
     spread = value - float(np.quantile(values, _middle(p)))
@@ -113,6 +112,14 @@ def judge(
     else:
         outcome = Outcome.MISSES if value - half > slo_s else Outcome.UNDECIDED
     return Judged(outcome, value, value + half, spread, size)
+
+
+def as_latency_s(response: Response, slo_s: float, *, right: bool) -> float:
+    """Return what a request counts: a failed or wrong one ten times the goal.
+
+    One that was given up when its probe was broken off has waited for as long as it had, and is no failure.
+    """
+    return response.latency_s if right or response.failure is Failure.UNANSWERED else _AS_FAILED * slo_s
 
 
 def missed_s(spread_s: float, p: float, effective_size: float) -> float:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from pytest_torchserve.loadgen.arrivals import Poisson
 from pytest_torchserve.loadgen.clock import MonotonicClock
 from pytest_torchserve.loadgen.schedule import ClosedLoop
-from pytest_torchserve.measure import traffic, validity_by_kind
+from pytest_torchserve.measure import traffic, validity, validity_by_kind
 from pytest_torchserve.measure.batches import batches
 from pytest_torchserve.measure.capacity_plan import CapacityPlan, settling_requests
 from pytest_torchserve.measure.capacity_result import Step
-from pytest_torchserve.measure.capacity_rule import EarlyAbort, Judged, Outcome, judge
+from pytest_torchserve.measure.capacity_rule import EarlyAbort, Judged, Outcome, as_latency_s, judge
 from pytest_torchserve.measure.evidence import ENOUGH_WRONG, Evidence
 from pytest_torchserve.measure.utilisation import batches_by_process, utilisation
 from pytest_torchserve.measure.warm_up import WARM_UP_S
@@ -35,6 +35,7 @@ class CapacitySearch:
     """The probes of one deployment's capacity, and their results.
 
     Attributes:
+        saturated: the traffic of the closed loop at the beginning.
         plan: what was probed, and what comes next.
         steps: every probe, in the order of time.
         best: the traffic of the highest rate that met the goal.
@@ -63,8 +64,9 @@ class CapacitySearch:
         budget, target = self._context.budget, self._target
         users = 2 * (target.batch_size or 1) * max(1, target.worker_count)
         sent = self._send(ClosedLoop(users, max(1.0, _CLOSED_LOOP_SHARE * budget.capacity_seconds)))
-        saturation = max(1.0, traffic.throughput(sent) or 0.0)
-        return CapacityPlan.of(saturation, budget.slo_s, budget.capacity_seconds, self._spent_s())
+        self.saturated = sent
+        throughput = traffic.throughput(sent) or 0.0
+        return CapacityPlan.of(throughput, budget.slo_s, budget.capacity_seconds, self._spent_s())
 
     def _spent_s(self) -> float:
         """Return the seconds since the search, or its last probe, began."""
@@ -78,7 +80,7 @@ class CapacitySearch:
 
     def run(self) -> None:
         """Probe one rate after the other until the plan ends."""
-        while (following := self.plan.next_probe()) is not None:
+        while self.plan.saturation_per_s and (following := self.plan.next_probe()) is not None:
             self._context.progress(f"{following[0]:.3g}/s", self.plan.spent_s / self.plan.budget_s)
             self._probe(*following)
 
@@ -109,9 +111,10 @@ class CapacitySearch:
         use = rate_per_s / self.plan.saturation_per_s if use is None else use
         cut = 0 if lost else settling_requests(len(sent.responses), use)
         settled = sorted(sent.responses, key=lambda response: response.scheduled_ns)[cut:]
-        since_ns = settled[0].scheduled_ns if settled else 0
-        latencies = traffic.latencies_s(sent, since_ns)
-        return judge(latencies, len(settled) - len(latencies), self.plan.goal, self.plan.slo_s, use, lost=lost)
+        # By identity: a light copy of a large answer is the one that is kept.
+        right = {id(response) for response, _ in sent.timed}
+        latencies = [as_latency_s(one, self.plan.slo_s, right=id(one) in right) for one in settled]
+        return judge(latencies, self.plan.goal, self.plan.slo_s, use, lost=lost)
 
     def _step(self, schedule: Poisson, sent: Sent, judged: Judged, telemetry: Telemetry | None) -> Step:
         """Return what is kept of one probe."""
@@ -147,18 +150,18 @@ class CapacitySearch:
         return replace(best, failed=self.failed, errors=self.errors)
 
     def why_invalid(self) -> tuple[str, ...]:
-        """Return why the probes of the two rates that enclose the capacity are not representative.
+        """Return why the probes of the rates that the result rests on are not representative.
 
         Probes of other rates are only part of the curve. Where no rate met the goal, errors at the lowest rate are a
         reason too: they show that the obstacle was not the latency.
         """
-        meets, misses = self.plan.meets, self.plan.misses
-        reasons = [
-            (step.rate_per_s, reason)
-            for step in self.steps
-            if step.rate_per_s in (meets, misses)
-            for reason in step.invalid
-        ]
+        if not self.steps:
+            return validity.found(
+                validity_by_kind.of_failed_requests(self.saturated) or validity.nothing_probed(len(self.steps))
+            )
+        meets, misses, decisive = self.plan.meets, self.plan.misses, self.plan.decisive
+        last = {step.rate_per_s: step for step in self.steps if step.rate_per_s in decisive}
+        reasons = [(rate, reason) for rate, step in sorted(last.items()) for reason in step.invalid]
         errors = self._errors_at.get(misses) if meets is None and misses is not None else None
         if errors is not None and misses is not None:
             reasons.append((misses, errors))

@@ -185,10 +185,9 @@ def by_process(timed: Sequence[tuple[Response, ProbeReport | None]]) -> dict[int
     return {pid: tuple(values) for pid, values in seconds.items()}
 
 
-def latencies_s(sent: Sent, since_ns: int = 0) -> list[float]:
-    """Return the latencies of the right answers to requests due since then, in the order in which they were due."""
-    responses = sorted((response for response, _ in sent.timed), key=lambda response: response.scheduled_ns)
-    return [response.latency_s for response in responses if response.scheduled_ns >= since_ns]
+def latencies_s(sent: Sent) -> list[float]:
+    """Return the latencies of the right answers, in the order in which their requests were due."""
+    return [response.latency_s for response, _ in sorted(sent.timed, key=lambda pair: pair[0].scheduled_ns)]
 
 
 def within(sent: Sent, slo_s: float) -> int:

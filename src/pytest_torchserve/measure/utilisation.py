@@ -53,17 +53,17 @@ def utilisation(
         processes: the batches of each worker process, in their order.
 
     Returns:
-        None where nothing is known of the batches.
+        None where nothing is known of the batches, or of their configured size.
     """
     batches = list(itertools.chain.from_iterable(processes))
-    if not batches:
+    if not batches or batch_size is None:
         return None
-    full = [batch.end_ns - batch.start_ns for batch in batches if batch.size == (batch_size or 1)]
+    full = [batch.end_ns - batch.start_ns for batch in batches if batch.size == batch_size]
     if full:
         pairs = itertools.chain.from_iterable(itertools.pairwise(of_one) for of_one in processes)
         waited = ((before, after) for before, after in pairs if after.complete_ns < before.end_ns)
-        gaps = [after.start_ns - before.end_ns for before, after in waited if after.size == (batch_size or 1)]
+        gaps = [after.start_ns - before.end_ns for before, after in waited if after.size == batch_size]
         occupied_s = (statistics.median(full) + max(0, min(gaps, default=0))) / 1e9
-        return rate_per_s * occupied_s / (workers * (batch_size or 1))
+        return rate_per_s * occupied_s / (workers * batch_size)
     window_ns = max(batch.end_ns for batch in batches) - min(batch.start_ns for batch in batches)
     return sum(batch.end_ns - batch.start_ns for batch in batches) / (window_ns * workers) if window_ns else None

@@ -217,6 +217,11 @@ def throttled(telemetry: Telemetry | None) -> str | None:
     return f"the GPU was throttled: {', '.join(lowered)}" if lowered else None
 
 
+def nothing_probed(rates: int) -> str | None:
+    """Return a reason when a search for capacity ended before it had probed any rate."""
+    return None if rates else "no rate was probed: the budget is too short"
+
+
 def too_few(latencies: int) -> str | None:
     """Return a reason when there are too few latencies for a median."""
     return None if stats.supports(latencies, 0.5) else f"too few answers: {latencies}, not even enough for a median"

@@ -82,8 +82,9 @@ def capacity(runs: Sequence[Record]) -> Chart | None:
         for axes, run in zip(panels[:, 0], rows, strict=True):
             found = run["capacity"]
             steps = sorted(found["steps"], key=lambda step: step["rate_per_s"])
-            for name, colour in (("p50", PALETTE[0]), ("p99", PALETTE[5])):
-                points = [(step["rate_per_s"], 1e3 * step[f"{name}_s"]) for step in steps if step.get(f"{name}_s")]
+            goal = f"p{100 * found.get('goal', 0.99):g}"
+            for name, key, colour in (("p50", "p50_s", PALETTE[0]), (goal, "goal_s", PALETTE[5])):
+                points = [(step["rate_per_s"], 1e3 * step[key]) for step in steps if step.get(key)]
                 x, y = [point[0] for point in points], [point[1] for point in points]
                 axes.plot(x, y, "o-", color=colour, label=name, ms=4)
             axes.axhline(1e3 * found["slo_s"], color=PALETTE[6], ls="--", lw=1, label="goal")
@@ -93,7 +94,9 @@ def capacity(runs: Sequence[Record]) -> Chart | None:
             axes.legend(loc="upper left", fontsize=9)
         panels[-1, 0].set_xlabel("requests a second")
 
-    caption = "Random arrivals at one rate after the other; where p99 leaves the ground the server saturates."
+    caption = (
+        "Random arrivals at one rate after the other; where the upper line leaves the ground the server saturates."
+    )
     return draw("capacity", "How much it takes", caption, (WIDTH, 0.6 + 2.3 * len(rows)), paint)
 
 
