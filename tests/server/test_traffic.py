@@ -235,17 +235,18 @@ def test_names_and_addresses_of_every_kind(suite, ts_deploy, tmp_path):
 
 @pytest.mark.usefixtures("keys_aside")
 def test_the_capacity_of_a_sleeper(suite, ts_deploy, tmp_path):
-    """With 24 ms of work for each request, one after the other, the search ends near 1/0.024 requests/s.
+    """With 24 ms of work for each request, one after the other, a goal of 100 ms is crossed below 1/0.024 requests/s.
 
-    The curve is shown, and the two figures that were read from it.
+    The curve is shown, and what was read from it.
     """
     endpoint = ts_deploy(plain("sleeper"))
     search = ("-m", "capacity", "--ts-capacity-seconds=40", "--ts-slo-ms=100")
     result, runs = attached(suite, endpoint, tmp_path, *search, test=CAPACITY)
     result.assert_outcomes(passed=1, deselected=2)
-    result.stdout.fnmatch_lines(["*requests/s: there p* crosses the goal*", "*rate/s * requests*", "*meets*"])
+    result.stdout.fnmatch_lines(["*requests/s: there p* crosses the goal*", "*rate/s    s requests*"])
     found = runs[0]["capacity"]
-    assert 0 < found["rate_per_s"] <= found["crossing_per_s"] <= 1.2 / 0.024
+    assert 0.4 / 0.024 <= found["crossing_per_s"] <= 1.05 / 0.024
+    assert (found["rate_per_s"] or 0.0) <= found["crossing_per_s"]
     assert len(found["steps"]) >= 2
 
 

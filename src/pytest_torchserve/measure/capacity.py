@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 def measure_capacity(target: Target, cell: Cell, context: Context) -> Run:
-    """Search for the highest rate that meets `budget.slo_s`; the samples are the latencies at that rate."""
+    """Search for the highest rate that meets `budget.slo_s`; the samples are the latencies at that rate.
+
+    Where no rate was shown to meet it, they are those at the highest rate whose percentile was within it.
+    """
     inputs = context.inputs
     warm_up = traffic.warm_up_server(target, inputs.samples)
     cold = validity.found(validity.still_warming_up(warm_up))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve.loadgen.arrivals import Poisson
 from pytest_torchserve.loadgen.clock import MonotonicClock
+from pytest_torchserve.loadgen.response import Failure
 from pytest_torchserve.loadgen.schedule import ClosedLoop
 from pytest_torchserve.measure import traffic, validity, validity_by_kind
 from pytest_torchserve.measure.batches import batches
@@ -38,8 +39,8 @@ class CapacitySearch:
         saturated: the traffic of the closed loop at the beginning.
         plan: what was probed, and what comes next.
         steps: every probe, in the order of time.
-        best: the traffic of the highest rate that met the goal.
-        telemetry: of `best`, or of the last probe where no rate met the goal.
+        best: the traffic of the highest rate that was shown to meet the goal, or else of the highest within it.
+        telemetry: of `best`, or of the last probe where no rate was within the goal.
         errors, failed: the failed requests of all probes.
     """
 
@@ -56,7 +57,7 @@ class CapacitySearch:
         self.telemetry: Telemetry | None = None
         self.errors: Counter[str] = Counter()
         self.failed: list[str] = []
-        self._best_rate = 0.0
+        self._best_rank = (False, 0.0)
         self._errors_at: dict[float, str | None] = {}
 
     def _plan(self) -> CapacityPlan:
@@ -94,12 +95,13 @@ class CapacitySearch:
         early_abort = EarlyAbort(self.plan.slo_s, self.plan.goal, planned)
         sent = self._send(schedule, early_abort)
         telemetry = self._context.monitor.between(snapshot_ns)
-        self._remember_errors(rate_per_s, sent)
+        self._remember_errors(rate_per_s, sent, lost=early_abort.lost)
         judged = self._judge(rate_per_s, sent, lost=early_abort.lost)
         self.steps.append(self._step(schedule, sent, judged, telemetry))
         self.plan.add(rate_per_s, judged, self._spent_s())
-        if judged.outcome is Outcome.MEETS and rate_per_s > self._best_rate:
-            self.best, self._best_rate = sent, rate_per_s
+        rank = (judged.outcome is Outcome.MEETS, rate_per_s)
+        if judged.value_s <= self.plan.slo_s and rank > self._best_rank:
+            self.best, self._best_rank = sent, rank
         if self.best is sent or self.best is None:
             self.telemetry = telemetry
 
@@ -134,14 +136,17 @@ class CapacitySearch:
             ),
         )
 
-    def _remember_errors(self, rate_per_s: float, sent: Sent) -> None:
-        """Keep the failed requests of one rate.
+    def _remember_errors(self, rate_per_s: float, sent: Sent, *, lost: bool) -> None:
+        """Keep the failed requests of one rate; those that were given up with their probe have not failed.
 
         A server may well refuse requests at too high a rate: the rate misses the goal, and the search remains valid.
         """
-        self.errors += sent.evidence.errors
-        self.failed += sent.evidence.failed[: ENOUGH_WRONG - len(self.failed)]
-        self._errors_at[rate_per_s] = validity_by_kind.of_failed_requests(sent)
+        given_up = lost and Failure.UNANSWERED in sent.evidence.errors
+        failed = [] if given_up else sent.evidence.failed
+        errors = {kind: n for kind, n in sent.evidence.errors.items() if not (given_up and kind == Failure.UNANSWERED)}
+        self.errors += Counter(errors)
+        self.failed += failed[: ENOUGH_WRONG - len(self.failed)]
+        self._errors_at[rate_per_s] = validity.errors(errors, len(sent.responses))
 
     @property
     def evidence(self) -> Evidence:

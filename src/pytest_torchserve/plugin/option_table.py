@@ -170,7 +170,7 @@ TABLE: tuple[Option, ...] = (
         type=float,
         default=600.0,
         quick=60.0,
-        check=20.0,
+        check=30.0,
         positive=True,
     ),
     Option(
