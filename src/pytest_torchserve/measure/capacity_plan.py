@@ -46,6 +46,9 @@ _SETTLING_TIMES = 3
 _SETTLING_SHARE = 0.2
 """A probe starts with an empty queue: requests of so many correlation times, or this share of it, do not count."""
 
+_KEPT = 0.99
+"""The rest of the budget is for the answers that a probe waits for after its last request."""
+
 _SLACK = 1.2
 """A rate counts as provable when this many times the usual margin fits below the goal."""
 
@@ -145,7 +148,7 @@ class CapacityPlan:
 
     @property
     def _left_s(self) -> float:
-        return self.budget_s - self.spent_s
+        return _KEPT * self.budget_s - self.spent_s
 
     def _bracket(self) -> tuple[float | None, float | None]:
         """Return the highest rate whose percentile was within the goal, and the next higher one that was probed."""
