@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 import statistics
+import sys
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
+
+from pytest_torchserve.measure.latency_breakdown import share_a_clock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,12 +33,17 @@ class Batch(NamedTuple):
 
 
 def batches_by_process(timed: Sequence[tuple[Response, ProbeReport | None]]) -> list[list[Batch]]:
-    """Return the batches of each process in their order; none whose end is unknown."""
+    """Return the batches of each process in their order; none whose end is unknown.
+
+    Where client and worker do not share a clock, no batch counts as complete before another ended.
+    """
+    one_clock = share_a_clock([(response, report) for response, report in timed if report is not None])
     found: dict[int, dict[int, Batch]] = defaultdict(dict)
     for response, report in timed:
         if report is not None and report.end_ns:
             known = found[report.pid].get(report.batch)
-            complete_ns = max(response.sent_ns, known.complete_ns) if known else response.sent_ns
+            sent_ns = response.sent_ns if one_clock else sys.maxsize
+            complete_ns = max(sent_ns, known.complete_ns) if known else sent_ns
             found[report.pid][report.batch] = Batch(report.start_ns, report.end_ns, report.batch_size, complete_ns)
     return [[batch for _, batch in sorted(batches.items())] for batches in found.values()]
 

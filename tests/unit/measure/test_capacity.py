@@ -214,7 +214,6 @@ def test_the_capacity_of_a_known_queue(make_queue, cat):
     assert capacity.saturation_per_s == pytest.approx(100, rel=0.02)
     assert capacity.crossing_per_s == pytest.approx(truth, rel=0.05)
     assert 0.75 <= capacity.rate_per_s / truth <= 1.0
-    assert capacity.rate_per_s < capacity.missed_per_s
     rates = [step.rate_per_s for step in capacity.steps]
     assert rates == sorted(rates)
     p50 = [step.p50_s for step in capacity.steps if step.p50_s]

@@ -39,21 +39,35 @@ def test_a_worker_that_always_waits_is_not_busy():
     assert utilisation([batches], 10, 16, 1) == pytest.approx(10 * 0.08 / 16)
 
 
+S = 1_000_000_000
+
+
+def pair(make_response, number, sent_s, pid, end_s, start_s=1.0):
+    """Return a response that was sent at this time, and the report of its batch."""
+    edges = round(start_s * S), round(end_s * S)
+    return make_response(sent_s=sent_s, done_s=9.0), ProbeReport({}, number, 2, pid, "cpu", *edges, {})
+
+
 def test_the_batches_of_responses(make_response):
     """A batch is complete when its last request has left; each process has its own, in their order."""
-    found = [
-        (make_response(sent_s=sent_s, done_s=9.0), ProbeReport({}, number, 2, pid, "cpu", 5, end_ns, {}))
-        for sent_s, number, pid, end_ns in (
-            (0.3, 2, 7, 9),
-            (0.1, 1, 7, 6),
-            (0.2, 1, 7, 6),
-            (0.5, 1, 8, 7),
-            (0.6, 2, 8, 0),
-        )
-    ]
+    told = ((2, 0.3, 7, 3), (1, 0.1, 7, 2), (1, 0.2, 7, 2), (1, 0.5, 8, 4), (2, 0.6, 8, 0))
+    found = [pair(make_response, *row) for row in told]
     answered = make_response(sent_s=0.1, done_s=9.0)
     assert batches_by_process([*found, (answered, None)]) == [
-        [Batch(5, 6, 2, 200_000_000), Batch(5, 9, 2, 300_000_000)],
-        [Batch(5, 7, 2, 500_000_000)],
+        [Batch(S, 2 * S, 2, S // 5), Batch(S, 3 * S, 2, 3 * S // 10)],
+        [Batch(S, 4 * S, 2, S // 2)],
     ]
+
+
+def test_another_hosts_clock_tells_no_gap(make_response):
+    """Where the worker's clock is not the client's, nobody knows which batch was complete when another ended."""
+    found = [pair(make_response, number, 0.1, 7, 101.0 + number, 100.0 + number) for number in (1, 2)]
+    (batches,) = batches_by_process(found)
+    assert min(batch.complete_ns for batch in batches) > batches[-1].end_ns
+    assert utilisation([batches], 1, 2, 1) == pytest.approx(0.5)
+
+
+def test_nothing_known():
+    """None without batches, and where nobody knows how large a full one is."""
     assert utilisation([], 10, 16, 1) is None
+    assert utilisation([[batch(0, 60, 4)]], 10, None, 1) is None

@@ -77,8 +77,8 @@ def _of_capacity(found: Record, cell: str) -> Iterator[Row]:
         yield cell, "shown to meet the goal", "requests/s", found["rate_per_s"]
         yield cell, "goal", "ms", 1e3 * found["slo_s"]
     for step in found.get("steps", ()):
-        for name in ("p50", "p99"):
-            yield cell, f"{name} at {step['rate_per_s']:.4g} requests/s", "ms", _ms(step[f"{name}_s"])
+        for name, key in (("p50", "p50_s"), (f"p{100 * found['goal']:g}", "goal_s")):
+            yield cell, f"{name} at {step['rate_per_s']:.4g} requests/s", "ms", _ms(step.get(key))
 
 
 def _ms(seconds: float | None) -> float | None:
