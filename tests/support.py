@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fakes import FakeMonitor, FakeServer
+from fakes import FakeClock, FakeMonitor, FakeServer
 from pytest_torchserve.inputs.model_inputs import ModelArtifacts, ModelInputs
 from pytest_torchserve.loadgen.response import Failure, Response
 from pytest_torchserve.loadgen.schedule import ClosedLoop, FullBatches
@@ -88,7 +88,11 @@ def head(**headers):
 
 
 class _Queue:
-    """A simulated worker that takes `service_s` for each request, one after the other; a load takes no real time."""
+    """A simulated worker that takes `service_s` for each request, one after the other; a load takes no real time.
+
+    Attributes:
+        clock: shows the simulated time that the loads took.
+    """
 
     batch_size = 1
     worker_count = 1
@@ -101,6 +105,7 @@ class _Queue:
         self._wrong_above = wrong_above
         self._refused_above = refused_above
         self._late_s = late_s
+        self.clock = FakeClock()
 
     def refuse_above(self, rate_per_s):
         """Refuse every request of a higher rate from now on."""
@@ -120,9 +125,10 @@ class _Queue:
                 "wrong": load.mean_rate_per_s > self._wrong_above,
                 "refused": load.mean_rate_per_s > self._refused_above,
             }
-        free_s = 0.0
+        free_s, began_s = 0.0, self.clock.now_s
         for batch, at_s in enumerate(due_s):
             free_s = max(free_s, at_s) + self._service_s
+            self.clock.now_s = began_s + free_s
             if not more([self._answer(at_s, free_s, batch=batch, **how)]):
                 return
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from fakes import FakeMonitor, silent
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.loadgen.arrivals import Poisson
 from pytest_torchserve.loadgen.response import Failure
-from pytest_torchserve.measure import Budget, Cell, Context, measure_capacity
+from pytest_torchserve.measure import Budget, Cell, Context, capacity_search, measure_capacity
 from pytest_torchserve.measure.capacity_plan import MOST_PROBES, CapacityPlan
 from pytest_torchserve.measure.capacity_rule import (
     EarlyAbort,
@@ -187,7 +188,8 @@ def found(queue, cat, **budget):
     """Return the run of a capacity measurement of the queue."""
     cell = Cell("capacity", Deployment(cat.artifacts.model, "cpu", Batching(1, 0)))
     told = {"slo_s": 0.1, "capacity_seconds": 300.0} | budget
-    return measure_capacity(queue, cell, Context(cat, Budget(**told), silent, queue.monitor))
+    with mock.patch.object(capacity_search, "MonotonicClock", return_value=queue.clock):
+        return measure_capacity(queue, cell, Context(cat, Budget(**told), silent, queue.monitor))
 
 
 def true_capacity(service_s, slo_s, p):
@@ -208,7 +210,8 @@ def test_the_capacity_of_a_known_queue(make_queue, cat):
     The rate that is shown to meet the goal is not above it, and below by at most a quarter: the rule is cautious.
     """
     truth = true_capacity(0.01, 0.1, 0.99)
-    run = found(make_queue(0.01), cat)
+    queue = make_queue(0.01)
+    run = found(queue, cat)
     capacity = run.capacity
     assert capacity.goal == 0.99
     assert capacity.saturation_per_s == pytest.approx(100, rel=0.02)
@@ -219,6 +222,7 @@ def test_the_capacity_of_a_known_queue(make_queue, cat):
     p50 = [step.p50_s for step in capacity.steps if step.p50_s]
     assert p50[0] < p50[-1]  # nearer to saturation
     assert run.invalid == ()
+    assert queue.clock.now_s <= 310
 
 
 def test_a_goal_below_the_service_time_has_no_capacity(make_queue, cat):
