@@ -130,6 +130,18 @@ class _Queue:
             free_s = max(free_s, at_s) + self._service_s
             self.clock.now_s = began_s + free_s
             if not more([self._answer(at_s, free_s, batch=batch, **how)]):
+                # As the client does: what was in flight when the load was broken off is given up.
+                more(
+                    [
+                        _make_response(
+                            scheduled_s=at_s,
+                            sent_s=at_s,
+                            done_s=free_s,
+                            error="the load was over",
+                            failure=Failure.UNANSWERED,
+                        )
+                    ]
+                )
                 return
 
     def _answer(self, at_s, done_s, *, batch=1, wrong=False, refused=False):

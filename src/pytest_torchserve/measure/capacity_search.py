@@ -141,8 +141,8 @@ class CapacitySearch:
 
         A server may well refuse requests at too high a rate: the rate misses the goal, and the search remains valid.
         """
-        given_up = lost and Failure.UNANSWERED in sent.evidence.errors
-        failed = [] if given_up else sent.evidence.failed
+        given_up = {one.error or "" for one in sent.responses if lost and one.failure is Failure.UNANSWERED}
+        failed = [words for words in sent.evidence.failed if not any(error in words for error in given_up)]
         errors = {kind: n for kind, n in sent.evidence.errors.items() if not (given_up and kind == Failure.UNANSWERED)}
         self.errors += Counter(errors)
         self.failed += failed[: ENOUGH_WRONG - len(self.failed)]

@@ -15,7 +15,7 @@ from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.loadgen.arrivals import Poisson
 from pytest_torchserve.loadgen.response import Failure
 from pytest_torchserve.measure import Budget, Cell, Context, capacity_search, measure_capacity
-from pytest_torchserve.measure.capacity_plan import MOST_PROBES, CapacityPlan
+from pytest_torchserve.measure.capacity_plan import MOST_PROBES, CapacityPlan, settling_requests
 from pytest_torchserve.measure.capacity_rule import (
     EarlyAbort,
     Judged,
@@ -135,6 +135,28 @@ def test_latency_that_falls_with_the_rate_hides_no_capacity():
     assert plan.crossing == pytest.approx(192, rel=0.02)
 
 
+def test_a_low_rate_over_the_goal_does_not_bend_the_curve():
+    """Where requests wait for their batch to fill, many say the same. The crossing is elsewhere."""
+    plan = CapacityPlan.of(200.0, 0.2, 600.0, 10.0)
+    for rate, value, size in ((60.0, 0.25, 9000.0), (150.0, 0.15, 300.0), (170.0, 0.19, 200.0), (180.0, 0.25, 100.0)):
+        plan.add(rate, Judged(Outcome.UNDECIDED, value, 1.0, 0.01, size), 10.0)
+    assert 170.0 < plan.crossing < 180.0
+
+
+def test_what_the_queue_needs_to_settle_is_not_judged(make_queue, cat, monkeypatch):
+    """What is left out is not judged: were all but one request, no rate would be shown to meet the goal."""
+    monkeypatch.setattr(capacity_search, "settling_requests", lambda requests, use: requests - 1)
+    run = found(make_queue(0.01), cat)
+    assert run.capacity.rate_per_s is None
+
+
+def test_an_empty_queue_settles_first():
+    """Requests of three correlation times do not count, of a short probe a fifth: the queue was empty before them."""
+    assert settling_requests(100_000, 0.5) == 6
+    assert settling_requests(100_000, 0.75) == 54
+    assert settling_requests(1000, 0.9) == settling_requests(1000, 1.7) == 200
+
+
 def test_a_closed_loop_that_told_too_little():
     """Where nobody knows how many users fill the server, its throughput says little: the search goes on beyond it."""
     percentile = waiting(1000.0)
@@ -223,6 +245,9 @@ def test_the_capacity_of_a_known_queue(make_queue, cat):
     assert p50[0] < p50[-1]  # nearer to saturation
     assert run.invalid == ()
     assert queue.clock.now_s <= 310
+    assert any(step.outcome is Outcome.MISSES for step in capacity.steps)
+    assert run.errors == {}  # what was in flight when a probe was broken off has not failed
+    assert run.failed == ()
 
 
 def test_a_goal_below_the_service_time_has_no_capacity(make_queue, cat):
@@ -271,7 +296,7 @@ def test_what_is_told_of_the_machine_is_of_the_rate_that_is_told(make_queue, cat
     def send(load, *others):
         if isinstance(load, Poisson):
             rates.append(load.rate_per_s)
-            if len(rates) > 4:
+            if len(rates) > 1:
                 queue.refuse_above(0.0)
         play(load, *others)
 
