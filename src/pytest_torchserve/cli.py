@@ -68,7 +68,6 @@ def _run(given: argparse.Namespace) -> int:
     named = (("samples", given.samples), ("answers", given.answers), ("python", given.python))
     command += [f"--ts-{name}={value}" for name, value in named if value]
     command += ["-m", marks, *given.rest]
-    sys.stdout.flush()
     os.execv(sys.executable, command)  # noqa: S606 - a list, no shell
     return 0
 

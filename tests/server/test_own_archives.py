@@ -197,6 +197,15 @@ def started(made, tmp_path_factory):
     server.stop()
 
 
+LOST = "AsyncWorkerThread - Failed to send response"
+"""TorchServe's own words when a race in its asynchronous workers loses a request (decision 0021)."""
+
+
+def server_log(server):
+    """Return what the frontend has logged."""
+    return (server.folder / "logs" / "ts_log.log").read_text(encoding="utf-8", errors="replace")
+
+
 def endpoint(server, model, path, variant=""):
     """Return a registered deployment of an archive with one worker."""
     found = Endpoint(
@@ -228,14 +237,21 @@ def test_wrapped_and_unwrapped_answer_alike(started, made, name):
     for arm, target in both.items():
         samples = [inputs.samples[index % len(inputs.samples)] for index in range(REQUESTS)]
         responses = [target.ask([sample])[0] for sample in samples]
-        seen[arm] = [(r.status, r.body, [line for line in r.headers.items() if line[0] not in OURS]) for r in responses]
-        assert {r.error for r in responses} == {None}
-        assert {"ts-probe-batch" in r.headers for r in responses} == {arm == "wrapped"}
+        seen[arm] = [
+            None if r.error else (r.status, r.body, [line for line in r.headers.items() if line[0] not in OURS])
+            for r in responses
+        ]
+        lost = [(index, r.error) for index, r in enumerate(responses) if r.error]
+        assert not lost or LOST in server_log(started), f"{arm}: {lost}\n{server_log(started)[-5000:]}"
+        answered = [r for r in responses if not r.error]
+        assert {"ts-probe-batch" in r.headers for r in answered} == {arm == "wrapped"}
         target.close()
         if arm == "wrapped":
             expected = PHASES.get(name, WHOLE | PARTS) - {"latency", "first_chunk"}
             assert ProbeReport.of(responses[-1]).phases_s.keys() == expected
-    assert seen["wrapped"] == seen["bare"]
+    both_answered = [pair for pair in zip(seen["wrapped"], seen["bare"], strict=True) if None not in pair]
+    assert len(both_answered) > REQUESTS / 2
+    assert all(wrapped == unwrapped for wrapped, unwrapped in both_answered)
 
 
 @pytest.mark.parametrize("end", ["scale", "close"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_torchserve.measure import traffic, validity
@@ -25,30 +26,24 @@ def measure_capacity(target: Target, cell: Cell, context: Context) -> Run:
     inputs = context.inputs
     warm_up = traffic.warm_up_server(target, inputs.samples)
     cold = validity.found(validity.still_warming_up(warm_up))
+    found = partial(
+        Run.of,
+        cell,
+        inputs,
+        failures_are_wrong=False,
+        workers=target.worker_count,
+        warm_up=warm_up.report(),
+    )
     if not warm_up.answered:
-        return Run.of(
-            cell,
-            inputs,
-            Evidence(),
-            failures_are_wrong=False,
-            workers=target.worker_count,
-            seconds={},
-            invalid=cold,
-            warm_up=warm_up.report(),
-        )
+        return found(evidence=Evidence(), seconds={}, invalid=cold)
     searching = CapacitySearch(target, cell, context)
     searching.run()
     plan, best = searching.plan, searching.best
     by_process = traffic.by_process(best.timed if best else [])
-    return Run.of(
-        cell,
-        inputs,
-        searching.evidence,
-        failures_are_wrong=False,
-        workers=target.worker_count,
+    return found(
+        evidence=searching.evidence,
         seconds={Phase.LATENCY: by_process} if by_process else {},
         invalid=(*cold, *searching.why_invalid()),
-        warm_up=warm_up.report(),
         throughput=plan.meets,
         telemetry=searching.telemetry,
         capacity=Capacity(

@@ -15,6 +15,7 @@ The constants `_TAIL` and `_MOST_SECTIONS` come from simulated queues (`make ben
 from __future__ import annotations
 
 import math
+import statistics
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.loadgen.response import Response
 
 CONFIDENCE = 0.99
-_Z = 2.326
-"""The normal deviate of `CONFIDENCE`."""
+_Z = statistics.NormalDist().inv_cdf(CONFIDENCE)
 
 _TAIL = 2.5
 """The scatter of a high percentile of waiting times, where that of their mean is 1."""
