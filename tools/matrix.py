@@ -165,7 +165,7 @@ def tried(uv: str, combination: Combination, wheel: Path) -> Row:
 
 def speed(journal: Path, done: subprocess.CompletedProcess[str]) -> str:
     """Return how a combination compares with the pinned environment, in words."""
-    verdicts = {told["phase"]: told for told in journal_of(journal, "verdict")}
+    verdicts = {told["metric"]: told for told in journal_of(journal, "verdict")}
     told = verdicts.get("handle")
     if told is None:
         return f"not compared: {_last(done.stdout)}"

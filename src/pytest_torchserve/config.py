@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_torchserve import environment
-from pytest_torchserve.compare.verdict import Rules
+from pytest_torchserve.compare.comparison import Rules
 from pytest_torchserve.torchserve import java
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ class Repository:
             source = ROOT / name
             (shutil.copytree if source.is_dir() else shutil.copy)(source, path / name)
         (path / "tests").mkdir()
-        for test in ("test_handle.py", "test_init.py"):
+        for test in ("test_handle.py", "test_init.py", "test_load.py"):
             shutil.copy(ROOT / "tests" / test, path / "tests")
         self.shell("git init -q && git add . && git -c user.name=x -c user.email=x@example.org commit -qm one")
 
@@ -115,6 +115,41 @@ def test_answers_that_differ_from_the_baselines_fail(repository):
     assert code == 1
     assert "differs from the baseline: " in printed
     assert ": .bytes: " in printed
+
+
+LOAD = ("tests/test_load.py", "-k", "noop and cpu", "--ts-loads=poisson:40", "--ts-batching=4/20")
+
+
+def load_of_noop(repository):
+    """Let the repository's load test be of noop, which loads in a moment."""
+    repository.edit("tests/test_load.py", '"resnet56"', '"noop"')
+    assert repository.shell("git -c user.name=x -c user.email=x@example.org commit -qam noop")[0] == 0
+
+
+def test_a_slower_frame_around_the_phases_is_found_under_load(repository):
+    """A handler that waits before its three methods has the same phases, and users wait for longer."""
+    load_of_noop(repository)
+    doc = '"""Return an answer for each request of the batch."""'
+    repository.edit("handlers/noop.py", doc, f"{doc}\n        __import__('time').sleep(0.02)")
+    code, printed = repository.session(*LOAD, "--ts-baseline=HEAD", "--ts-baseline-seconds=30")
+    assert code == 1, printed
+    (found,) = re.findall(r"^regressed load noop-cpu-b4-d20-poisson40 p50: .* × (\d\.\d+) \[", printed, re.MULTILINE)
+    assert float(found) > 1.2, printed
+    paired = repository.paired()
+    assert paired["by_process"] is False
+    assert len({block["process"] for block in paired["blocks"]}) >= 3
+
+
+def test_other_settings_are_compared_under_load(repository):
+    """Two servers are compared in rounds of fresh workers, whose memory is compared as well."""
+    load_of_noop(repository)
+    (repository.path / "old.properties").write_text("job_queue_size=100\n")
+    code, printed = repository.session(*LOAD, "--ts-baseline=config:old.properties", "--ts-baseline-seconds=30")
+    assert_status_agrees(code, printed)
+    paired = repository.paired()
+    assert paired["by_process"] is True
+    assert len({block["process"] for block in paired["blocks"]}) >= 3
+    assert "worker memory" in printed
 
 
 def test_what_belongs_to_the_process_is_measured_in_processes(repository):

@@ -11,8 +11,9 @@ import random
 import statistics
 from pathlib import Path
 
+from pytest_torchserve.compare.comparison import Rules, Verdict, judge
 from pytest_torchserve.compare.intervals import interval
-from pytest_torchserve.compare.verdict import CONFIDENCE, Rules, Verdict, compare, judge
+from pytest_torchserve.compare.verdict import CONFIDENCE, compare
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.measure import Cell, Run
 from pytest_torchserve.measure.run import Paired
@@ -108,7 +109,7 @@ def verdicts(cell: dict, rules: Rules, probe_cost_s: dict[Phase, float] | None =
     deployment = Deployment(Model("resnet56", "", Path(), "cifar10"), "cpu", Batching(16))
     paired = Paired("itself", cell, probe_cost_s=probe_cost_s or {})
     run = Run(cell=Cell("handle", deployment), seconds={}, workers=1, paired=paired)
-    return {one.phase: one.verdict for one in compare([run], rules) if one.gating}
+    return {one.metric: one.verdict for one in compare([run], rules) if one.gating}
 
 
 def among(cell: dict, phase: Phase, rules: Rules) -> Verdict:

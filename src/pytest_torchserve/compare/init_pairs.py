@@ -48,7 +48,13 @@ def measure_init_pairs(targets: Targets, params: ComparisonParams) -> Run:
             break
         arms.add(rounds, times["baseline"], times["candidate"])
         rounds += 1
-    paired = Paired(params.baseline, arms.whole_pairs(), by_process=True, differs=params.differs)
+    paired = Paired(
+        params.baseline,
+        arms.whole_pairs(),
+        by_process=True,
+        differs=params.differs,
+        spent_s=(clock.now_ns() - begun_ns) / 1e9,
+    )
     run = arms.to_run(Cell("init", params.deployment), params.context.inputs, paired, workers=1)
     checked = len(arms.pairs[Phase.TOTAL])
     return replace(

@@ -71,7 +71,7 @@ def interval(paired: Paired, phase: Phase, confidence: float, min_effect: float 
         own, freedom = pair_variance(by_process)
         if freedom and not _scatter_more(medians, own + BIAS**2, freedom):
             error = math.sqrt((own + BIAS**2) / len(medians))
-            return _around(statistics.fmean(medians), error, freedom, len(medians), confidence, min_effect)
+            return around(statistics.fmean(medians), error, freedom, len(medians), confidence, min_effect)
     return student(medians, confidence, min_effect)
 
 
@@ -106,12 +106,10 @@ def student(values: Sequence[float], confidence: float, min_effect: float = 0.0)
     if n < FEWEST_SAMPLES:
         return Interval(math.exp(statistics.fmean(values)) if n else None, None, None, None, n)
     error = statistics.stdev(values) / math.sqrt(n)
-    return _around(statistics.fmean(values), error, n - 1, n, confidence, min_effect)
+    return around(statistics.fmean(values), error, n - 1, n, confidence, min_effect)
 
 
-def _around(
-    middle: float, error: float, freedom: int, processes: int, confidence: float, min_effect: float
-) -> Interval:
+def around(middle: float, error: float, freedom: int, processes: int, confidence: float, min_effect: float) -> Interval:
     """Return the t interval around an estimate of the log-ratio, as ratios, and the smallest detectable change.
 
     The detectable change is the standard error times the sum of t's quantiles at the interval's end and at the power

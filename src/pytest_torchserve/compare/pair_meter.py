@@ -26,6 +26,20 @@ class ProcessWideError(MeasurementError):
     """The two arms disagree about settings of the whole process: one process cannot hold both."""
 
 
+def refuse_process_wide(report: ProbeReport) -> None:
+    """Refuse the report of a process that its two arms would set differently.
+
+    Raises:
+        ProcessWideError: they do.
+    """
+    if report.differs:
+        raise ProcessWideError(
+            wanted="two arms that can share one worker process",
+            found=f"they leave it with different settings: {report.differs}",
+            do="nothing: they are measured in processes of their own",
+        )
+
+
 @dataclass(slots=True)
 class PairMeter:
     """The pairs of one worker process, collected for `seconds`. The clock may be a fake.
@@ -75,12 +89,7 @@ class PairMeter:
 
     def _take(self, responses: Sequence[Response], reports: Sequence[ProbeReport]) -> None:
         first = reports[0]
-        if first.differs:
-            raise ProcessWideError(
-                wanted="two arms that can share one worker process",
-                found=f"they leave it with different settings: {first.differs}",
-                do="nothing: they are measured in processes of their own",
-            )
+        refuse_process_wide(first)
         if self._pid not in (0, first.pid):
             raise MeasurementError(
                 wanted=f"batches of worker process {self._pid}",

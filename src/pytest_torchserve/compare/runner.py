@@ -11,6 +11,7 @@ from pytest_torchserve.compare.archives import ArmArchives
 from pytest_torchserve.compare.arms import OF_BASELINE, OF_EITHER
 from pytest_torchserve.compare.baseline import BaselineFailsError
 from pytest_torchserve.compare.init_pairs import measure_init_pairs
+from pytest_torchserve.compare.load_pairs import measure_load_pairs
 from pytest_torchserve.compare.pair_meter import ProcessWideError
 from pytest_torchserve.compare.params import ComparisonParams
 from pytest_torchserve.compare.same_process import measure_same_process
@@ -43,7 +44,7 @@ class ComparisonRunner:
         self.notices: list[str] = list(setup.baseline.notices)
 
     def run(self, cell: Cell, candidate: Path, context: Context) -> Run:
-        """Measure both arms of one cell of kind `init` or `handle`.
+        """Measure both arms of one cell of kind `init`, `handle` or `load`.
 
         Args:
             candidate: the candidate's archive.
@@ -59,7 +60,7 @@ class ComparisonRunner:
         if cell.kind == "init":
             return self._in_separate_processes(cell, arms, params)
         try:
-            run = self._in_same_process(arms, params)
+            run = self._in_same_process(cell, arms, params)
         except (ProcessWideError, WorkerError) as error:
             # Some calls work only once in a process. An arm that cannot start by itself will fail again, and visibly.
             found = error.found if isinstance(error, ProcessWideError) else "they cannot start in one process"
@@ -71,16 +72,17 @@ class ComparisonRunner:
             return told if told.wrong else run
         return run
 
-    def _in_same_process(self, arms: Mapping[str, Path], params: ComparisonParams) -> Run:
+    def _in_same_process(self, cell: Cell, arms: Mapping[str, Path], params: ComparisonParams) -> Run:
         """Measure both arms in one worker process."""
         made = self._archives.pair(params.deployment, arms, params.context.budget.seed)
         with self._servers.deployed("pair", params.deployment, made) as endpoint:
+            if cell.kind == "load":
+                return measure_load_pairs(endpoint, cell, params)
             return measure_same_process(endpoint, params)
 
     def _in_separate_processes(self, cell: Cell, arms: Mapping[str, Path], params: ComparisonParams) -> Run:
         """Measure each arm in processes, and perhaps on a server, of its own."""
         alone = {arm: self._archives.alone(arm, path, params.deployment.device) for arm, path in arms.items()}
-        measure = measure_init_pairs if cell.kind == "init" else measure_separate_processes
         with contextlib.ExitStack() as stack:
             endpoints = {
                 arm: stack.enter_context(self._servers.deployed(arm, params.deployment, made))
@@ -89,7 +91,11 @@ class ComparisonRunner:
             baseline = endpoints["baseline"]
             logged = baseline.server.model_log_size()
             try:
-                run = measure(endpoints, params)
+                if cell.kind == "load":
+                    run = measure_load_pairs(endpoints, cell, params)
+                else:
+                    measure = measure_init_pairs if cell.kind == "init" else measure_separate_processes
+                    run = measure(endpoints, params)
             except WorkerStartError as error:
                 if endpoints["candidate"].archive.path in endpoints["candidate"].server.unable:
                     raise

@@ -59,7 +59,8 @@ def measure_same_process(target: ScalableTarget, params: ComparisonParams) -> Ru
         sizes.update(meter.batch_sizes)
         left -= 1
     resident = resident_bytes(pids[-1:])
-    paired = Paired(params.baseline, arms.whole_pairs(), probe_cost_s=arms.probe_cost_s)
+    spent_s = (clock.now_ns() - begun_ns) / 1e9
+    paired = Paired(params.baseline, arms.whole_pairs(), probe_cost_s=arms.probe_cost_s, spent_s=spent_s)
     run = arms.to_run(Cell("handle", deployment), inputs, paired, workers=1)
     return replace(
         run, batch_sizes=dict(sizes), telemetry=context.monitor.between(snapshot_ns), worker_rss_bytes=resident

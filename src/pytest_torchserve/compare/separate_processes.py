@@ -34,7 +34,12 @@ def measure_separate_processes(targets: Targets, params: ComparisonParams) -> Ru
     for target in targets.values():
         target.scale(0)
     paired = Paired(
-        params.baseline, arms.whole_pairs(), by_process=True, differs=params.differs, probe_cost_s=arms.probe_cost_s
+        params.baseline,
+        arms.whole_pairs(),
+        by_process=True,
+        differs=params.differs,
+        probe_cost_s=arms.probe_cost_s,
+        spent_s=(clock.now_ns() - begun_ns) / 1e9,
     )
     run = arms.to_run(Cell("handle", params.deployment), params.context.inputs, paired, workers=1)
     full = len(paired.pairs.get(Phase.LATENCY, {}))

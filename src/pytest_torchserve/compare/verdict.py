@@ -1,13 +1,14 @@
-"""The verdict on a candidate from pairs of times: regressed, improved, unchanged or inconclusive."""
+"""The verdicts on a candidate: from pairs of times, and from blocks of a load."""
 
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from pytest_torchserve.compare.intervals import Interval, interval
+from pytest_torchserve.compare import load_metrics
+from pytest_torchserve.compare.comparison import Comparison, Rules, Verdict, judge, more_seconds
+from pytest_torchserve.compare.intervals import interval
+from pytest_torchserve.compare.load_metrics import LoadMetric
 from pytest_torchserve.measure.cell import FEWEST_SAMPLES
 from pytest_torchserve.phase import METHOD_PHASES, START_PARTS, Phase
 
@@ -21,104 +22,18 @@ CONFIDENCE = 0.95
 GATING_SHARE = 0.02
 """A phase that takes less of `handle` (or of a worker's whole start) is shown and does not decide the verdict."""
 
-PROBE_COST_SHOWN = 0.01
-"""The probe's cost is reported where it is at least this share of a phase."""
-
-
-class Verdict(StrEnum):
-    """The possible verdicts."""
-
-    REGRESSED = "regressed"
-    IMPROVED = "improved"
-    UNCHANGED = "unchanged"
-    INCONCLUSIVE = "inconclusive"
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """The limits that decide a verdict, and whether it fails the session.
-
-    Attributes:
-        min_effect: changes below this are ignored, as a fraction.
-        max_regression: a regression whose estimate reaches this fails the session, as a fraction.
-        strict: whether an inconclusive comparison fails the session too.
-    """
-
-    min_effect: float = 0.02
-    max_regression: float = 0.02
-    strict: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """The comparison of one phase of one cell: candidate against baseline.
-
-    Attributes:
-        baseline_s, candidate_s: medians.
-        interval: interval of the ratio; all gating intervals of a session hold together with 95% (Bonferroni).
-        pairs, processes: the number of pairs and of processes.
-        gating: whether the phase decides the session's result, or is only shown.
-        probe_cost: the part of the phase that the probe itself takes, as a fraction of the baseline's time. Smaller
-            changes are ignored: they cannot be distinguished from the cost of measuring.
-        why: why the verdict is inconclusive, where the interval is not the reason.
-        answers_apart: the largest distance of two numbers in both arms' answers to one request, in their own unit.
-    """
-
-    cell: str
-    phase: Phase
-    baseline_s: float
-    candidate_s: float
-    interval: Interval
-    pairs: int
-    processes: int
-    gating: bool
-    verdict: Verdict = Verdict.INCONCLUSIVE
-    why: str = ""
-    probe_cost: float = 0.0
-    answers_apart: float = 0.0
-
-    def line(self) -> str:
-        """Return the verdict, the cell, the phase, and the figures in words."""
-        interval = self.interval
-        times = f": × {interval.ratio:.3f}" if interval.ratio else ""
-        between = f" [{interval.low:.3f}, {interval.high:.3f}]" if interval.low and interval.high else ""
-        seen = f"; a change of {_share(interval.detectable)} could have been seen" if interval.detectable else ""
-        seen += f"; the probe itself takes {self.probe_cost:.1%} of it" if self.probe_cost >= PROBE_COST_SHOWN else ""
-        because = f": {self.why}" if self.why else ""
-        return (
-            f"{self.verdict.value} {self.cell} {self.phase.value}{because}: {self.candidate_s * 1e3:.4g} ms, baseline "
-            f"{self.baseline_s * 1e3:.4g} ms{times}{between}{seen}"
-        )
-
-
-def _share(change: float) -> str:
-    """Return a change in percent; beyond 100% its digits mean nothing."""
-    return f"{change:.1%}" if change <= 1 else "more than 100%"
-
-
-def judge(found: Interval, min_effect: float) -> Verdict:
-    """Return the verdict on an interval: significant and large enough, significantly small, or inconclusive."""
-    if found.low is None or found.high is None or found.ratio is None:
-        return Verdict.INCONCLUSIVE
-    if found.low > 1 and found.ratio >= 1 + min_effect:
-        return Verdict.REGRESSED
-    if found.high < 1 and found.ratio <= 1 / (1 + min_effect):
-        return Verdict.IMPROVED
-    if found.low >= 1 / (1 + min_effect) and found.high <= 1 + min_effect:
-        return Verdict.UNCHANGED
-    return Verdict.INCONCLUSIVE
-
 
 def compare(runs: Iterable[Run], rules: Rules) -> list[Comparison]:
-    """Compare every phase of every run that has two arms. The confidence depends on the number of gating phases."""
-    drafts = [(run, paired, phase) for run in runs if (paired := run.paired) for phase in paired.pairs]
-    gating = sum(_gates(paired, phase) for _, paired, phase in drafts)
+    """Compare every metric of every run that has two arms. The confidence depends on the number of gating metrics."""
+    both = [(run, paired) for run in runs if (paired := run.paired)]
+    phases = [(run, paired, phase) for run, paired in both for phase in paired.pairs]
+    loads = [(run, paired, metric) for run, paired in both if paired.blocks for metric in LoadMetric]
+    gating = sum(_gates(paired, phase) for _, paired, phase in phases)
+    gating += sum(metric in load_metrics.GATING for *_, metric in loads)
     confidence = 1 - (1 - CONFIDENCE) / max(1, gating)
-    return [
-        one
-        for run, paired, phase in drafts
-        if (one := _compared(run, paired, phase, rules.min_effect, confidence)) is not None
-    ]
+    found = [_compared(run, paired, phase, rules.min_effect, confidence) for run, paired, phase in phases]
+    found += [_compared_load(run, paired, metric, rules.min_effect, confidence) for run, paired, metric in loads]
+    return [one for one in found if one is not None]
 
 
 def _compared(run: Run, paired: Paired, phase: Phase, min_effect: float, confidence: float) -> Comparison | None:
@@ -142,9 +57,9 @@ def _compared(run: Run, paired: Paired, phase: Phase, min_effect: float, confide
         verdict = judge(found, min_effect)
     return Comparison(
         cell=f"{run.cell.kind} {run.cell.id}",
-        phase=phase,
-        baseline_s=baseline_s,
-        candidate_s=candidate_s,
+        metric=phase,
+        baseline=baseline_s,
+        candidate=candidate_s,
         interval=found,
         pairs=pairs,
         processes=len(paired.pairs[phase]),
@@ -153,6 +68,37 @@ def _compared(run: Run, paired: Paired, phase: Phase, min_effect: float, confide
         why=why,
         probe_cost=probe_cost,
         answers_apart=paired.answers_apart,
+        more_s=more_seconds(found, min_effect, paired.spent_s) if verdict is Verdict.INCONCLUSIVE and not why else None,
+    )
+
+
+def _compared_load(
+    run: Run, paired: Paired, metric: LoadMetric, min_effect: float, confidence: float
+) -> Comparison | None:
+    """Return the comparison of one metric of a load; None where neither arm has such a figure."""
+    found = load_metrics.load_ratio(metric, paired.blocks, confidence, min_effect, by_process=paired.by_process)
+    if found.baseline is None and found.candidate is None:
+        return None
+    why = f"INVALID: {'; '.join(run.invalid)}" if run.invalid else found.why
+    verdict = Verdict.INCONCLUSIVE
+    if not why:
+        verdict = judge(found.interval, min_effect, more_is_better=metric.more_is_better)
+    undecided = verdict is Verdict.INCONCLUSIVE and not why
+    return Comparison(
+        cell=f"{run.cell.kind} {run.cell.id}",
+        metric=metric,
+        baseline=found.baseline or 0.0,
+        candidate=found.candidate or 0.0,
+        interval=found.interval,
+        pairs=len(paired.blocks),
+        processes=len({block.process for block in paired.blocks}),
+        gating=metric in load_metrics.GATING,
+        verdict=verdict,
+        why=why,
+        answers_apart=paired.answers_apart,
+        unit=metric.unit,
+        more_is_better=metric.more_is_better,
+        more_s=more_seconds(found.interval, min_effect, paired.spent_s) if undecided else None,
     )
 
 
@@ -183,10 +129,7 @@ def failing(comparisons: Iterable[Comparison], rules: Rules) -> list[Comparison]
         for one in comparisons
         if one.gating
         and (
-            (
-                one.verdict is Verdict.REGRESSED
-                and (one.interval.ratio or 0) - 1 >= max(rules.max_regression, one.probe_cost)
-            )
+            (one.verdict is Verdict.REGRESSED and one.worse - 1 >= max(rules.max_regression, one.probe_cost))
             or (rules.strict and one.verdict is Verdict.INCONCLUSIVE)
         )
     ]

@@ -56,11 +56,11 @@ def measure_load(target: Target, cell: Cell, context: Context) -> Run:
         process_spread={Phase.LATENCY: stats.process_spread(seconds)},
         accuracy=sent.evidence.accuracy(inputs.samples, inputs.artifacts.weights_kind),
         telemetry=telemetry,
-        traffic=_traffic(target, schedule, sent, frontend_times, gathered, context.budget.slo_s),
+        traffic=traffic_figures(target, schedule, sent, frontend_times, gathered, context.budget.slo_s),
     )
 
 
-def _traffic(
+def traffic_figures(
     target: Target,
     schedule: TimedSchedule,
     sent: traffic.Sent,

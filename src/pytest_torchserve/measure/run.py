@@ -12,6 +12,7 @@ from pytest_torchserve.measure.batches import mean_size
 if TYPE_CHECKING:
     from pytest_torchserve.inputs.model_inputs import ModelInputs
     from pytest_torchserve.measure.batches import Batches
+    from pytest_torchserve.measure.blocks import Block
     from pytest_torchserve.measure.capacity_result import Capacity
     from pytest_torchserve.measure.cell import Cell
     from pytest_torchserve.measure.evidence import Evidence
@@ -73,14 +74,18 @@ class Paired:
         probe_cost_s: by phase, the part that the probe itself takes, in seconds. Smaller changes are ignored.
         answers_apart: the largest distance of two numbers at the same place of both arms' answers to one request, all
             within the tolerance; in the answers' own unit.
+        blocks: of a load, in which one arm, then the other, got the same arrivals; it has no pairs.
+        spent_s: how long it took, worker starts included.
     """
 
     baseline: str
-    pairs: Mapping[Phase, Mapping[int, tuple[tuple[float, float], ...]]]
+    pairs: Mapping[Phase, Mapping[int, tuple[tuple[float, float], ...]]] = field(default_factory=dict)
     by_process: bool = False
     differs: str = ""
     probe_cost_s: Mapping[Phase, float] = field(default_factory=dict)
     answers_apart: float = 0.0
+    blocks: tuple[Block, ...] = ()
+    spent_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -212,7 +217,7 @@ class Run:
             samples: whether to include the raw samples. A cell may have a hundred thousand, and one entry per phase.
         """
         deployment, schedule = self.cell.deployment, self.cell.schedule
-        paired = self.paired if samples or self.paired is None else replace(self.paired, pairs={})
+        paired = self.paired if samples or self.paired is None else replace(self.paired, pairs={}, blocks=())
         # Not even looked at where they are left out: copying the pairs of a cell takes seconds.
         names = [field.name for field in fields(self) if field.name not in ("cell", "seconds", "paired")]
         return {name: _plain(getattr(self, name)) for name in names} | {

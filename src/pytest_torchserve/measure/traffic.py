@@ -151,13 +151,17 @@ def send(
     schedule: TimedSchedule,
     progress: ProgressCallback,
     early_abort: Callable[[Sequence[Response]], bool] = lambda _: False,
+    *,
+    checker: Checker | None = None,
 ) -> Sent:
     """Send a schedule to the deployment and check every response.
 
     Args:
+        checker: checks the responses, and adds them to its evidence; None for a new one.
         early_abort: called with the new responses; once it returns True, nothing more is sent or waited for.
     """
-    clock, checker = MonotonicClock(), Checker.for_cell(deployment, probed=target.probed)
+    clock = MonotonicClock()
+    checker = checker or Checker.for_cell(deployment, probed=target.probed)
     collector = Collector(schedule.duration_s, clock, progress, checker, early_abort)
     start_ns = clock.now_ns()
     target.send(schedule, samples, collector.on_responses, clock)

@@ -19,7 +19,7 @@ from pytest_torchserve.report import history
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from pytest_torchserve.compare.verdict import Comparison
+    from pytest_torchserve.compare.comparison import Comparison
     from pytest_torchserve.measure import Run
     from pytest_torchserve.phase import Phase
 
@@ -170,12 +170,15 @@ def set_aside_invalid(config: pytest.Config, runs: Iterable[Run] = ()) -> list[s
 def add_verdicts(config: pytest.Config, comparisons: Sequence[Comparison]) -> None:
     """Add the verdict to every entry before it is saved: verdicts are computed at the end of the session."""
     session: Any = getattr(config, "_benchmarksession", None)
-    by_name = {(one.cell, one.phase.value): one for one in comparisons}
+    by_name = {(one.cell, one.metric.value): one for one in comparisons}
     for bench in session.benchmarks if session is not None else ():
         extra = (bench and bench.extra_info) or {}
-        found = by_name.get((f"{extra.get('kind')} {extra.get('cell')}", str(extra.get("phase"))))
+        cell = f"{extra.get('kind')} {extra.get('cell')}"
+        found = by_name.get((cell, str(extra.get("phase"))))
         if found is not None:
             extra["verdict"] = asdict(found)
+        if extra.get("kind") == "load":
+            extra["verdicts"] = [asdict(one) for one in comparisons if one.cell == cell]
 
 
 def without_counterpart(config: pytest.Config) -> Iterator[tuple[str, str, Mapping[str, Any]]]:

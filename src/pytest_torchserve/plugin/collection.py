@@ -40,7 +40,7 @@ def take_part(session: pytest.Session) -> None:
     if options.skips(config):
         runnable = []
     others = any(is_ours(item) and cell_of(item) is None for item in session.items)
-    compares = any(cell.kind in ("init", "handle") for cell in runnable)
+    compares = any(cell.kind in ("init", "handle", "load") for cell in runnable)
     try:
         told = options.complete(config, measures=bool(runnable) or others, compares=compares)
     except (OptionError, InputError) as error:

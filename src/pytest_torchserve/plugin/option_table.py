@@ -215,7 +215,7 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "--ts-baseline",
-        "hold init and handle against this: a folder of .mar files, a git revision, python:VENV (another TorchServe) "
+        "hold init, handle and load against this: a folder of .mar files, a git revision, python:VENV (another TorchServe) "
         "or config:FILE (another config.properties)",
         metavar="WHAT",
     ),

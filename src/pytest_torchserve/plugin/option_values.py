@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve._util import plain_numbers
 from pytest_torchserve.compare import baseline
-from pytest_torchserve.compare.verdict import Rules
+from pytest_torchserve.compare.comparison import Rules
 from pytest_torchserve.config import Attach, LocustConfig
 from pytest_torchserve.deployment import Batching
 from pytest_torchserve.errors import OptionError

@@ -74,7 +74,7 @@ def read(paths: Iterable[Path]) -> Document:
         document.others += _differing(document.environment, environment, path)
         document.environment = document.environment or environment
         runs |= {(run["kind"], run["cell"]): run for run in found}
-        verdicts |= {(one["cell"], one["phase"]): one for one in judged}
+        verdicts |= {(one["cell"], one["metric"]): one for one in map(_as_today, judged)}
     document.runs, document.verdicts = list(runs.values()), list(verdicts.values())
     if not document.runs:
         raise InputError(
@@ -83,6 +83,14 @@ def read(paths: Iterable[Path]) -> Document:
             do="name a file that was saved by a session with tests of the suite",
         )
     return document
+
+
+def _as_today(verdict: Record) -> Record:
+    """Return a verdict in today's form; an earlier release knew phases only, in seconds."""
+    if "metric" in verdict:
+        return verdict
+    figures = {name: verdict[f"{name}_s"] for name in ("baseline", "candidate")}
+    return {**verdict, **figures, "metric": verdict["phase"], "unit": "s", "more_is_better": False}
 
 
 def _differing(first: Mapping[str, Any], other: Mapping[str, Any], path: Path) -> list[str]:
@@ -129,8 +137,8 @@ def _benchmarks(path: Path, document: Document) -> tuple[Record, list[Record], l
         run["seconds"][extra["phase"]] = _by_process(entry["stats"], extra)
         if extra.get("paired"):
             run["paired"]["pairs"] |= extra["paired"]["pairs"]
-        if extra.get("verdict"):
-            verdicts.append(extra["verdict"])
+        verdicts += [extra["verdict"]] if extra.get("verdict") else []
+        verdicts += extra.get("verdicts") or []
     document.min_effect = content["machine_info"].get("min_effect") or document.min_effect
     return {"at": content.get("datetime", ""), **content["machine_info"]}, list(runs.values()), verdicts
 

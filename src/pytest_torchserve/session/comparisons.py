@@ -13,13 +13,14 @@ from pytest_torchserve.compare.runner import ComparisonRunner
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from pytest_torchserve.compare.comparison import Comparison
     from pytest_torchserve.measure import Cell, Context, Run
     from pytest_torchserve.session.deployments import Deployments
     from pytest_torchserve.session.shared import Shared
 
 
 class Comparisons:
-    """Comparisons of init and handle cells with the session's baseline.
+    """Comparisons of init, handle and load cells with the session's baseline.
 
     Attributes:
         uncompared: the reason by cell, for cells that were to be compared and were not.
@@ -32,14 +33,14 @@ class Comparisons:
         deployments: Deployments,
     ) -> None:
         self.uncompared: dict[str, str] = {}
-        self.results: list[verdict.Comparison] = []
+        self.results: list[Comparison] = []
         self._shared = shared
         self._deployments = deployments
         self._runner: ComparisonRunner | None = None
 
     def compares(self, cell: Cell) -> bool:
         """Return whether the cell is to be compared with a baseline."""
-        return self._shared.config.baseline is not None and cell.kind in ("init", "handle")
+        return self._shared.config.baseline is not None and cell.kind in ("init", "handle", "load")
 
     def run(self, cell: Cell, context: Context) -> Run | None:
         """Return the run of a cell compared with the baseline; None where the baseline does not have it, or fails."""

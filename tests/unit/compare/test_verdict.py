@@ -10,8 +10,9 @@ from dataclasses import replace
 
 import pytest
 
+from pytest_torchserve.compare.comparison import Rules, Verdict, judge
 from pytest_torchserve.compare.intervals import BIAS, Interval, interval, pair_variance, student
-from pytest_torchserve.compare.verdict import Rules, Verdict, compare, failing, judge
+from pytest_torchserve.compare.verdict import compare, failing
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.measure import Cell, Run
 from pytest_torchserve.measure.cell import FEWEST_SAMPLES
@@ -223,13 +224,13 @@ def test_a_planted_change_is_found_and_named():
         handle=noisy_pairs(1.046, 600, 4),
         latency=noisy_pairs(1.04, 600, 5),
     )
-    found = {one.phase: one for one in compare([run], RULES)}
+    found = {one.metric: one for one in compare([run], RULES)}
     assert {phase: one.verdict for phase, one in found.items() if one.gating} == {
         "preprocess": "unchanged",
         "inference": "regressed",
         "handle": "regressed",
     }
-    assert {one.phase for one in failing(found.values(), RULES)} == {"inference", "handle"}
+    assert {one.metric for one in failing(found.values(), RULES)} == {"inference", "handle"}
     assert "handle resnet56-cpu-b16 inference" in found["inference"].line()
     assert not failing(found.values(), replace(RULES, max_regression=0.10))
 
@@ -257,7 +258,7 @@ def test_shown_phases_neither_judge_nor_widen():
     """
     handle = noisy_pairs(1.0, 300)
     run = a_run(handle=handle, postprocess=noisy_pairs(10, 300, base_s=7e-5), latency=noisy_pairs(10, 300))
-    found = {one.phase: one for one in compare([run], RULES)}
+    found = {one.metric: one for one in compare([run], RULES)}
     assert found["postprocess"].verdict == found["latency"].verdict == "regressed"
     assert not failing(found.values(), RULES)
     assert found["handle"].interval == compare([a_run(handle=handle)], RULES)[0].interval
@@ -268,8 +269,8 @@ def test_a_part_that_was_nothing_and_is_much_judges():
     was, now = noisy_pairs(1.0, 300, 1, base_s=1e-6), noisy_pairs(1.0, 300, 2, base_s=2e-3)
     inference = tuple((old, new) for (old, _), (_, new) in zip(was, now, strict=True))
     handle = tuple((old + 99e-6, new + 99e-6) for old, new in inference)
-    found = {one.phase: one for one in compare([a_run(inference=inference, handle=handle)], RULES)}
-    assert {one.phase for one in failing(found.values(), RULES)} == {"inference", "handle"}
+    found = {one.metric: one for one in compare([a_run(inference=inference, handle=handle)], RULES)}
+    assert {one.metric for one in failing(found.values(), RULES)} == {"inference", "handle"}
 
 
 def test_init_is_judged_by_its_total_and_what_is_large_in_it():
@@ -277,7 +278,7 @@ def test_init_is_judged_by_its_total_and_what_is_large_in_it():
     rounds = {r: ((4.0, 4.4 + r / 10),) for r in range(8)}
     small = dict.fromkeys(range(8), ((0.01, 0.02),))
     run = a_run("init", by_process=True, total=rounds, load_model=rounds, to_device=small, first_inference=rounds)
-    found = {one.phase: (one.verdict, one.gating) for one in compare([run], RULES)}
+    found = {one.metric: (one.verdict, one.gating) for one in compare([run], RULES)}
     assert found["total"] == found["load_model"] == ("regressed", True)
     assert found["to_device"][1] is found["first_inference"][1] is False
 
@@ -289,8 +290,8 @@ def test_a_warm_up_is_a_part_of_the_start():
     for share, gating in ((1, True), (0.01, False)):
         scaled = {r: tuple((share * old, share * new) for old, new in pairs) for r, pairs in warm_up.items()}
         found = compare([a_run("init", by_process=True, total=rounds, warm_up=scaled)], RULES)
-        assert {one.phase: one.gating for one in found} == {"total": True, "warm_up": gating}
-        assert ("warm_up" in {one.phase for one in failing(found, RULES)}) is gating
+        assert {one.metric: one.gating for one in found} == {"total": True, "warm_up": gating}
+        assert ("warm_up" in {one.metric for one in failing(found, RULES)}) is gating
 
 
 def test_an_invalid_run_is_inconclusive():
@@ -314,7 +315,7 @@ def test_a_phase_that_only_one_arm_has_is_not_passed_over():
     """
     new = {r: ((0.0, 0.5 + r / 100),) for r in range(8)}
     total = {r: ((4.0, 4.5 + r / 100),) for r in range(8)}
-    found = {one.phase: one for one in compare([a_run("init", by_process=True, total=total, to_device=new)], RULES)}
+    found = {one.metric: one for one in compare([a_run("init", by_process=True, total=total, to_device=new)], RULES)}
     one = found["to_device"]
     assert (one.verdict, one.gating, one.interval.ratio) == ("inconclusive", True, None)
     assert "the baseline takes no time for it" in one.line()

@@ -15,7 +15,8 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from pytest_torchserve import cli
-from pytest_torchserve.compare.verdict import Rules, compare
+from pytest_torchserve.compare.comparison import Rules
+from pytest_torchserve.compare.verdict import compare
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.errors import InputError
 from pytest_torchserve.loadgen.arrivals import Poisson

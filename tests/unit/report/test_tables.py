@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_torchserve.compare.comparison import Comparison, Rules, Verdict
 from pytest_torchserve.compare.intervals import Interval
-from pytest_torchserve.compare.verdict import Comparison, Rules, Verdict
 from pytest_torchserve.deployment import Batching, Deployment
 from pytest_torchserve.loadgen.arrivals import Poisson
 from pytest_torchserve.measure import Cell, Run

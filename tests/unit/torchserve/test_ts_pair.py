@@ -48,12 +48,17 @@ class Context:
         self.manifest = {"model": {}}
         self.model_yaml_config = config
         self.headers = {}
+        self.asked = {}
         self.request_ids = None
 
     @property
     def system_properties(self):
         """The system properties, read-only as TorchServe's."""
         return self._system_properties
+
+    def get_request_header(self, index, key):
+        """Return one header of a request."""
+        return self.asked.get(key)
 
     def set_response_header(self, index, key, value):
         """Keep one header."""
@@ -130,6 +135,16 @@ def test_each_arm_answers_what_it_answers_alone(start):
         count = counts[arm]
         assert answer == f"{arm} late of {arm} {count} {count} ['{arm}'] {arm} of {arm} set by {arm}"
     assert counts == {"baseline": 10, "candidate": 10}
+
+
+def test_a_request_may_name_its_arm(start):
+    """Under load the sender knows whose block it is; a name that is no arm's leaves it to the turn."""
+    context, handle = start()
+    for name in ("candidate", "candidate", "baseline", "candidate"):
+        context.asked = {"TS-Arm": name}
+        assert ask(context, handle)[0] == name
+    context.asked = {"TS-Arm": "nobody"}
+    assert Counter(ask(context, handle)[0] for _ in range(4)) == {"baseline": 2, "candidate": 2}
 
 
 def test_each_arm_is_loaded_first_in_every_other_process(start, tmp_path):

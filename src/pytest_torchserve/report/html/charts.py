@@ -41,7 +41,7 @@ def verdicts(found: Sequence[Record], min_effect: float) -> Chart | None:
         for verdict, colour in _VERDICTS.items():
             if any(one["verdict"] == verdict for one in judging):
                 axes.plot([], [], "o", color=colour, label=verdict)
-        horizontal(axes, [f"{one['cell']} {one['phase']}" for one in judging])
+        horizontal(axes, [f"{one['cell']} {one['metric']}" for one in judging])
         axes.set_xlabel("change against the baseline, %")
         legend(axes, 4)
 

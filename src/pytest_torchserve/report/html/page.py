@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from typing import TYPE_CHECKING, Any
 
+from pytest_torchserve.compare.comparison import quantity
 from pytest_torchserve.phase import HANDLE_PHASES, INIT_PHASES
 from pytest_torchserve.report.history import MUST_MATCH, words
 from pytest_torchserve.report.html import charts, numbers, traffic_charts
@@ -75,6 +76,7 @@ def _templates() -> Environment:
     )
     found.filters["ms"] = lambda value: "–" if value is None else digits(value)
     found.filters["times"] = lambda value: "–" if value is None else f"{value:.3f}"
+    found.filters["quantity"] = quantity
     found.filters["percent"] = lambda value: "–" if value is None else f"{100 * value:.1f}%"
     found.globals["median_ms"] = median_ms
     return found

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pytest_torchserve.measure import Run
 
-SHORT = {
+SHORT: dict[str, str] = {
     Phase.LOAD_MODEL: "load model",
     Phase.TO_DEVICE: "to device",
     Phase.WARM_UP: "warm up",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_torchserve.compare.verdict import Comparison, Rules, Verdict, failing
+from pytest_torchserve.compare.comparison import Comparison, Rules, Verdict, quantity
+from pytest_torchserve.compare.verdict import failing
 from pytest_torchserve.report.terminal.tables import SHORT, milliseconds, new_table, render
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def _probe_cost_lines(gating: Sequence[Comparison], rules: Rules) -> list[str]:
     cells: dict[str, list[str]] = {}
     for one in gating:
         if one.probe_cost > rules.min_effect:
-            cells.setdefault(one.cell, []).append(f"{one.phase.value} below {one.probe_cost:.0%}")
+            cells.setdefault(one.cell, []).append(f"{one.metric.value} below {one.probe_cost:.0%}")
     head = f"ignored, since the probe itself costs as much (--ts-min-effect={percent(rules.min_effect)} is less):"
     return [head, *(f"  {cell}: {', '.join(phases)}" for cell, phases in cells.items())] if cells else []
 
@@ -68,9 +69,9 @@ def _answers_apart_lines(comparisons: Sequence[Comparison]) -> list[str]:
 
 
 def _table(comparisons: Sequence[Comparison], baseline: str) -> Table:
-    """Return a table with a row for each phase; a verdict in brackets does not gate."""
-    title = f"verdict: ms, medians; candidate ÷ baseline ({baseline}), 95% intervals of all together"
-    table = new_table(title, ["model", "phase", "was", "is", "ratio", "interval", "detectable", "verdict"])
+    """Return a table with a row for each metric; a verdict in brackets does not gate."""
+    title = f"verdict: ms; candidate ÷ baseline ({baseline}), 95% intervals of all together"
+    table = new_table(title, ["model", "metric", "was", "is", "ratio", "interval", "detectable", "verdict"])
     for one in comparisons:
         interval = one.interval
         between = "–"
@@ -80,15 +81,20 @@ def _table(comparisons: Sequence[Comparison], baseline: str) -> Table:
             )
         table.add_row(
             one.cell.partition(" ")[2],
-            SHORT.get(one.phase, one.phase.value),
-            milliseconds(one.baseline_s),
-            milliseconds(one.candidate_s),
+            SHORT.get(one.metric, one.metric.value),
+            _figure(one.baseline, one.unit),
+            _figure(one.candidate, one.unit),
             f"{interval.ratio:.3f}" if interval.ratio else "–",
             between,
             _detectable(interval.detectable),
             one.verdict.value if one.gating else f"({one.verdict.value})",
         )
     return table
+
+
+def _figure(value: float, unit: str) -> str:
+    """Return a figure: of times the milliseconds alone, which the title names."""
+    return milliseconds(value) if unit == "s" else quantity(value, unit)
 
 
 def _detectable(share: float | None) -> str:

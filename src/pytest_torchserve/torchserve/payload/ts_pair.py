@@ -3,6 +3,8 @@
 Packed beside `ts_probe`, which clocks each arm. Under `probe:` in model-config.yaml stand `seed` and, for each
 arm, the name of its handler, its manifest and its own config; the arm's files lie in a folder of the arm's name.
 
+Under load a request's header names the arm that it is for.
+
 Two processes of the same code differ by more than the effect sought, so both arms live in one process. What belongs to
 an arm alone is swapped when the turn changes, outside the clocked time: the place of its files on `sys.path`, the
 modules that came from there, the working directory, the state of the random generators, and the context's manifest,
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ARMS = ("baseline", "candidate")
+ARM_HEADER = "TS-Arm"  # of the requests of a load: all requests of a batch are for one arm
 _LOOKS = 3  # the process settings are checked around this many first batches of each arm,
 _LOOK_EVERY = 64  # and then around every 64th
 _OWN = ("manifest", "model_yaml_config", "_system_properties", "system_properties")
@@ -119,11 +122,13 @@ class Pair:
         return self._random.sample(ARMS, len(ARMS))
 
     def handle(self, data: Any, context: Any) -> Any:
-        """Handle one batch with the arm whose turn it is."""
-        if not self._turns:
-            self._turns = self._shuffled()
-            self._pairs += 1
-        name = self._turns.pop()
+        """Handle one batch with the arm that its first request names, or else with the arm whose turn it is."""
+        name = _named(context)
+        if not name:
+            if not self._turns:
+                self._turns = self._shuffled()
+                self._pairs += 1
+            name = self._turns.pop()
         arm = self._sides[name]
         tag = f";arm={name};pair={self._pairs}"
         if self._differs:
@@ -135,6 +140,12 @@ class Pair:
             return arm.handle(data, context, tag)
         finally:
             self._differs |= changes(before).keys()  # set by one arm, in force for both
+
+
+def _named(context: Any) -> str:
+    """Return the arm that a batch's first request names in its header; '' where it names none."""
+    named = context.get_request_header(0, ARM_HEADER) if hasattr(context, "get_request_header") else None
+    return named if named in ARMS else ""
 
 
 def _starts(folder: str) -> int:

@@ -1,0 +1,154 @@
+"""Measure a load of both arms: in processes that hold both, or in rounds of processes of their own."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_torchserve.compare.arms import Arms
+from pytest_torchserve.compare.load_blocks import ARMS, LoadBlocks, addressed
+from pytest_torchserve.compare.rounds import Targets, goes_on, shuffled
+from pytest_torchserve.compare.same_process import processes_within, share_s
+from pytest_torchserve.loadgen.clock import MonotonicClock
+from pytest_torchserve.measure import traffic, validity_by_kind
+from pytest_torchserve.measure.batches import batches
+from pytest_torchserve.measure.load import traffic_figures
+from pytest_torchserve.measure.run import Paired, Run
+from pytest_torchserve.phase import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pytest_torchserve.compare.params import ComparisonParams
+    from pytest_torchserve.loadgen.target import ScalableTarget
+    from pytest_torchserve.measure.blocks import Block
+    from pytest_torchserve.measure.cell import Cell
+
+BLOCKS_A_PROCESS = 3
+"""Blocks that each process, or round of processes, gets at least, where the budget allows them."""
+
+ROUND_SHARE = 0.6
+"""The share of a round's time for blocks; the rest goes into starting its workers."""
+
+
+def measure_load_pairs(targets: Targets | ScalableTarget, cell: Cell, params: ComparisonParams) -> Run:
+    """Measure a load cell: both arms get the same arrivals, block after block.
+
+    Args:
+        targets: by arm, where it is registered; or the one registration that holds both arms.
+
+    Raises:
+        ProcessWideError: the arms cannot share a process.
+    """
+    own = isinstance(targets, Mapping)
+    found = LoadBlocks(cell, params, Arms.of(params.deployment))
+    candidate: ScalableTarget = targets["candidate"] if isinstance(targets, Mapping) else targets
+    clock = MonotonicClock()
+    begun_ns = clock.now_ns()
+    snapshot_ns, log_offset = params.context.monitor.snapshot(), candidate.log_offset()
+    if isinstance(targets, Mapping):
+        play_in_rounds(targets, found)
+    else:
+        play_in_one_process(targets, found)
+    spent_s = (clock.now_ns() - begun_ns) / 1e9
+    paired = Paired(
+        params.baseline,
+        by_process=own,
+        differs=params.differs,
+        answers_apart=found.arms.agreement.largest_distance,
+        blocks=tuple(found.blocks),
+        spent_s=spent_s,
+    )
+    run = _run_of(candidate, found, log_offset)
+    return replace(run, paired=paired, telemetry=params.context.monitor.between(snapshot_ns))
+
+
+def _run_of(candidate: ScalableTarget, found: LoadBlocks, log_offset: int) -> Run:
+    """Return the run of the candidate's blocks. Only the responses can make it INVALID: all else met both arms."""
+    cell, context, evidence = found.cell, found.params.context, found.arms.evidence
+    sent = found.merged()
+    errors = sum((one.errors for one in evidence), Counter[str]())
+    wrong = sum(one.wrong_answers for one in evidence) + found.arms.agreement.differing
+    frontend_times = candidate.frontend_times(log_offset, sent.request_ids)
+    gathered = batches(sent.reports, frontend_times, candidate.batch_size)
+    seconds = traffic.by_process(sent.timed)
+    assert cell.schedule is not None  # noqa: S101 - a load cell has a schedule
+    figures = traffic_figures(candidate, cell.schedule, sent, frontend_times, gathered, context.budget.slo_s)
+    return Run.of(
+        cell,
+        context.inputs,
+        replace(found.arms.candidate.evidence, wrong=list(found.wrong), errors=errors),
+        failures_are_wrong=False,
+        workers=cell.workers,
+        seconds={Phase.LATENCY: seconds} if seconds else {},
+        invalid=validity_by_kind.of_comparison(errors, wrong, sum(one.judged for one in evidence)),
+        batch_sizes=gathered.sizes,
+        throughput=traffic.throughput(sent),
+        traffic=replace(figures, slices=()),
+    )
+
+
+def play_in_one_process(target: ScalableTarget, found: LoadBlocks) -> None:
+    """Send blocks to several processes that hold both arms, one process after the other."""
+    clock, budget, both = MonotonicClock(), found.params.context.budget, dict.fromkeys(ARMS, target)
+    begun_ns, left = clock.now_ns(), 1
+    found.samples = {arm: [addressed(one, arm) for one in samples] for arm, samples in found.samples.items()}
+    while left > 0 and not found.broken:
+        loaded_ns = clock.now_ns()
+        if target.workers():
+            target.scale(0)
+        target.scale(found.cell.workers)
+        warmed = [traffic.warm_up_server(target, samples) for samples in found.samples.values()]
+        loading_s = (clock.now_ns() - loaded_ns) / 1e9
+        left = left if found.blocks else processes_within(budget, loading_s)
+        seconds = share_s(budget.baseline_seconds, (clock.now_ns() - begun_ns) / 1e9, left, loading_s)
+        _fill(found, both, target.workers()[0].pid, seconds, clock.now_ns, own_workers=False)
+        left = left - 1 if all(one.answered for one in warmed) else 0
+
+
+def play_in_rounds(targets: Targets, found: LoadBlocks) -> None:
+    """Send blocks to processes of each arm's own: every round starts fresh ones."""
+    clock, budget = MonotonicClock(), found.params.context.budget
+    begun_ns, rounds = clock.now_ns(), 0
+    order = random.Random(budget.seed)  # noqa: S311 - an order, no secret
+    while goes_on((clock.now_ns() - begun_ns) / 1e9, budget.baseline_seconds, rounds) and not found.broken:
+        loaded_ns = clock.now_ns()
+        for arm in shuffled(targets, order):
+            targets[arm].scale(0)
+            targets[arm].scale(found.cell.workers)
+            traffic.warm_up_server(targets[arm], found.samples[arm])
+        spent_s = (clock.now_ns() - loaded_ns) / 1e9
+        _fill(found, targets, rounds, spent_s * ROUND_SHARE / (1 - ROUND_SHARE), clock.now_ns, own_workers=True)
+        rounds += 1
+
+
+def _fill(
+    found: LoadBlocks,
+    targets: Targets,
+    process: int,
+    seconds: float,
+    now_ns: Callable[[], int],
+    *,
+    own_workers: bool,
+) -> None:
+    """Send blocks for so many seconds, one at least."""
+    until_ns, budget_s = now_ns() + round(seconds * 1e9), found.params.context.budget.baseline_seconds
+    longest_s = seconds / 2 / BLOCKS_A_PROCESS
+    while not found.broken:
+        found.params.context.progress(f"block {len(found.blocks) + 1}", _spent_s(found.blocks) / budget_s)
+        found.play(targets, process, longest_s, own_workers=own_workers)
+        if now_ns() >= until_ns:
+            return
+
+
+def _spent_s(blocks: Sequence[Block]) -> float:
+    """Return about how long the requests of these blocks took to leave, for the progress."""
+    return sum(
+        part.asked / part.throughput_per_s
+        for block in blocks
+        for part in (block.baseline, block.candidate)
+        if part.throughput_per_s
+    )
