@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve import stats
 from pytest_torchserve.errors import MeasurementError
+from pytest_torchserve.measure import validity
 from pytest_torchserve.measure.warm_up import WarmUp, truncation
 from pytest_torchserve.phase import HANDLE_PHASES, METHOD_PHASES, Phase
 
@@ -128,7 +129,16 @@ class HandleMeter:
         self.progress(f"{batches} batches", elapsed_s / self.budget.cell_seconds)
         # A streamed answer has no `handle`.
         precise = self._precise(Phase.LATENCY) and (not self.seconds[Phase.HANDLE] or self._precise(Phase.HANDLE))
-        return precise and truncation([latency_s for _, latency_s in self._timed])[1]
+        return precise and self._settled()
+
+    def _settled(self) -> bool:
+        """Return whether the batches are stationary by now, and those that would be kept evenly spread over time.
+
+        The server may get faster so slowly, or so unevenly, that MSER alone does not see it.
+        """
+        cut, steady = truncation([latency_s for _, latency_s in self._timed])
+        start_ns = self.done_ns[cut - 1] if cut else self.started_ns
+        return steady and validity.unstable(None, self.done_ns[cut:], start_ns, self.done_ns[-1], 1) is None
 
     def _precise(self, phase: Phase) -> bool:
         by_process = self.seconds[phase]

@@ -59,8 +59,8 @@ def test_false_alarms_are_as_rare_as_the_interval_says():
 
 def test_of_goodput_less_is_worse():
     """A candidate with fewer answers in time has regressed; one with more has improved."""
-    assert verdict(LoadMetric.GOODPUT, blocks(1.5, slo_s=0.12)) is Verdict.REGRESSED
-    assert verdict(LoadMetric.GOODPUT, blocks(1 / 1.5, slo_s=0.12)) is Verdict.IMPROVED
+    assert verdict(LoadMetric.GOODPUT, blocks(1.2, slo_s=0.12)) is Verdict.REGRESSED
+    assert verdict(LoadMetric.GOODPUT, blocks(1 / 1.2, slo_s=0.12)) is Verdict.IMPROVED
 
 
 def test_all_answers_in_time_is_unchanged():

@@ -29,7 +29,7 @@ SHORT: dict[str, str] = {
 }
 """The names of phases where a column must be narrow."""
 
-_KEYS = ("model", "on", "batch", "workers", "phase", "load")
+_KEYS = ("model", "on", "batch", "workers", "phase", "metric", "load")
 """The columns that identify a row."""
 
 _UNLIMITED = 10_000
