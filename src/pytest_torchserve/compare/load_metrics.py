@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from pytest_torchserve.measure.blocks import ArmBlock, Block
 
-_MOST_SECTIONS = 20
-_BEYOND = 3
+_MOST_SECTIONS = 6
+_BEYOND = 6
 """Requests of a section beyond its percentile."""
 
 
@@ -87,7 +87,9 @@ def load_ratio(
     middle = math.log(new / old)
     apart = [one - middle for part in parts if (one := _log_ratio(metric, part)) is not None]
     if len(apart) < FEWEST_SAMPLES:
-        why = f"{_sample(blocks, metric)} make {len(apart)} sections, {FEWEST_SAMPLES} are needed"
+        why = (
+            f"{_sample(blocks, metric)} are enough for {len(apart)} of {FEWEST_SAMPLES} sections: --ts-baseline-seconds"
+        )
         return LoadRatio(old, new, Interval(math.exp(middle), None, None, None, len(apart)), why)
     n = len(apart)
     variance = sum(one**2 for one in apart) / (n - 1) / n
