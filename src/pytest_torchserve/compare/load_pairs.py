@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve.compare.arms import Arms
 from pytest_torchserve.compare.load_blocks import ARMS, LoadBlocks, addressed
+from pytest_torchserve.compare.load_metrics import LoadMetric, figure
 from pytest_torchserve.compare.rounds import Targets, goes_on, shuffled
 from pytest_torchserve.compare.same_process import processes_within, share_s
 from pytest_torchserve.loadgen.clock import MonotonicClock
@@ -86,7 +87,7 @@ def _run_of(candidate: ScalableTarget, found: LoadBlocks, log_offset: int) -> Ru
         seconds={Phase.LATENCY: seconds} if seconds else {},
         invalid=validity_by_kind.of_comparison(errors, wrong, sum(one.judged for one in evidence)),
         batch_sizes=gathered.sizes,
-        throughput=traffic.throughput(sent),
+        throughput=figure(LoadMetric.THROUGHPUT, [block.candidate for block in found.blocks]),
         traffic=replace(figures, slices=()),
     )
 

@@ -50,7 +50,7 @@ def test_false_alarms_are_as_rare_as_the_interval_says():
     """Of 200 cells of the same code, about five per cent of the 95% intervals leave 1 out, and no more than ten."""
     missed = dict.fromkeys((LoadMetric.P50, LoadMetric.P99), 0)
     for seed in range(200):
-        same = blocks(seed=seed, count=12, requests=100)
+        same = blocks(seed=seed, count=12, requests=200)
         for metric in missed:
             interval = load_ratio(metric, same, 0.95, 0.02, by_process=False).interval
             missed[metric] += not interval.low <= 1 <= interval.high

@@ -149,6 +149,7 @@ def test_the_budget_is_kept_and_several_processes_sampled(world):
     assert len(per_process) == target.starts == 8
     assert min(per_process.values()) >= 1
     assert 60 < run.paired.spent_s < 140
+    assert run.throughput == pytest.approx(50, rel=0.1)  # while its own requests were in flight
 
 
 def test_a_slower_candidate_is_found_by_what_users_feel(world):
