@@ -18,6 +18,7 @@ from pytest_torchserve.plugin.fixtures import COMPARED_KEY, NARROWED_KEY, SESSIO
 from pytest_torchserve.plugin.matrix import refuse_twins
 from pytest_torchserve.plugin.ordering import cell_of
 from pytest_torchserve.report import history
+from pytest_torchserve.session.comparisons import COMPARED
 from pytest_torchserve.session.session import Session
 
 
@@ -40,7 +41,7 @@ def take_part(session: pytest.Session) -> None:
     if options.skips(config):
         runnable = []
     others = any(is_ours(item) and cell_of(item) is None for item in session.items)
-    compares = any(cell.kind in ("init", "handle", "load") for cell in runnable)
+    compares = any(cell.kind in COMPARED for cell in runnable)
     try:
         told = options.complete(config, measures=bool(runnable) or others, compares=compares)
     except (OptionError, InputError) as error:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from pytest_torchserve.session.shared import Shared
 
 
+COMPARED = ("init", "handle", "load")
+"""The kinds of cells that can be compared with a baseline."""
+
+
 class Comparisons:
     """Comparisons of init, handle and load cells with the session's baseline.
 
@@ -39,8 +43,14 @@ class Comparisons:
         self._runner: ComparisonRunner | None = None
 
     def compares(self, cell: Cell) -> bool:
-        """Return whether the cell is to be compared with a baseline."""
-        return self._shared.config.baseline is not None and cell.kind in ("init", "handle", "load")
+        """Return whether the cell is to be compared with a baseline; say so where one cannot be."""
+        if self._shared.config.baseline is None:
+            return False
+        if cell.kind in COMPARED:
+            return True
+        line = f"{cell.kind} {cell.id}: measured alone; --ts-baseline compares {', '.join(COMPARED)} cells"
+        self._shared.notices += [] if line in self._shared.notices else [line]
+        return False
 
     def run(self, cell: Cell, context: Context) -> Run | None:
         """Return the run of a cell compared with the baseline; None where the baseline does not have it, or fails."""

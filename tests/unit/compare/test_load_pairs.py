@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,6 +20,7 @@ from pytest_torchserve.loadgen.arrivals import ConstantRate, OpenLoop, Poisson, 
 from pytest_torchserve.loadgen.response import Failure
 from pytest_torchserve.loadgen.schedule import ClosedLoop
 from pytest_torchserve.measure import Budget, Cell, Context
+from pytest_torchserve.session.comparisons import Comparisons
 
 RIGHT = {"cat": 0.9}
 
@@ -218,3 +220,22 @@ def test_random_arrivals_are_drawn_anew():
     one, other = (block_of(Poisson(50, 60), 100, 20.0, seed) for seed in (1, 2))
     assert list(one.departures_ns()) != list(other.departures_ns())
     assert one.rate_per_s == other.rate_per_s == 50
+
+
+@pytest.mark.parametrize(
+    ("baseline", "kind", "compares", "told"),
+    [
+        (None, "capacity", False, 0),
+        ("HEAD", "capacity", False, 1),
+        ("HEAD", "load", True, 0),
+    ],
+)
+def test_a_cell_that_cannot_be_compared_says_so_once(world, baseline, kind, compares, told):
+    """A search for capacity has no other arm: with a baseline that is a notice, not silence."""
+    cell, _, _ = world()
+    shared = SimpleNamespace(config=SimpleNamespace(baseline=baseline), notices=[])
+    comparisons = Comparisons(shared, None)
+    for _ in range(2):
+        assert comparisons.compares(replace(cell, kind=kind)) is compares
+    assert len(shared.notices) == told
+    assert all("measured alone; --ts-baseline compares init, handle, load cells" in line for line in shared.notices)
