@@ -48,7 +48,7 @@ class Comparison:
 
     Attributes:
         metric: a phase, or what is compared of a load.
-        baseline, candidate: medians of a phase; a load's figure over all blocks.
+        baseline, candidate: medians of a phase; a load's figure over all blocks, None where it has none.
         unit: of both: `s`, `1/s`, `bytes`, or '' for a share.
         interval: interval of the ratio; all gating intervals of a session hold together with 95% (Bonferroni).
         pairs, processes: the number of pairs (of a load: of blocks), and of processes or rounds.
@@ -63,8 +63,8 @@ class Comparison:
 
     cell: str
     metric: Phase | LoadMetric
-    baseline: float
-    candidate: float
+    baseline: float | None
+    candidate: float | None
     interval: Interval
     pairs: int
     processes: int
@@ -98,8 +98,10 @@ class Comparison:
         )
 
 
-def quantity(value: float, unit: str) -> str:
-    """Return a figure with its unit, as a person reads it."""
+def quantity(value: float | None, unit: str) -> str:
+    """Return a figure with its unit, as a person reads it; a dash where there is none."""
+    if value is None:
+        return "–"
     if unit == "s":
         return f"{value * 1e3:.4g} ms"
     if unit == "bytes":
@@ -111,7 +113,7 @@ def _more(seconds: float) -> str:
     """Return in words what would decide an inconclusive comparison."""
     if seconds > _MOST_MORE_S:
         return "no affordable time would tell: name a larger --ts-min-effect"
-    return f"about {max(10, round(seconds, -1)):.0f} s more would tell (--ts-baseline-seconds)"
+    return f"about {max(10, round(seconds, -1)):.0f} s more, and processes in proportion, would tell"
 
 
 def _share(change: float) -> str:

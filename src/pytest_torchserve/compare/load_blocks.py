@@ -35,10 +35,16 @@ BLOCK_S = 5.0
 BLOCK_DELAYS = 10
 
 
+def wanted_s(schedule: TimedSchedule, max_batch_delay_ms: int) -> float:
+    """Return how long a block should last: 5 s, a hundred requests or ten batch delays; a ramp is one block."""
+    if isinstance(schedule, OpenLoop) and not schedule.steady:
+        return schedule.duration_s
+    rate = schedule.mean_rate_per_s if isinstance(schedule, OpenLoop) else float("inf")
+    return max(BLOCK_S, BLOCK_REQUESTS / rate, BLOCK_DELAYS * max_batch_delay_ms / 1e3)
+
+
 def block_of(schedule: TimedSchedule, max_batch_delay_ms: int, longest_s: float, seed: int) -> TimedSchedule:
     """Return the traffic of one block, the same for both arms: a part of the cell's schedule with arrivals of its own.
-
-    A block lasts five seconds, or longer where a hundred requests or ten batch delays take longer; a ramp is one block.
 
     Args:
         longest_s: how long a block may last.
@@ -46,9 +52,7 @@ def block_of(schedule: TimedSchedule, max_batch_delay_ms: int, longest_s: float,
     """
     if isinstance(schedule, OpenLoop) and not schedule.steady:
         return schedule
-    rate = schedule.mean_rate_per_s if isinstance(schedule, OpenLoop) else float("inf")
-    wanted = max(BLOCK_S, BLOCK_REQUESTS / rate, BLOCK_DELAYS * max_batch_delay_ms / 1e3)
-    changed = {"duration_s": min(wanted, max(longest_s, 1.0))}
+    changed = {"duration_s": min(wanted_s(schedule, max_batch_delay_ms), max(longest_s, 1.0))}
     if isinstance(schedule, Poisson):
         changed["seed"] = seed
     return replace(schedule, **changed)  # type: ignore[type-var] # each schedule is a dataclass
@@ -69,6 +73,7 @@ class LoadBlocks:
     blocks: list[Block] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)
     samples: Mapping[str, Sequence[Sample]] = field(default_factory=dict)
+    _next: int = 0
     _order: random.Random = field(default_factory=random.Random)
 
     def __post_init__(self) -> None:
@@ -77,10 +82,18 @@ class LoadBlocks:
         self.samples = self.samples or dict.fromkeys(ARMS, self.params.context.inputs.samples)
 
     @property
+    def workers(self) -> int:
+        """The number of workers that share the traffic: the archive's own, where it says so."""
+        return self.cell.deployment.workers or self.cell.workers
+
+    @property
     def broken(self) -> bool:
-        """True where an answer is wrong, or too much fails for a measurement."""
-        evidence = self.arms.evidence
-        return any(one.wrong or one.hopeless for one in evidence) or bool(self.arms.agreement.different)
+        """True where an answer is wrong, the candidate does not answer at all, or the baseline fails too often.
+
+        A candidate whose requests fail is measured to the end: its goodput tells.
+        """
+        new, old = self.arms.candidate.evidence, self.arms.baseline.evidence
+        return bool(new.wrong or new.unreachable or old.wrong or old.hopeless or self.arms.agreement.different)
 
     def play(self, targets: Targets, process: int, longest_s: float, *, own_workers: bool) -> None:
         """Send one block to both arms.
@@ -92,36 +105,36 @@ class LoadBlocks:
         deployment, seed = self.params.deployment, self.params.context.budget.seed + len(self.blocks)
         assert self.cell.schedule is not None  # noqa: S101 - a load cell has a schedule
         schedule = block_of(self.cell.schedule, deployment.batching.max_batch_delay_ms, longest_s, seed)
-        parts: dict[str, ArmBlock] = {}
+        sent: dict[str, Sent] = {}
+        resident: dict[str, int | None] = {}
         for arm in shuffled(targets, self._order):
-            sent = self._send(targets[arm], arm, schedule)
-            parts[arm] = self._part(targets[arm], sent, schedule)
+            sent[arm] = self._send(targets[arm], arm, schedule)
             if own_workers:
-                resident = resident_bytes([worker.pid for worker in targets[arm].workers()])
-                parts[arm] = replace(parts[arm], rss_bytes=resident)
-            for response, _ in sent.timed:
-                if response.sample.answer is not None or response.sample.trusted:
+                resident[arm] = resident_bytes([worker.pid for worker in targets[arm].workers() if worker.pid > 0])
+            for response, _ in sent[arm].timed:
+                # An answer without its body was too large to keep, and is checked by itself only.
+                if response.body and (response.sample.answer is not None or response.sample.trusted):
                     self.arms.agreement.take(arm, process, response.sample.name, response.body)
-            if arm == "candidate":
-                self.sent.append(sent)
+        # The same requests of both: those that met a queue which had not filled yet, by the slower arm.
+        cut = max(_settling(targets[arm], sent[arm], schedule) for arm in ARMS)
+        parts = {arm: replace(self._part(sent[arm], cut), rss_bytes=resident.get(arm)) for arm in ARMS}
+        self.sent.append(sent["candidate"])
+        self._next += len(sent["candidate"].responses)
         self.blocks.append(Block(process, parts["baseline"], parts["candidate"]))
 
     def _send(self, target: ScalableTarget, arm: str, schedule: TimedSchedule) -> Sent:
         """Send the block's traffic to one arm, and check its answers."""
         checker = self.arms.candidate if arm == "candidate" else self.arms.baseline
         samples, deployment = self.samples[arm], self.params.deployment
+        first = self._next % len(samples)  # the block goes on where the last one ended
+        samples = [*samples[first:], *samples[:first]]
         sent = traffic.send(target, samples, deployment, schedule, lambda *_: None, checker=checker)
         for report in sent.reports:
             refuse_process_wide(report)
         return sent
 
-    def _part(self, target: ScalableTarget, sent: Sent, schedule: TimedSchedule) -> ArmBlock:
-        """Return what is kept of one arm's part, once its queue has filled."""
-        cut = 0
-        if isinstance(schedule, OpenLoop) and schedule.steady:
-            rate, workers = schedule.mean_rate_per_s, max(1, target.worker_count)
-            busy = utilisation(batches_by_process(sent.timed), rate, target.batch_size, workers)
-            cut = settling_requests(len(sent.responses), busy or 0.0)
+    def _part(self, sent: Sent, cut: int) -> ArmBlock:
+        """Return what is kept of one arm's part: all but the first `cut` requests."""
         due = sorted(response.scheduled_ns for response in sent.responses)
         from_ns = due[cut] if due else 0
         kept = [pair for pair in sent.timed if pair[0].scheduled_ns >= from_ns]
@@ -152,6 +165,15 @@ class LoadBlocks:
             [pair for sent in self.sent for pair in sent.timed],
             self.arms.candidate.evidence,
         )
+
+
+def _settling(target: ScalableTarget, sent: Sent, schedule: TimedSchedule) -> int:
+    """Return how many requests of one arm pass until its queue has filled."""
+    if not (isinstance(schedule, OpenLoop) and schedule.steady):
+        return 0
+    rate, workers = schedule.mean_rate_per_s, max(1, target.worker_count)
+    busy = utilisation(batches_by_process(sent.timed), rate, target.batch_size, workers)
+    return settling_requests(len(sent.responses), busy or 0.0)
 
 
 def addressed(sample: Sample, arm: str) -> Sample:

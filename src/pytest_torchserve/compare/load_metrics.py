@@ -110,7 +110,8 @@ def figure(metric: LoadMetric, arms: Sequence[ArmBlock]) -> float | None:
         return float(np.quantile(values, _PERCENTILE[metric], method="weibull")) if values else None
     if metric is LoadMetric.GOODPUT:
         asked = sum(arm.asked for arm in arms)
-        return sum(arm.within_slo for arm in arms) / asked if asked else None
+        # Where none was in time, half a request is: a share of nothing has no ratio, and is the worst of all.
+        return max(0.5, sum(arm.within_slo for arm in arms)) / asked if asked else None
     name = "throughput_per_s" if metric is LoadMetric.THROUGHPUT else "rss_bytes"
     found = [value for arm in arms if (value := getattr(arm, name)) is not None]
     return sum(found) / len(found) if found else None
@@ -119,18 +120,37 @@ def figure(metric: LoadMetric, arms: Sequence[ArmBlock]) -> float | None:
 def sections(metric: LoadMetric, blocks: Sequence[Block], *, by_process: bool) -> list[list[Block]]:
     """Return consecutive blocks in sections: a round of processes each, or so many that some values are beyond p."""
     if by_process:
-        rounds: dict[int, list[Block]] = {}
-        for block in blocks:
-            rounds.setdefault(block.process, []).append(block)
-        return list(rounds.values())
+        return _rounds(metric, blocks)
     most = min(_MOST_SECTIONS, len(blocks))
     if metric in _PERCENTILE:
-        values = min(sum(len(getattr(block, arm).latencies_s) for block in blocks) for arm in ("baseline", "candidate"))
-        most = min(most, int(values * (1 - _PERCENTILE[metric]) / _BEYOND + 1e-9))
+        most = min(most, int(_beyond(metric, blocks) / _BEYOND + 1e-9))
     if most < 1:
         return []
     edges = [round(index * len(blocks) / most) for index in range(most + 1)]
     return [list(blocks[start:end]) for start, end in itertools.pairwise(edges)]
+
+
+def _rounds(metric: LoadMetric, blocks: Sequence[Block]) -> list[list[Block]]:
+    """Return a section for each round of processes, or for so many rounds that enough values are beyond p."""
+    rounds: dict[int, list[Block]] = {}
+    for block in blocks:
+        rounds.setdefault(block.process, []).append(block)
+    found: list[list[Block]] = []
+    section: list[Block] = []
+    for of_round in rounds.values():
+        section = [*section, *of_round]
+        if metric not in _PERCENTILE or _beyond(metric, section) >= _BEYOND - 1e-9:
+            found.append(section)
+            section = []
+    if found:
+        found[-1] = [*found[-1], *section]
+    return found
+
+
+def _beyond(metric: LoadMetric, blocks: Sequence[Block]) -> float:
+    """Return how many requests lie beyond the percentile, in the arm that has fewer."""
+    counts = (sum(len(getattr(block, arm).latencies_s) for block in blocks) for arm in ("baseline", "candidate"))
+    return min(counts) * (1 - _PERCENTILE[metric])
 
 
 def _log_ratio(metric: LoadMetric, blocks: Sequence[Block]) -> float | None:

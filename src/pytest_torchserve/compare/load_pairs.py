@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_torchserve.compare.arms import Arms
-from pytest_torchserve.compare.load_blocks import ARMS, LoadBlocks, addressed
+from pytest_torchserve.compare.arms import OF_BASELINE, Arms
+from pytest_torchserve.compare.load_blocks import ARMS, LoadBlocks, addressed, wanted_s
 from pytest_torchserve.compare.load_metrics import LoadMetric, figure
 from pytest_torchserve.compare.rounds import Targets, goes_on, shuffled
-from pytest_torchserve.compare.same_process import processes_within, share_s
+from pytest_torchserve.compare.same_process import LOAD_SHARE, processes_within, share_s
 from pytest_torchserve.loadgen.clock import MonotonicClock
 from pytest_torchserve.measure import traffic, validity_by_kind
 from pytest_torchserve.measure.batches import batches
+from pytest_torchserve.measure.cell import FEWEST_SAMPLES
 from pytest_torchserve.measure.load import traffic_figures
 from pytest_torchserve.measure.run import Paired, Run
 from pytest_torchserve.phase import Phase
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.measure.blocks import Block
     from pytest_torchserve.measure.cell import Cell
 
-BLOCKS_A_PROCESS = 3
+BLOCKS_A_PROCESS = 2
 """Blocks that each process, or round of processes, gets at least, where the budget allows them."""
 
 ROUND_SHARE = 0.6
@@ -69,10 +69,15 @@ def measure_load_pairs(targets: Targets | ScalableTarget, cell: Cell, params: Co
 
 def _run_of(candidate: ScalableTarget, found: LoadBlocks, log_offset: int) -> Run:
     """Return the run of the candidate's blocks. Only the responses can make it INVALID: all else met both arms."""
-    cell, context, evidence = found.cell, found.params.context, found.arms.evidence
+    cell, context = found.cell, found.params.context
     sent = found.merged()
-    errors = sum((one.errors for one in evidence), Counter[str]())
-    wrong = sum(one.wrong_answers for one in evidence) + found.arms.agreement.differing
+    new, old = found.arms.candidate.evidence, found.arms.baseline.evidence
+    of_baseline = validity_by_kind.of_comparison(old.errors, old.wrong_answers, old.judged)
+    failed = new.errors if new.unreachable else {}  # else goodput tells how many
+    reasons = (
+        *validity_by_kind.of_comparison(failed, new.wrong_answers + found.arms.agreement.differing, new.judged),
+        *(f"{OF_BASELINE}{words}" for words in of_baseline),
+    )
     frontend_times = candidate.frontend_times(log_offset, sent.request_ids)
     gathered = batches(sent.reports, frontend_times, candidate.batch_size)
     seconds = traffic.by_process(sent.timed)
@@ -81,11 +86,11 @@ def _run_of(candidate: ScalableTarget, found: LoadBlocks, log_offset: int) -> Ru
     return Run.of(
         cell,
         context.inputs,
-        replace(found.arms.candidate.evidence, wrong=list(found.wrong), errors=errors),
+        replace(new, wrong=list(found.wrong)),
         failures_are_wrong=False,
-        workers=cell.workers,
+        workers=found.workers,
         seconds={Phase.LATENCY: seconds} if seconds else {},
-        invalid=validity_by_kind.of_comparison(errors, wrong, sum(one.judged for one in evidence)),
+        invalid=reasons,
         batch_sizes=gathered.sizes,
         throughput=figure(LoadMetric.THROUGHPUT, [block.candidate for block in found.blocks]),
         traffic=replace(figures, slices=()),
@@ -95,34 +100,54 @@ def _run_of(candidate: ScalableTarget, found: LoadBlocks, log_offset: int) -> Ru
 def play_in_one_process(target: ScalableTarget, found: LoadBlocks) -> None:
     """Send blocks to several processes that hold both arms, one process after the other."""
     clock, budget, both = MonotonicClock(), found.params.context.budget, dict.fromkeys(ARMS, target)
-    begun_ns, left = clock.now_ns(), 1
+    begun_ns, left, played = clock.now_ns(), 1, 0
     found.samples = {arm: [addressed(one, arm) for one in samples] for arm, samples in found.samples.items()}
     while left > 0 and not found.broken:
         loaded_ns = clock.now_ns()
         if target.workers():
             target.scale(0)
-        target.scale(found.cell.workers)
-        warmed = [traffic.warm_up_server(target, samples) for samples in found.samples.values()]
+        target.scale(found.workers)
+        for samples in found.samples.values():
+            traffic.warm_up_server(target, samples)
         loading_s = (clock.now_ns() - loaded_ns) / 1e9
-        left = left if found.blocks else processes_within(budget, loading_s)
-        seconds = share_s(budget.baseline_seconds, (clock.now_ns() - begun_ns) / 1e9, left, loading_s)
-        _fill(found, both, target.workers()[0].pid, seconds, clock.now_ns, own_workers=False)
-        left = left - 1 if all(one.answered for one in warmed) else 0
+        left = left if played else _processes(found, loading_s)
+        spent_s = (clock.now_ns() - begun_ns) / 1e9
+        process = next((worker.pid for worker in target.workers()), 0)
+        seconds = share_s(budget.baseline_seconds, spent_s, left, loading_s)
+        _fill(found, both, process, seconds, clock.now_ns, own_workers=False)
+        left, played = left - 1, played + 1
+        over = (clock.now_ns() - begun_ns) / 1e9 >= budget.baseline_seconds
+        if over and played >= FEWEST_SAMPLES:
+            return
+
+
+def _processes(found: LoadBlocks, loading_s: float) -> int:
+    """Return how many processes to sample: so many that each gets some whole blocks, three at least."""
+    budget, schedule = found.params.context.budget, found.cell.schedule
+    assert schedule is not None  # noqa: S101 - a load cell has a schedule
+    block_s = 2 * wanted_s(schedule, found.params.deployment.batching.max_batch_delay_ms)
+    affordable = int((1 - LOAD_SHARE) * budget.baseline_seconds / (BLOCKS_A_PROCESS * block_s))
+    return max(FEWEST_SAMPLES, min(processes_within(budget, loading_s), affordable))
 
 
 def play_in_rounds(targets: Targets, found: LoadBlocks) -> None:
     """Send blocks to processes of each arm's own: every round starts fresh ones."""
-    clock, budget = MonotonicClock(), found.params.context.budget
+    clock, budget, schedule = MonotonicClock(), found.params.context.budget, found.cell.schedule
+    assert schedule is not None  # noqa: S101 - a load cell has a schedule
+    wanted = 2 * BLOCKS_A_PROCESS * wanted_s(schedule, found.params.deployment.batching.max_batch_delay_ms)
     begun_ns, rounds = clock.now_ns(), 0
     order = random.Random(budget.seed)  # noqa: S311 - an order, no secret
     while goes_on((clock.now_ns() - begun_ns) / 1e9, budget.baseline_seconds, rounds) and not found.broken:
         loaded_ns = clock.now_ns()
         for arm in shuffled(targets, order):
             targets[arm].scale(0)
-            targets[arm].scale(found.cell.workers)
+            targets[arm].scale(found.workers)
             traffic.warm_up_server(targets[arm], found.samples[arm])
-        spent_s = (clock.now_ns() - loaded_ns) / 1e9
-        _fill(found, targets, rounds, spent_s * ROUND_SHARE / (1 - ROUND_SHARE), clock.now_ns, own_workers=True)
+        started_s = (clock.now_ns() - loaded_ns) / 1e9
+        # Whole blocks, where three rounds of them are within the budget.
+        within_s = budget.baseline_seconds / FEWEST_SAMPLES - started_s
+        seconds = max(started_s * ROUND_SHARE / (1 - ROUND_SHARE), min(wanted, within_s))
+        _fill(found, targets, rounds, seconds, clock.now_ns, own_workers=True)
         rounds += 1
 
 
@@ -136,12 +161,13 @@ def _fill(
     own_workers: bool,
 ) -> None:
     """Send blocks for so many seconds, one at least."""
-    until_ns, budget_s = now_ns() + round(seconds * 1e9), found.params.context.budget.baseline_seconds
-    longest_s = seconds / 2 / BLOCKS_A_PROCESS
+    begun_ns, budget_s = now_ns(), found.params.context.budget.baseline_seconds
     while not found.broken:
         found.params.context.progress(f"block {len(found.blocks) + 1}", _spent_s(found.blocks) / budget_s)
-        found.play(targets, process, longest_s, own_workers=own_workers)
-        if now_ns() >= until_ns:
+        block_ns = now_ns()
+        found.play(targets, process, seconds / 2, own_workers=own_workers)
+        # Another one only where more than half of it is within the time.
+        if now_ns() + (now_ns() - block_ns) / 2 >= begun_ns + seconds * 1e9:
             return
 
 

@@ -61,6 +61,8 @@ class ComparisonRunner:
             return self._in_separate_processes(cell, arms, params)
         try:
             run = self._in_same_process(cell, arms, params)
+            if run.wrong and all(words.startswith(OF_BASELINE) for words in run.wrong):
+                raise _fails("answers of the baseline", run.wrong[0].removeprefix(OF_BASELINE))
         except (ProcessWideError, WorkerError) as error:
             # Some calls work only once in a process. An arm that cannot start by itself will fail again, and visibly.
             found = error.found if isinstance(error, ProcessWideError) else "they cannot start in one process"

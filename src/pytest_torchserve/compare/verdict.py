@@ -80,6 +80,8 @@ def _compared_load(
     if found.baseline is None and found.candidate is None:
         return None
     why = f"INVALID: {'; '.join(run.invalid)}" if run.invalid else found.why
+    if run.errors and not run.invalid and metric is not LoadMetric.GOODPUT:
+        why = "requests of the candidate failed, and have no latency: goodput counts them"
     verdict = Verdict.INCONCLUSIVE
     if not why:
         verdict = judge(found.interval, min_effect, more_is_better=metric.more_is_better)
@@ -87,8 +89,8 @@ def _compared_load(
     return Comparison(
         cell=f"{run.cell.kind} {run.cell.id}",
         metric=metric,
-        baseline=found.baseline or 0.0,
-        candidate=found.candidate or 0.0,
+        baseline=found.baseline,
+        candidate=found.candidate,
         interval=found.interval,
         pairs=len(paired.blocks),
         processes=len({block.process for block in paired.blocks}),

@@ -46,10 +46,12 @@ class Comparisons:
         """Return whether the cell is to be compared with a baseline; say so where one cannot be."""
         if self._shared.config.baseline is None:
             return False
-        if cell.kind in COMPARED:
+        by_locust = cell.kind == "load" and self._shared.config.engine is not None
+        if cell.kind in COMPARED and not by_locust:
             return True
-        line = f"{cell.kind} {cell.id}: measured alone; --ts-baseline compares {', '.join(COMPARED)} cells"
-        self._shared.notices += [] if line in self._shared.notices else [line]
+        why = "Locust sends to one arm only" if by_locust else f"--ts-baseline compares {', '.join(COMPARED)} cells"
+        line = f"{cell.kind} {cell.id}: measured alone; {why}"
+        self._shared.notices.extend([] if line in self._shared.notices else [line])
         return False
 
     def run(self, cell: Cell, context: Context) -> Run | None:

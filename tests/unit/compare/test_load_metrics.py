@@ -71,11 +71,13 @@ def test_all_answers_in_time_is_unchanged():
     assert verdict(LoadMetric.GOODPUT, blocks(slo_s=9.0)) is Verdict.UNCHANGED
 
 
-def test_no_answer_in_time_has_no_ratio():
-    """A share of nothing is told, not divided by."""
-    found = load_ratio(LoadMetric.GOODPUT, blocks(slo_s=0.0), 0.95, 0.02, by_process=False)
-    assert found.interval.ratio is None
-    assert found.why == "one of the arms has no such figure"
+def test_no_answer_in_time_is_the_worst_of_all():
+    """A candidate without a single answer in time has regressed; half an answer stands for none."""
+    late = [Block(b.process, b.baseline, arm(random.Random(1), 9.0)) for b in blocks()]
+    found = load_ratio(LoadMetric.GOODPUT, late, 0.95, 0.02, by_process=False)
+    assert found.interval.ratio < 0.001
+    assert verdict(LoadMetric.GOODPUT, late) is Verdict.REGRESSED
+    assert verdict(LoadMetric.GOODPUT, blocks(slo_s=0.0)) is Verdict.UNCHANGED
 
 
 def test_a_tail_needs_its_requests():
@@ -90,6 +92,15 @@ def test_in_rounds_a_round_is_a_section():
     rounds = sections(LoadMetric.P50, blocks(count=24), by_process=True)
     assert [len(part) for part in rounds] == [8, 8, 8]
     assert len(sections(LoadMetric.P50, blocks(count=24), by_process=False)) == 6
+
+
+def test_rounds_of_few_requests_are_joined():
+    """The largest of ten requests is no p99: rounds make one section until six requests lie beyond the percentile."""
+    small = [Block(number, *(arm(random.Random(number + seed), 1.0, 40) for seed in (0, 100))) for number in range(20)]
+    assert len(sections(LoadMetric.P50, small, by_process=True)) == 20
+    assert [len(part) for part in sections(LoadMetric.P90, small, by_process=True)] == [2] * 10
+    assert [len(part) for part in sections(LoadMetric.P99, small, by_process=True)] == [20]
+    assert load_ratio(LoadMetric.P99, small, 0.95, 0.02, by_process=True).interval.low is None
 
 
 def test_memory_is_known_in_rounds_only():

@@ -20,6 +20,7 @@ from pytest_torchserve.loadgen.arrivals import ConstantRate, OpenLoop, Poisson, 
 from pytest_torchserve.loadgen.response import Failure
 from pytest_torchserve.loadgen.schedule import ClosedLoop
 from pytest_torchserve.measure import Budget, Cell, Context
+from pytest_torchserve.model import AsConfigured
 from pytest_torchserve.session.comparisons import Comparisons
 
 RIGHT = {"cat": 0.9}
@@ -30,7 +31,8 @@ class Loaded:
     """A simulated endpoint of one arm or of both: a start takes 1 s, a request 10 ms, of the candidate `factor` times.
 
     Attributes:
-        loads: the departures of each block, with the arm that got it.
+        loads, firsts: the departures of each block, and the name of its first sample, with the arm that got it.
+        scaled: the numbers of workers that were asked for.
     """
 
     make_response: object
@@ -42,6 +44,8 @@ class Loaded:
     fails: str = ""
     starts: int = 0
     loads: list = field(default_factory=list)
+    firsts: list = field(default_factory=list)
+    scaled: list = field(default_factory=list)
     alive: bool = False
     name: str = "loaded"
     batch_size: int = 1
@@ -57,6 +61,7 @@ class Loaded:
     def scale(self, workers):
         """Start or end the worker."""
         self.alive = bool(workers)
+        self.scaled.append(workers)
         if workers:
             self.clock.ns += 10**9
             self.starts += 1
@@ -78,6 +83,7 @@ class Loaded:
             if not more([self.answer(samples[at % len(samples)], self.clock.ns)]):
                 return
         start_ns, due = self.clock.ns, list(load.departures_ns())
+        self.firsts.append((self.only or samples[0].headers[ARM_HEADER], samples[0].name))
         self.loads.append((self.only or samples[0].headers[ARM_HEADER], due))
         for index, after_ns in enumerate(due):
             self.clock.ns = max(self.clock.ns, start_ns + after_ns)
@@ -148,8 +154,8 @@ def test_the_budget_is_kept_and_several_processes_sampled(world):
     target = loaded()
     run = measure_load_pairs(target, cell, params)
     per_process = Counter(block.process for block in run.paired.blocks)
-    assert len(per_process) == target.starts == 8
-    assert min(per_process.values()) >= 1
+    assert len(per_process) == target.starts == 3  # more would have less than two whole blocks each
+    assert min(per_process.values()) >= 2
     assert 60 < run.paired.spent_s < 140
     assert run.throughput == pytest.approx(50, rel=0.1)  # while its own requests were in flight
 
@@ -191,6 +197,45 @@ def test_a_baseline_that_only_fails_is_the_baselines_fault(world):
     assert all(words.startswith("baseline: ") for words in run.wrong)
 
 
+def test_requests_of_the_candidate_that_fail_are_its_goodput(world):
+    """Every request of the candidate fails: that is no invalid measurement, it is the worst goodput there is."""
+    cell, params, loaded = world()
+    run = measure_load_pairs(loaded(fails="candidate"), cell, params)
+    assert run.validity == "VALID"
+    assert len(run.paired.blocks) > 5
+    assert verdicts(run)["goodput"] is Verdict.REGRESSED
+    why = {one.metric.value: one.why for one in compare([run], Rules())}
+    assert why["p50"] == "requests of the candidate failed, and have no latency: goodput counts them"
+
+
+def test_blocks_go_on_with_the_samples(world):
+    """A candidate that answers the last sample wrongly is found, though a block has fewer requests than samples."""
+    cell, params, loaded = world()
+    target = loaded()
+    run = measure_load_pairs(target, replace(cell, schedule=ConstantRate(1, 60)), params)
+    firsts = [index for _, index in target.firsts]
+    assert firsts[::2] == firsts[1::2]  # the same for both arms
+    assert len(run.paired.blocks) > 1
+
+
+def test_a_ramp_does_not_take_eight_processes(world):
+    """A ramp is one block: three processes must do, whatever the budget."""
+    cell, params, loaded = world(60.0)
+    target = loaded()
+    run = measure_load_pairs(target, replace(cell, schedule=Ramp(1, 20, 30)), params)
+    assert target.starts == len(run.paired.blocks) == 3
+
+
+def test_an_archives_own_number_of_workers(world):
+    """A configured deployment is compared with the workers that its archive names."""
+    cell, params, loaded = world(30.0)
+    model = replace(cell.deployment.model, as_configured=AsConfigured(Batching(1, 0), 4))
+    cell = replace(cell, deployment=replace(cell.deployment, model=model, configured=True))
+    target = loaded()
+    assert measure_load_pairs(target, cell, params).workers == 4
+    assert set(target.scaled) == {0, 4}
+
+
 def test_arms_that_set_the_process_differently_cannot_share_it(world):
     """The worker says so in its answers, and the comparison is refused."""
     cell, params, loaded = world()
@@ -223,19 +268,19 @@ def test_random_arrivals_are_drawn_anew():
 
 
 @pytest.mark.parametrize(
-    ("baseline", "kind", "compares", "told"),
+    ("baseline", "kind", "engine", "told"),
     [
-        (None, "capacity", False, 0),
-        ("HEAD", "capacity", False, 1),
-        ("HEAD", "load", True, 0),
+        (None, "capacity", None, ""),
+        ("HEAD", "capacity", None, "measured alone; --ts-baseline compares init, handle, load cells"),
+        ("HEAD", "load", "locust", "measured alone; Locust sends to one arm only"),
+        ("HEAD", "load", None, None),
     ],
 )
-def test_a_cell_that_cannot_be_compared_says_so_once(world, baseline, kind, compares, told):
-    """A search for capacity has no other arm: with a baseline that is a notice, not silence."""
+def test_a_cell_that_cannot_be_compared_says_so_once(world, baseline, kind, engine, told):
+    """With a baseline that is a notice, not silence."""
     cell, _, _ = world()
-    shared = SimpleNamespace(config=SimpleNamespace(baseline=baseline), notices=[])
+    shared = SimpleNamespace(config=SimpleNamespace(baseline=baseline, engine=engine), notices=[])
     comparisons = Comparisons(shared, None)
     for _ in range(2):
-        assert comparisons.compares(replace(cell, kind=kind)) is compares
-    assert len(shared.notices) == told
-    assert all("measured alone; --ts-baseline compares init, handle, load cells" in line for line in shared.notices)
+        assert comparisons.compares(replace(cell, kind=kind)) is (told is None)
+    assert [line.partition(": ")[2] for line in shared.notices] == ([told] if told else [])

@@ -22,6 +22,7 @@ from pytest_torchserve.errors import InputError
 from pytest_torchserve.loadgen.arrivals import Poisson
 from pytest_torchserve.measure import Cell, Run
 from pytest_torchserve.measure.batches import Batches
+from pytest_torchserve.measure.blocks import ArmBlock, Block
 from pytest_torchserve.measure.capacity_result import Capacity, Step
 from pytest_torchserve.measure.capacity_rule import Outcome
 from pytest_torchserve.measure.latency_breakdown import LatencyBreakdown
@@ -268,6 +269,38 @@ def test_runs_of_two_machines_are_told_apart(tmp_path):
     assert document.others == ["b.jsonl: java was 25, not 17"]
     write_page(document, tmp_path / "out")
     assert "b.jsonl: java was 25, not 17" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_a_load_that_was_compared(tmp_path):
+    """Figures have their own units; where the candidate has no latency at all, the page is made all the same."""
+    good, none = ArmBlock((0.1, 0.12) * 300, 600, 600, 50.0), ArmBlock((), 600, 0)
+    paired = Paired("HEAD (abc)", blocks=(Block(1, good, none),) * 6)
+    run = Run(Cell("load", deployment(), Poisson(50, 10)), {Phase.LATENCY: {1: (0.1,)}}, 1, paired=paired)
+    write_page(reader.read([journal_of(tmp_path / "j.jsonl", [run])]), tmp_path / "out")
+    summary = (tmp_path / "out" / "summary.md").read_text()
+    cell = "| load model0-cpu-b16-d100-poisson50"
+    assert f"{cell} | goodput | 100.0% | 0.0% | 0.000 |" in summary
+    assert f"{cell} | p50 | 110 ms | – | – | – |" in summary
+    assert "**1 regressed** **2 inconclusive**" in summary
+
+
+def test_a_verdict_of_an_earlier_release(tmp_path):
+    """What was saved before verdicts had a metric and a unit is shown as before."""
+    path = journal_of(tmp_path / "j.jsonl", every_kind())
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        if line["line"] == "verdict":
+            line["phase"] = line.pop("metric")
+            for name in ("baseline", "candidate"):
+                line[f"{name}_s"] = line.pop(name)
+            del line["unit"], line["more_is_better"], line["more_s"]
+    old = tmp_path / "old.jsonl"
+    old.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    pages = []
+    for name in (path, old):
+        write_page(reader.read([name]), tmp_path / name.stem)
+        pages.append((tmp_path / name.stem / "summary.md").read_text())
+    assert pages[0] == pages[1]
 
 
 def test_a_journal_that_a_crash_has_cut(tmp_path):

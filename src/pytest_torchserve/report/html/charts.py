@@ -37,7 +37,8 @@ def verdicts(found: Sequence[Record], min_effect: float) -> Chart | None:
             interval, colour = one["interval"], _VERDICTS[one["verdict"]]
             if interval["low"]:
                 axes.plot([100 * (interval["low"] - 1), 100 * (interval["high"] - 1)], [row, row], color=colour, lw=2)
-            axes.plot(100 * (interval["ratio"] - 1), row, "o", color=colour, ms=6)
+            if interval["ratio"]:
+                axes.plot(100 * (interval["ratio"] - 1), row, "o", color=colour, ms=6)
         for verdict, colour in _VERDICTS.items():
             if any(one["verdict"] == verdict for one in judging):
                 axes.plot([], [], "o", color=colour, label=verdict)
@@ -45,7 +46,10 @@ def verdicts(found: Sequence[Record], min_effect: float) -> Chart | None:
         axes.set_xlabel("change against the baseline, %")
         legend(axes, 4)
 
-    caption = "Right of the band is slower. The line is the interval of the ratio; all of them together hold with 95%."
+    caption = (
+        "Right of the band is slower; of goodput, left of it is worse. The line is the interval of the ratio; "
+        "all of them together hold with 95%."
+    )
     return draw("verdicts", "Verdicts", caption, (WIDTH, 1.1 + _ROW * len(judging)), paint)
 
 

@@ -92,9 +92,9 @@ def _table(comparisons: Sequence[Comparison], baseline: str) -> Table:
     return table
 
 
-def _figure(value: float, unit: str) -> str:
+def _figure(value: float | None, unit: str) -> str:
     """Return a figure: of times the milliseconds alone, which the title names."""
-    return milliseconds(value) if unit == "s" else quantity(value, unit)
+    return milliseconds(value) if unit == "s" and value is not None else quantity(value, unit)
 
 
 def _detectable(share: float | None) -> str:
