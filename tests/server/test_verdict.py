@@ -130,7 +130,7 @@ def test_a_slower_frame_around_the_phases_is_found_under_load(repository):
     """A handler that waits before its three methods has the same phases, and users wait for longer."""
     load_of_noop(repository)
     doc = '"""Return an answer for each request of the batch."""'
-    repository.edit("handlers/noop.py", doc, f"{doc}\n        __import__('time').sleep(0.02)")
+    repository.edit("handlers/noop.py", doc, f"{doc}\n        __import__('time').sleep(0.06)")
     code, printed = repository.session(*LOAD, "--ts-baseline=HEAD", "--ts-baseline-seconds=30")
     assert code == 1, printed
     (found,) = re.findall(r"^regressed load noop-cpu-b4-d20-poisson40 p50: .* × (\d\.\d+) \[", printed, re.MULTILINE)
