@@ -133,7 +133,7 @@ def test_a_slower_frame_around_the_phases_is_found_under_load(repository):
     repository.edit("handlers/noop.py", doc, f"{doc}\n        __import__('time').sleep(0.06)")
     code, printed = repository.session(*LOAD, "--ts-baseline=HEAD", "--ts-baseline-seconds=30")
     assert code == 1, printed
-    (found,) = re.findall(r"^regressed load noop-cpu-b4-d20-poisson40 p50: .* × (\d\.\d+) \[", printed, re.MULTILINE)
+    (found,) = re.findall(r"^regressed load noop-cpu-b4-d20-poisson40 p50: .* × (\d+\.\d+) \[", printed, re.MULTILINE)
     assert float(found) > 1.2, printed
     paired = repository.paired()
     assert paired["by_process"] is False
