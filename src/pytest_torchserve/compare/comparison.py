@@ -84,7 +84,7 @@ class Comparison:
         return 1 / ratio if self.more_is_better else ratio
 
     def line(self) -> str:
-        """Return the verdict, the cell, the phase, and the figures in words."""
+        """Return the verdict, the cell, the metric, and the figures in words."""
         interval = self.interval
         times = f": × {interval.ratio:.3f}" if interval.ratio else ""
         between = f" [{interval.low:.3f}, {interval.high:.3f}]" if interval.low and interval.high else ""

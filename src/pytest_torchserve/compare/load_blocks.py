@@ -63,6 +63,8 @@ class LoadBlocks:
     """The blocks so far, and what was sent in them.
 
     Attributes:
+        targets: by arm, where it is registered; both at one place where one process holds both.
+        own_workers: whether each arm has its own, so that their memory tells them apart.
         sent: the candidate's traffic, block by block.
         samples: by arm, what is sent to it.
     """
@@ -70,6 +72,8 @@ class LoadBlocks:
     cell: Cell
     params: ComparisonParams
     arms: Arms
+    targets: Targets
+    own_workers: bool
     blocks: list[Block] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)
     samples: Mapping[str, Sequence[Sample]] = field(default_factory=dict)
@@ -80,6 +84,17 @@ class LoadBlocks:
         """Draw the orders by the session's seed."""
         self._order.seed(self.params.context.budget.seed)
         self.samples = self.samples or dict.fromkeys(ARMS, self.params.context.inputs.samples)
+
+    @property
+    def schedule(self) -> TimedSchedule:
+        """The cell's traffic."""
+        assert self.cell.schedule is not None  # noqa: S101 - a load cell has a schedule
+        return self.cell.schedule
+
+    @property
+    def block_s(self) -> float:
+        """How long a block should last."""
+        return wanted_s(self.schedule, self.cell.deployment.batching.max_batch_delay_ms)
 
     @property
     def workers(self) -> int:
@@ -95,21 +110,21 @@ class LoadBlocks:
         new, old = self.arms.candidate.evidence, self.arms.baseline.evidence
         return bool(new.wrong or new.unreachable or old.wrong or old.hopeless or self.arms.agreement.different)
 
-    def play(self, targets: Targets, process: int, longest_s: float, *, own_workers: bool) -> None:
+    def play(self, process: int, longest_s: float) -> None:
         """Send one block to both arms.
 
         Args:
             process: pid of the worker that holds both arms, or number of the round.
-            own_workers: whether each arm has its own, so that their memory tells them apart.
+            longest_s: how long the block may last.
         """
-        deployment, seed = self.params.deployment, self.params.context.budget.seed + len(self.blocks)
-        assert self.cell.schedule is not None  # noqa: S101 - a load cell has a schedule
-        schedule = block_of(self.cell.schedule, deployment.batching.max_batch_delay_ms, longest_s, seed)
+        targets, seed = self.targets, self.params.context.budget.seed + len(self.blocks)
+        delay_ms = self.cell.deployment.batching.max_batch_delay_ms
+        schedule = block_of(self.schedule, delay_ms, longest_s, seed)
         sent: dict[str, Sent] = {}
         resident: dict[str, int | None] = {}
         for arm in shuffled(targets, self._order):
             sent[arm] = self._send(targets[arm], arm, schedule)
-            if own_workers:
+            if self.own_workers:
                 resident[arm] = resident_bytes([worker.pid for worker in targets[arm].workers() if worker.pid > 0])
             for response, _ in sent[arm].timed:
                 # An answer without its body was too large to keep, and is checked by itself only.

@@ -79,8 +79,7 @@ def load_ratio(
     Args:
         by_process: whether each arm had processes of its own, a pair of them for each round.
     """
-    old = figure(metric, [block.baseline for block in blocks])
-    new = figure(metric, [block.candidate for block in blocks])
+    old, new = _both(metric, blocks)
     parts = sections(metric, blocks, by_process=by_process)
     if not old or not new:
         return LoadRatio(old, new, Interval(None, None, None, None, len(parts)), "one of the arms has no such figure")
@@ -155,9 +154,13 @@ def _beyond(metric: LoadMetric, blocks: Sequence[Block]) -> float:
 
 def _log_ratio(metric: LoadMetric, blocks: Sequence[Block]) -> float | None:
     """Return log(candidate ÷ baseline) of one section; None where an arm has no such figure."""
-    old = figure(metric, [block.baseline for block in blocks])
-    new = figure(metric, [block.candidate for block in blocks])
+    old, new = _both(metric, blocks)
     return math.log(new / old) if old and new else None
+
+
+def _both(metric: LoadMetric, blocks: Sequence[Block]) -> tuple[float | None, float | None]:
+    """Return the figure of the baseline and of the candidate over these blocks."""
+    return figure(metric, [block.baseline for block in blocks]), figure(metric, [block.candidate for block in blocks])
 
 
 def _sample(blocks: Sequence[Block], metric: LoadMetric) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_torchserve.compare.arms import OF_BASELINE, Arms
-from pytest_torchserve.compare.load_blocks import ARMS, LoadBlocks, addressed, wanted_s
+from pytest_torchserve.compare.load_blocks import ARMS, LoadBlocks, addressed
 from pytest_torchserve.compare.load_metrics import LoadMetric, figure
 from pytest_torchserve.compare.rounds import Targets, goes_on, shuffled
 from pytest_torchserve.compare.same_process import LOAD_SHARE, processes_within, share_s
@@ -21,11 +21,9 @@ from pytest_torchserve.measure.run import Paired, Run
 from pytest_torchserve.phase import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from pytest_torchserve.compare.params import ComparisonParams
+    from pytest_torchserve.loadgen.clock import Clock
     from pytest_torchserve.loadgen.target import ScalableTarget
-    from pytest_torchserve.measure.blocks import Block
     from pytest_torchserve.measure.cell import Cell
 
 BLOCKS_A_PROCESS = 2
@@ -45,15 +43,13 @@ def measure_load_pairs(targets: Targets | ScalableTarget, cell: Cell, params: Co
         ProcessWideError: the arms cannot share a process.
     """
     own = isinstance(targets, Mapping)
-    found = LoadBlocks(cell, params, Arms.of(params.deployment))
-    candidate: ScalableTarget = targets["candidate"] if isinstance(targets, Mapping) else targets
+    by_arm: Targets = targets if isinstance(targets, Mapping) else dict.fromkeys(ARMS, targets)
+    candidate = by_arm["candidate"]
+    found = LoadBlocks(cell, params, Arms.of(params.deployment), by_arm, own)
     clock = MonotonicClock()
     begun_ns = clock.now_ns()
     snapshot_ns, log_offset = params.context.monitor.snapshot(), candidate.log_offset()
-    if isinstance(targets, Mapping):
-        play_in_rounds(targets, found)
-    else:
-        play_in_one_process(targets, found)
+    (play_in_rounds if own else play_in_one_process)(found, clock)
     spent_s = (clock.now_ns() - begun_ns) / 1e9
     paired = Paired(
         params.baseline,
@@ -81,8 +77,7 @@ def _run_of(candidate: ScalableTarget, found: LoadBlocks, log_offset: int) -> Ru
     frontend_times = candidate.frontend_times(log_offset, sent.request_ids)
     gathered = batches(sent.reports, frontend_times, candidate.batch_size)
     seconds = traffic.by_process(sent.timed)
-    assert cell.schedule is not None  # noqa: S101 - a load cell has a schedule
-    figures = traffic_figures(candidate, cell.schedule, sent, frontend_times, gathered, context.budget.slo_s)
+    figures = traffic_figures(candidate, found.schedule, sent, frontend_times, gathered, context.budget.slo_s)
     return Run.of(
         cell,
         context.inputs,
@@ -97,9 +92,9 @@ def _run_of(candidate: ScalableTarget, found: LoadBlocks, log_offset: int) -> Ru
     )
 
 
-def play_in_one_process(target: ScalableTarget, found: LoadBlocks) -> None:
+def play_in_one_process(found: LoadBlocks, clock: Clock) -> None:
     """Send blocks to several processes that hold both arms, one process after the other."""
-    clock, budget, both = MonotonicClock(), found.params.context.budget, dict.fromkeys(ARMS, target)
+    budget, target = found.params.context.budget, found.targets["candidate"]
     begun_ns, left, played = clock.now_ns(), 1, 0
     found.samples = {arm: [addressed(one, arm) for one in samples] for arm, samples in found.samples.items()}
     while left > 0 and not found.broken:
@@ -113,8 +108,7 @@ def play_in_one_process(target: ScalableTarget, found: LoadBlocks) -> None:
         left = left if played else _processes(found, loading_s)
         spent_s = (clock.now_ns() - begun_ns) / 1e9
         process = next((worker.pid for worker in target.workers()), 0)
-        seconds = share_s(budget.baseline_seconds, spent_s, left, loading_s)
-        _fill(found, both, process, seconds, clock.now_ns, own_workers=False)
+        _fill(found, process, share_s(budget.baseline_seconds, spent_s, left, loading_s), clock, begun_ns)
         left, played = left - 1, played + 1
         over = (clock.now_ns() - begun_ns) / 1e9 >= budget.baseline_seconds
         if over and played >= FEWEST_SAMPLES:
@@ -123,18 +117,14 @@ def play_in_one_process(target: ScalableTarget, found: LoadBlocks) -> None:
 
 def _processes(found: LoadBlocks, loading_s: float) -> int:
     """Return how many processes to sample: so many that each gets some whole blocks, three at least."""
-    budget, schedule = found.params.context.budget, found.cell.schedule
-    assert schedule is not None  # noqa: S101 - a load cell has a schedule
-    block_s = 2 * wanted_s(schedule, found.params.deployment.batching.max_batch_delay_ms)
-    affordable = int((1 - LOAD_SHARE) * budget.baseline_seconds / (BLOCKS_A_PROCESS * block_s))
+    budget = found.params.context.budget
+    affordable = int((1 - LOAD_SHARE) * budget.baseline_seconds / (BLOCKS_A_PROCESS * 2 * found.block_s))
     return max(FEWEST_SAMPLES, min(processes_within(budget, loading_s), affordable))
 
 
-def play_in_rounds(targets: Targets, found: LoadBlocks) -> None:
+def play_in_rounds(found: LoadBlocks, clock: Clock) -> None:
     """Send blocks to processes of each arm's own: every round starts fresh ones."""
-    clock, budget, schedule = MonotonicClock(), found.params.context.budget, found.cell.schedule
-    assert schedule is not None  # noqa: S101 - a load cell has a schedule
-    wanted = 2 * BLOCKS_A_PROCESS * wanted_s(schedule, found.params.deployment.batching.max_batch_delay_ms)
+    budget, targets = found.params.context.budget, found.targets
     begun_ns, rounds = clock.now_ns(), 0
     order = random.Random(budget.seed)  # noqa: S311 - an order, no secret
     while goes_on((clock.now_ns() - begun_ns) / 1e9, budget.baseline_seconds, rounds) and not found.broken:
@@ -146,36 +136,23 @@ def play_in_rounds(targets: Targets, found: LoadBlocks) -> None:
         started_s = (clock.now_ns() - loaded_ns) / 1e9
         # Whole blocks, where three rounds of them are within the budget.
         within_s = budget.baseline_seconds / FEWEST_SAMPLES - started_s
-        seconds = max(started_s * ROUND_SHARE / (1 - ROUND_SHARE), min(wanted, within_s))
-        _fill(found, targets, rounds, seconds, clock.now_ns, own_workers=True)
+        wanted_s = min(BLOCKS_A_PROCESS * 2 * found.block_s, within_s)
+        _fill(found, rounds, max(started_s * ROUND_SHARE / (1 - ROUND_SHARE), wanted_s), clock, begun_ns)
         rounds += 1
 
 
-def _fill(
-    found: LoadBlocks,
-    targets: Targets,
-    process: int,
-    seconds: float,
-    now_ns: Callable[[], int],
-    *,
-    own_workers: bool,
-) -> None:
-    """Send blocks for so many seconds, one at least."""
-    begun_ns, budget_s = now_ns(), found.params.context.budget.baseline_seconds
+def _fill(found: LoadBlocks, process: int, seconds: float, clock: Clock, begun_ns: int) -> None:
+    """Send blocks for so many seconds, one at least.
+
+    Args:
+        begun_ns: when the cell began, for the progress.
+    """
+    until_ns, context = clock.now_ns() + seconds * 1e9, found.params.context
     while not found.broken:
-        found.params.context.progress(f"block {len(found.blocks) + 1}", _spent_s(found.blocks) / budget_s)
-        block_ns = now_ns()
-        found.play(targets, process, seconds / 2, own_workers=own_workers)
+        block_ns = clock.now_ns()
+        share = (block_ns - begun_ns) / 1e9 / context.budget.baseline_seconds
+        context.progress(f"block {len(found.blocks) + 1}", share)
+        found.play(process, seconds / 2)
         # Another one only where more than half of it is within the time.
-        if now_ns() + (now_ns() - block_ns) / 2 >= begun_ns + seconds * 1e9:
+        if clock.now_ns() + (clock.now_ns() - block_ns) / 2 >= until_ns:
             return
-
-
-def _spent_s(blocks: Sequence[Block]) -> float:
-    """Return about how long the requests of these blocks took to leave, for the progress."""
-    return sum(
-        part.asked / part.throughput_per_s
-        for block in blocks
-        for part in (block.baseline, block.candidate)
-        if part.throughput_per_s
-    )
