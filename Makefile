@@ -8,6 +8,9 @@ STAMP := $(VENV)/.installed-$(shell (cat pyproject.toml constraints.txt; pwd) | 
 
 DEVICE ?= cpu
 
+# Every cell of the suite, each as short as checking it allows.
+SHORT = --ts-processes=1 --ts-batch-sizes=1,16 --ts-init-rounds=1 --ts-cell-seconds=3 --ts-load-seconds=3 --ts-requests=32 --ts-baseline-seconds=20
+
 # Where ARGS chooses tests, it may choose none of one of a target's sessions.
 OR_NONE = $(if $(ARGS),|| test $$? -eq 5)
 
@@ -36,7 +39,7 @@ test: setup
 	$(PY) -m pytest -m smoke --ts-quick $(ARGS) $(OR_NONE)
 
 test-rest: setup
-	$(PY) -m pytest -m "server and not smoke and (harness or cpu)" --ts-quick $(ARGS)
+	$(PY) -m pytest -m "server and not smoke and (harness or cpu)" $(SHORT) $(ARGS)
 
 # As users get it: PYTHON=python3.13 make test-installed
 test-installed: setup

@@ -11,13 +11,14 @@ from pytest_torchserve.answers import Tolerance
 _MODELS = Path(__file__).parent
 _HANDLERS = _MODELS.parent / "handlers"
 _REFERENCE = _MODELS / "reference"
+_DENSE_BLOCK = _MODELS / "densenet161_block.py"
 _BLOCK = _MODELS / "resnet56_block.py"
 
 DENSENET161 = Model(
     name="densenet161",
     network=_MODELS / "densenet161.py",
     handler=_HANDLERS / "imagenet.py",
-    extra_files=(_HANDLERS / "classifier.py",),
+    extra_files=(_HANDLERS / "classifier.py", _DENSE_BLOCK),
     reference=_REFERENCE / "imagenet.py",
     dataset="imagenet",
     weights=Weights(
@@ -48,7 +49,7 @@ NOOP = Model(
 )
 
 DENSENET161_STOCK = replace(
-    DENSENET161, name="densenet161-stock", handler="image_classifier", extra_files=(), extra=True
+    DENSENET161, name="densenet161-stock", handler="image_classifier", extra_files=(_DENSE_BLOCK,), extra=True
 )
 """The same network behind TorchServe's own handler, untouched."""
 
@@ -61,7 +62,10 @@ DENSENET161_GRAPH = replace(
     DENSENET161,
     name="densenet161-graph",
     handler=_HANDLERS / "graphed_imagenet.py",
-    extra_files=tuple(_HANDLERS / name for name in ("classifier.py", "imagenet.py", "graphed.py", "pillow_resize.py")),
+    extra_files=(
+        *(_HANDLERS / name for name in ("classifier.py", "imagenet.py", "graphed.py", "pillow_resize.py")),
+        _DENSE_BLOCK,
+    ),
     extra=True,
     devices=("gpu",),
 )

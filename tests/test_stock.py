@@ -7,7 +7,7 @@ import pytest
 from pytest_torchserve.phase import HANDLE_PHASES
 
 
-@pytest.mark.ts_models("densenet161-stock", "resnet56-stock")
+@pytest.mark.ts_models("densenet161-stock", "resnet56-stock", quick=False)
 @pytest.mark.ts_batch_sizes(4, 16)
 @pytest.mark.ts_budget(processes=1, cell_seconds=5)
 @pytest.mark.parametrize("phase", HANDLE_PHASES)

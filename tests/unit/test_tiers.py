@@ -17,8 +17,9 @@ def sessions(target):
     """Return the arguments of the pytest sessions that a Makefile target runs, without the number of processes."""
     makefile = (ROOT / "Makefile").read_text()
     recipe = re.search(rf"^{target}:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)[1]
+    short = re.search(r"^SHORT = (.*)$", makefile, re.MULTILINE)[1]
     found = re.findall(r"-m pytest (.*?)(?: -n \d+)? \$\(ARGS\)", recipe)
-    return [shlex.split(arguments) for arguments in found]
+    return [shlex.split(arguments.replace("$(SHORT)", short)) for arguments in found]
 
 
 def collected(*args):
@@ -36,7 +37,7 @@ def test_every_test_is_in_one_session():
     told = [*sessions("test"), *sessions("test-rest")]
     assert len(told) == 3
     unit, smoke, rest = (collected(*args) for args in told)
-    assert Counter(unit + smoke + rest) == Counter(collected("-m", "cpu or not gpu", "--ts-quick"))
+    assert Counter(unit + smoke + rest) == Counter(collected("-m", "cpu or not gpu", "--ts-batch-sizes=1,16"))
     assert all(test.startswith("tests/unit/") for test in unit)
 
 

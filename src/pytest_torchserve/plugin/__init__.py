@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MARKERS = (
-    "ts_models(name, ...): measure only these models of the catalogue",
+    "ts_models(name, ..., quick=True): measure only these models of the catalogue; under --ts-quick only if `quick`",
     "ts_budget(processes=…, cell_seconds=…, init_rounds=…): at most this much",
     "ts_batch_sizes(n, ...): measure only these of the batch sizes",
 )

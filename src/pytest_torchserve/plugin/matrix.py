@@ -132,10 +132,10 @@ def _measured(model: Model, marker: pytest.Mark | None, fixture: str, config: py
         return marker is None or fixture in ("ts_load_run", "ts_capacity_run")
     if marker is None:
         return not model.extra
-    return model.name in marker.args or (fixture in ("ts_load_run", "ts_capacity_run") and _named(model, config))
+    return model.name in marker.args or (fixture in ("ts_load_run", "ts_capacity_run") and named(model, config))
 
 
-def _named(model: Model, config: pytest.Config) -> bool:
+def named(model: Model, config: pytest.Config) -> bool:
     """Return whether `-k` names the model: a load takes long, and is measured on few models unless asked for."""
     words = re.findall(r"[^\s()]+", config.getoption("keyword", "") or "")
     return any(word.lower() in model.name.lower() for word in words if word not in ("and", "or", "not"))

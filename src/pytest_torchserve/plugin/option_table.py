@@ -83,7 +83,8 @@ class Option:
 TABLE: tuple[Option, ...] = (
     Option(
         "--ts-quick",
-        "one process, batches 1 and 16, one init round, 5 s a cell or load, 32 requests of the constant rate",
+        "a look: one process, batches 1 and 16, one init round, 4 s a cell, two loads of 5 s, 32 requests of the constant "
+        "rate; stock handlers only where -k names them",
         flag=True,
     ),
     Option("--ts-data", "samples: DIR/cifar10/CLASS/*, DIR/imagenet/CLASS/* (or TS_DATA)", metavar="DIR"),
@@ -114,7 +115,7 @@ TABLE: tuple[Option, ...] = (
         metavar="S",
         type=float,
         default=20.0,
-        quick=5.0,
+        quick=4.0,
         check=0.5,
         positive=True,
     ),
@@ -136,6 +137,8 @@ TABLE: tuple[Option, ...] = (
         "traffic of the load cells: closed:USERS, constant:RATE, poisson:RATE, ramp:FROM-TO",
         metavar="KIND:N,…",
         default="closed:4,constant:10,poisson:10",
+        quick="closed:4,poisson:10",
+        check="closed:4,constant:10,poisson:10",
     ),
     Option(
         "--ts-load-seconds",

@@ -8,6 +8,7 @@ from pytest_torchserve.deployment import DEVICES
 from pytest_torchserve.measure import Cell
 from pytest_torchserve.plugin import options
 from pytest_torchserve.plugin.fixtures import is_ours
+from pytest_torchserve.plugin.matrix import named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,19 +41,12 @@ def announcement(config: pytest.Config, items: Sequence[pytest.Item]) -> list[st
 def arrange(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Bring tests of one deployment together, so that its workers are loaded once; else keep the order.
 
-    With --ts-url, only those tests of the suite are kept that can run against an external server. A capacity test,
-    which takes minutes and overloads the server, is kept only where `-m` names `capacity`.
+    Tests that this session does not want (`_wanted`) are deselected.
     """
-    attached, searching = options.of(config).attach is not None, "capacity" in (config.option.markexpr or "")
     left: list[pytest.Item] = []
     others: list[pytest.Item] = []
     for item in items:
-        cell = cell_of(item)
-        own = is_ours(item) and (cell is None or cell.deployment.device in DEVICES)
-        wanted = not (attached and own) and (searching or cell is None or cell.kind != "capacity")
-        # Nothing served streams: no reason to speak of it.
-        wanted &= not (cell is None and "ts_stream_run" in getattr(item, "fixturenames", ()))
-        (left if wanted else others).append(item)
+        (left if _wanted(item, config) else others).append(item)
     if others:
         config.hook.pytest_deselected(items=others)
     items[:] = left
@@ -70,3 +64,24 @@ def arrange(config: pytest.Config, items: list[pytest.Item]) -> None:
         within = first.setdefault(deployment.name, index)
         places[item] = (first.setdefault(group, index), cell.kind != "init", within)
     items.sort(key=places.__getitem__)
+
+
+def _wanted(item: pytest.Item, config: pytest.Config) -> bool:
+    """Return whether a test that was selected is to run in this session.
+
+    With --ts-url, only tests of the suite that can run against an external server; a capacity test, which takes minutes
+    and overloads the server, only where `-m` names `capacity`; under --ts-quick, tests that are marked `ts_models(…,
+    quick=False)` only for a model that `-k` names.
+    """
+    cell = cell_of(item)
+    own = is_ours(item) and (cell is None or cell.deployment.device in DEVICES)
+    if own and options.of(config).attach is not None:
+        return False
+    if cell is None:
+        # Nothing served streams: no reason to speak of it.
+        return "ts_stream_run" not in getattr(item, "fixturenames", ())
+    if cell.kind == "capacity":
+        return "capacity" in (config.option.markexpr or "")
+    marker = item.get_closest_marker("ts_models")
+    beside = marker is not None and not marker.kwargs.get("quick", True)
+    return not (beside and config.getoption("ts_quick")) or named(cell.deployment.model, config)

@@ -137,6 +137,27 @@ def test_batch_sizes(suite, args, sizes):
 
 
 @pytest.mark.parametrize(
+    ("args", "measured"), [((), True), (("--ts-quick",), False), (("--ts-quick", "-k", "resnet56"), True)]
+)
+def test_a_look_leaves_out_what_says_so(suite, args, measured):
+    """Under --ts-quick a test marked `quick=False` runs only for a model that -k names."""
+    suite.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.ts_models("resnet56", quick=False)
+        def test_beside(ts_handle_run): pass
+
+        @pytest.mark.ts_models("resnet56")
+        def test_usual(ts_handle_run): pass
+        """
+    )
+    done = suite.runpytest_subprocess("--collect-only", "-q", "-m", "cpu", *args)
+    assert ("test_beside[resnet56-cpu-b1]" in done.stdout.str()) is measured
+    assert "test_usual[resnet56-cpu-b1]" in done.stdout.str()
+
+
+@pytest.mark.parametrize(
     ("option", "message"),
     [
         ("--ts-batch-sizes=0", "*wanted: --ts-batch-sizes as whole numbers from 1*"),
