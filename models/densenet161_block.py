@@ -1,4 +1,4 @@
-"""The parts that DenseNet-161 is made of. In a file of their own: a stock handler takes a network file with one class."""
+"""The parts of DenseNet-161, in a file of their own: a stock handler takes a network file with one class."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def test_the_pixels_are_torchvisions(file, size):
 
 def test_a_worker_of_densenet161_imports_no_torchvision():
     """Neither the handler nor the network needs it: it would take a new worker seconds."""
-    code = "import sys, imagenet, densenet161; print([name for name in ('torch', 'torchvision') if name in sys.modules])"
+    code = "import sys, imagenet, densenet161; print([x for x in ('torch', 'torchvision') if x in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

@@ -83,8 +83,8 @@ class Option:
 TABLE: tuple[Option, ...] = (
     Option(
         "--ts-quick",
-        "a look: one process, batches 1 and 16, one init round, 4 s a cell, two loads of 5 s, 32 requests of the constant "
-        "rate; stock handlers only where -k names them",
+        "a look: one process, batches 1 and 16, one init round, 4 s a cell, two loads of 5 s, 32 requests of the "
+        "constant rate; stock handlers only where -k names them",
         flag=True,
     ),
     Option("--ts-data", "samples: DIR/cifar10/CLASS/*, DIR/imagenet/CLASS/* (or TS_DATA)", metavar="DIR"),
