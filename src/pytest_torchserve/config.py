@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pytest_torchserve.answers import Tolerance
     from pytest_torchserve.compare.baseline import Baseline
+    from pytest_torchserve.compare.plan import Plan
     from pytest_torchserve.deployment import Batching, Deployment, Device
     from pytest_torchserve.inputs import weights
     from pytest_torchserve.loadgen.address import Address
@@ -82,6 +83,7 @@ class Config:
         baseline_named: the baseline of init and handle cells, as typed; None for no comparison.
         baseline: the baseline, resolved; None until a cell is to be measured that can be compared with a baseline.
         baseline_server: the settings of the baseline's server, where the baseline has a server of its own.
+        baseline_minutes: the time of all comparisons together; None where each cell has its own.
         rules: the rules of a verdict, and which verdict fails the session.
         server: the user's server settings.
         store: the model store.
@@ -115,6 +117,7 @@ class Config:
     attach: Attach | None = None
     baseline_named: str | None = None
     baseline: Baseline | None = None
+    baseline_minutes: float | None = None
     checks_only: bool = False
     baseline_server: ServerSettings | None = None
     rules: Rules = field(default_factory=Rules)
@@ -138,9 +141,14 @@ class Config:
 
 @dataclass(slots=True)
 class Expected:
-    """Needs of the collected tests, so that nothing is prepared in vain or kept too long."""
+    """Needs of the collected tests, so that nothing is prepared in vain or kept too long.
+
+    Attributes:
+        plan: the time of the session's comparisons; None where each cell has its own (--ts-baseline-seconds).
+    """
 
     models: dict[str, Model] = field(default_factory=dict)
     archived: dict[tuple[str, Device], Deployment] = field(default_factory=dict)
     deployments: Counter[str] = field(default_factory=Counter)
     cells: int = 0
+    plan: Plan | None = None

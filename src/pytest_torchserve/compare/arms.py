@@ -17,6 +17,7 @@ from pytest_torchserve.phase import HANDLE_PHASES, INIT_PHASES, METHOD_PHASES, P
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pytest_torchserve.compare.params import ComparisonParams
     from pytest_torchserve.deployment import Deployment
     from pytest_torchserve.inputs.model_inputs import ModelInputs
     from pytest_torchserve.loadgen.probe_report import ProbeReport
@@ -158,3 +159,14 @@ class Arms:
             for phase, by_process in self.pairs.items()
             if by_process
         }
+
+
+def own_pairs(params: ComparisonParams, arms: Arms) -> Paired:
+    """Return the pairs of arms that have processes of their own."""
+    return Paired(
+        params.baseline,
+        arms.whole_pairs(),
+        by_process=True,
+        differs=params.differs,
+        probe_cost_s=arms.probe_cost_s,
+    )

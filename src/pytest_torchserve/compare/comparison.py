@@ -59,6 +59,8 @@ class Comparison:
         answers_apart: the largest distance of two numbers in both arms' answers to one request, in their own unit.
         more_is_better: whether a smaller figure of the candidate's is the regression.
         more_s: where the verdict is inconclusive, about how many seconds more would tell; None where nobody knows.
+        confidence: the interval's own.
+        spent_s: how long the comparison took, all metrics of the cell together.
     """
 
     cell: str
@@ -76,6 +78,8 @@ class Comparison:
     unit: str = "s"
     more_is_better: bool = False
     more_s: float | None = None
+    confidence: float = 0.0
+    spent_s: float = 0.0
 
     @property
     def worse(self) -> float:

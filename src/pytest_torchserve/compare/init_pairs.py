@@ -7,12 +7,11 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_torchserve.compare.arms import Arms
+from pytest_torchserve.compare.arms import Arms, own_pairs
 from pytest_torchserve.compare.rounds import goes_on, shuffled
 from pytest_torchserve.loadgen.clock import MonotonicClock
 from pytest_torchserve.loadgen.probe_report import ProbeReport
 from pytest_torchserve.measure.cell import Cell
-from pytest_torchserve.measure.run import Paired, Run
 from pytest_torchserve.measure.start import start_worker
 from pytest_torchserve.phase import Phase
 from pytest_torchserve.telemetry.resident import resident_bytes
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.compare.params import ComparisonParams
     from pytest_torchserve.compare.rounds import Targets
     from pytest_torchserve.loadgen.response import Response
+    from pytest_torchserve.measure.run import Run
 
 
 def measure_init_pairs(targets: Targets, params: ComparisonParams) -> Run:
@@ -48,13 +48,9 @@ def measure_init_pairs(targets: Targets, params: ComparisonParams) -> Run:
             break
         arms.add(rounds, times["baseline"], times["candidate"])
         rounds += 1
-    paired = Paired(
-        params.baseline,
-        arms.whole_pairs(),
-        by_process=True,
-        differs=params.differs,
-        spent_s=(clock.now_ns() - begun_ns) / 1e9,
-    )
+        if params.decided(own_pairs(params, arms), rounds):
+            break
+    paired = replace(params.looked_at(own_pairs(params, arms)), spent_s=(clock.now_ns() - begun_ns) / 1e9)
     run = arms.to_run(Cell("init", params.deployment), params.context.inputs, paired, workers=1)
     checked = len(arms.pairs[Phase.TOTAL])
     return replace(

@@ -51,16 +51,20 @@ def measure_load_pairs(targets: Targets | ScalableTarget, cell: Cell, params: Co
     snapshot_ns, log_offset = params.context.monitor.snapshot(), candidate.log_offset()
     (play_in_rounds if own else play_in_one_process)(found, clock)
     spent_s = (clock.now_ns() - begun_ns) / 1e9
-    paired = Paired(
-        params.baseline,
-        by_process=own,
-        differs=params.differs,
-        answers_apart=found.arms.agreement.largest_distance,
-        blocks=tuple(found.blocks),
-        spent_s=spent_s,
-    )
+    paired = replace(params.looked_at(_paired(found)), spent_s=spent_s)
     run = _run_of(candidate, found, log_offset)
     return replace(run, paired=paired, telemetry=params.context.monitor.between(snapshot_ns))
+
+
+def _paired(found: LoadBlocks) -> Paired:
+    """Return the blocks so far."""
+    return Paired(
+        found.params.baseline,
+        by_process=found.own_workers,
+        differs=found.params.differs,
+        answers_apart=found.arms.agreement.largest_distance,
+        blocks=tuple(found.blocks),
+    )
 
 
 def _run_of(candidate: ScalableTarget, found: LoadBlocks, log_offset: int) -> Run:
@@ -111,7 +115,7 @@ def play_in_one_process(found: LoadBlocks, clock: Clock) -> None:
         _fill(found, process, share_s(budget.baseline_seconds, spent_s, left, loading_s), clock, begun_ns)
         left, played = left - 1, played + 1
         over = (clock.now_ns() - begun_ns) / 1e9 >= budget.baseline_seconds
-        if over and played >= FEWEST_SAMPLES:
+        if (over and played >= FEWEST_SAMPLES) or (left and found.params.decided(_paired(found), played)):
             return
 
 
@@ -139,6 +143,8 @@ def play_in_rounds(found: LoadBlocks, clock: Clock) -> None:
         wanted_s = min(BLOCKS_A_PROCESS * 2 * found.block_s, within_s)
         _fill(found, rounds, max(started_s * ROUND_SHARE / (1 - ROUND_SHARE), wanted_s), clock, begun_ns)
         rounds += 1
+        if found.params.decided(_paired(found), rounds):
+            return
 
 
 def _fill(found: LoadBlocks, process: int, seconds: float, clock: Clock, begun_ns: int) -> None:

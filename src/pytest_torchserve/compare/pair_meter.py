@@ -13,13 +13,21 @@ from pytest_torchserve.loadgen.probe_report import ProbeReport
 from pytest_torchserve.measure.warm_up import WarmUp
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pytest_torchserve._util.progress import ProgressCallback
     from pytest_torchserve.compare.arms import Arms
     from pytest_torchserve.loadgen.clock import Clock
     from pytest_torchserve.loadgen.response import Response
     from pytest_torchserve.phase import Phase
+
+
+GROWTH = 1.25
+
+
+def never(_: int) -> bool:
+    """Say of no process that it has told all."""
+    return False
 
 
 class ProcessWideError(MeasurementError):
@@ -48,6 +56,8 @@ class PairMeter:
     pairs, or after one pair where batches are slow.
 
     Attributes:
+        told_all: whether more pairs of a process (its pid) would tell nothing, which ends the collection from it; asked
+            each time that the pairs have grown by a quarter.
         batch_sizes: achieved size → number of batches.
         split: whether a batch came apart, which ends the collection from this process.
     """
@@ -59,6 +69,7 @@ class PairMeter:
     wanted: int
     clock: Clock
     progress: ProgressCallback
+    told_all: Callable[[int], bool] = never
     batch_sizes: Counter[int] = field(default_factory=Counter)
     split: bool = False
     _open: dict[int, dict[str, dict[Phase, float]]] = field(default_factory=dict)
@@ -66,6 +77,8 @@ class PairMeter:
     _warm_up: WarmUp = field(default_factory=WarmUp)
     _started_ns: int = 0
     _done: int = 0
+    _ask_at: float = 0.0
+    _over: bool = False
 
     def on_responses(self, responses: Sequence[Response]) -> bool:
         """Add one batch, and return whether to send another."""
@@ -82,7 +95,7 @@ class PairMeter:
         evidence = self.arms.evidence
         least = max(FEWEST_PAIRS, self.wanted) if elapsed_s < self.at_most_s else 1
         enough = elapsed_s >= self.seconds and (self._done >= least or any(one.rejected for one in evidence))
-        return not (enough or self.split or any(one.hopeless for one in evidence))
+        return not (enough or self.split or self._over or any(one.hopeless for one in evidence))
 
     def _check(self, response: Response, report: ProbeReport | None) -> bool:
         return self.arms.check(response, report, report.arm if report else "", report.pid if report else 0)
@@ -115,4 +128,7 @@ class PairMeter:
         if self._warm_up.done:
             self._done += 1
             self.arms.add(first.pid, both["baseline"], both["candidate"])
+            if self._done >= self._ask_at:
+                self._ask_at = self._done * GROWTH
+                self._over = self.told_all(first.pid)
         self._warm_up.add((self.clock.now_ns() - self._started_ns) / 1e9 - self._warm_up.spent_s)

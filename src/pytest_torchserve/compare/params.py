@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pytest_torchserve.compare.early_stop import precise
+from pytest_torchserve.measure.run import Paired
+
 if TYPE_CHECKING:
+    from pytest_torchserve.compare.arms import Arms
+    from pytest_torchserve.compare.early_stop import EarlyStop
     from pytest_torchserve.deployment import Deployment
     from pytest_torchserve.measure.context import Context
 
@@ -28,6 +33,7 @@ class ComparisonParams:
         deployment: the deployment that is compared.
         baseline: the baseline that the candidate is compared with, in the user's words.
         context: the context of every measurement.
+        early: the looks at the cell before its time is over; None where it takes its time.
         differs: why one process could not hold both arms, such as the settings of the process that differ; '' where
             one process was not tried.
     """
@@ -36,3 +42,16 @@ class ComparisonParams:
     baseline: str
     context: Context
     differs: str = ""
+    early: EarlyStop | None = None
+
+    def decided(self, paired: Paired, processes: int) -> bool:
+        """Return whether the cell may end: its samples so far decide all that gates."""
+        return self.early is not None and self.early.decided(paired, processes)
+
+    def told_all(self, arms: Arms, process: int) -> bool:
+        """Return whether more pairs of a process that holds both arms would tell nothing."""
+        return self.early is not None and precise(Paired(self.baseline, arms.whole_pairs()), process)
+
+    def looked_at(self, paired: Paired) -> Paired:
+        """Return the pairs with the share of the error that the looks have left."""
+        return paired if self.early is None else replace(paired, error_share=self.early.left)

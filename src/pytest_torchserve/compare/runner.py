@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_torchserve.compare.comparison_setup import ComparisonSetup
+    from pytest_torchserve.compare.early_stop import EarlyStop
     from pytest_torchserve.measure import Cell, Context, Run
     from pytest_torchserve.torchserve.server import Server
 
@@ -43,16 +44,17 @@ class ComparisonRunner:
         self._servers = ArmServers(setup, server, accounting)
         self.notices: list[str] = list(setup.baseline.notices)
 
-    def run(self, cell: Cell, candidate: Path, context: Context) -> Run:
+    def run(self, cell: Cell, candidate: Path, context: Context, early: EarlyStop | None = None) -> Run:
         """Measure both arms of one cell of kind `init`, `handle` or `load`.
 
         Args:
             candidate: the candidate's archive.
+            early: the looks at the cell before its time is over; None where it takes its time.
 
         Raises:
             NoBaselineError: the baseline does not have the model, or does not start or answer.
         """
-        params = ComparisonParams(cell.deployment, self._baseline.words, context)
+        params = ComparisonParams(cell.deployment, self._baseline.words, context, early=early)
         if self._baseline.has_own_server:
             return self._in_separate_processes(cell, {"baseline": candidate, "candidate": candidate}, params)
         with self._accounting.span(Activity.GOLDEN):

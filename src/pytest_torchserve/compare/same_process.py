@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -37,7 +38,7 @@ def measure_same_process(target: ScalableTarget, params: ComparisonParams) -> Ru
     begun_ns = clock.now_ns()
     snapshot_ns = context.monitor.snapshot()
     left, pids, sizes = 1, list[int](), Counter[int]()
-    while left > 0 and not arms.wrong:
+    while left > 0 and not arms.wrong and not params.decided(_paired(params, arms), len(pids)):
         loaded_ns = clock.now_ns()
         if target.workers():
             target.scale(0)
@@ -53,6 +54,7 @@ def measure_same_process(target: ScalableTarget, params: ComparisonParams) -> Ru
             max(FEWEST_PAIRS, -(-(WANTED_PAIRS - arms.count) // left)),
             clock,
             context.progress,
+            functools.partial(params.told_all, arms),
         )
         target.send(FullBatches(deployment.batching.batch_size), samples, meter.on_responses, clock)
         pids += [worker.pid for worker in target.workers()]
@@ -60,11 +62,15 @@ def measure_same_process(target: ScalableTarget, params: ComparisonParams) -> Ru
         left -= 1
     resident = resident_bytes(pids[-1:])
     spent_s = (clock.now_ns() - begun_ns) / 1e9
-    paired = Paired(params.baseline, arms.whole_pairs(), probe_cost_s=arms.probe_cost_s, spent_s=spent_s)
+    paired = replace(params.looked_at(_paired(params, arms)), spent_s=spent_s)
     run = arms.to_run(Cell("handle", deployment), inputs, paired, workers=1)
     return replace(
         run, batch_sizes=dict(sizes), telemetry=context.monitor.between(snapshot_ns), worker_rss_bytes=resident
     )
+
+
+def _paired(params: ComparisonParams, arms: Arms) -> Paired:
+    return Paired(params.baseline, arms.whole_pairs(), probe_cost_s=arms.probe_cost_s)
 
 
 def processes_within(budget: Budget, loading_s: float) -> int:

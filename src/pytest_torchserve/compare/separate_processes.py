@@ -6,16 +6,16 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_torchserve.compare.arms import Arms
+from pytest_torchserve.compare.arms import Arms, own_pairs
 from pytest_torchserve.compare.rounds import Rounds, Targets, goes_on
 from pytest_torchserve.loadgen.clock import MonotonicClock
 from pytest_torchserve.measure.cell import Cell
-from pytest_torchserve.measure.run import Paired, Run
 from pytest_torchserve.phase import Phase
 from pytest_torchserve.telemetry.resident import resident_bytes
 
 if TYPE_CHECKING:
     from pytest_torchserve.compare.params import ComparisonParams
+    from pytest_torchserve.measure.run import Run
 
 
 def measure_separate_processes(targets: Targets, params: ComparisonParams) -> Run:
@@ -30,17 +30,12 @@ def measure_separate_processes(targets: Targets, params: ComparisonParams) -> Ru
         params.context.progress(f"round {played + 1}", elapsed_s / budget_s)
         rounds.play(played)
         played += 1
+        if params.decided(own_pairs(params, arms), played):
+            break
     resident = resident_bytes([worker.pid for worker in targets["candidate"].workers()])
     for target in targets.values():
         target.scale(0)
-    paired = Paired(
-        params.baseline,
-        arms.whole_pairs(),
-        by_process=True,
-        differs=params.differs,
-        probe_cost_s=arms.probe_cost_s,
-        spent_s=(clock.now_ns() - begun_ns) / 1e9,
-    )
+    paired = replace(params.looked_at(own_pairs(params, arms)), spent_s=(clock.now_ns() - begun_ns) / 1e9)
     run = arms.to_run(Cell("handle", params.deployment), params.context.inputs, paired, workers=1)
     full = len(paired.pairs.get(Phase.LATENCY, {}))
     return replace(

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pytest_torchserve.measure.run import Paired
 
 CONFIDENCE = 0.95
+MOST_GATING = {"init": 1 + len(START_PARTS), "handle": 1 + len(METHOD_PHASES), "load": len(load_metrics.GATING)}
+"""By kind of cell, the number of its metrics that may gate."""
+
 GATING_SHARE = 0.02
 """A phase that takes less of `handle` (or of a worker's whole start) is shown and does not decide the verdict."""
 
@@ -28,21 +31,60 @@ def compare(runs: Iterable[Run], rules: Rules) -> list[Comparison]:
     both = [(run, paired) for run in runs if (paired := run.paired)]
     phases = [(run, paired, phase) for run, paired in both for phase in paired.pairs]
     loads = [(run, paired, metric) for run, paired in both if paired.blocks for metric in LoadMetric]
-    gating = sum(_gates(paired, phase) for _, paired, phase in phases)
-    gating += sum(metric in load_metrics.GATING for *_, metric in loads)
-    confidence = 1 - (1 - CONFIDENCE) / max(1, gating)
-    found = [_compared(run, paired, phase, rules.min_effect, confidence) for run, paired, phase in phases]
-    found += [_compared_load(run, paired, metric, rules.min_effect, confidence) for run, paired, metric in loads]
+    error = error_of(
+        sum(len(gating(paired)) for _, paired in both) + sum(metric in load_metrics.GATING for *_, metric in loads)
+    )
+    found = [_compared(run, paired, phase, rules.min_effect, error) for run, paired, phase in phases]
+    found += [_compared_load(run, paired, metric, rules.min_effect, error) for run, paired, metric in loads]
     return [one for one in found if one is not None]
 
 
-def _compared(run: Run, paired: Paired, phase: Phase, min_effect: float, confidence: float) -> Comparison | None:
+def gating(paired: Paired) -> list[Phase]:
+    """Return the phases of a run with two arms that decide the session's result."""
+    return [phase for phase in paired.pairs if _gates(paired, phase)]
+
+
+def error_of(intervals: int) -> float:
+    """Return the error that each of so many intervals may make, so that all hold together (Bonferroni)."""
+    return (1 - CONFIDENCE) / max(1, intervals)
+
+
+def decides(paired: Paired, min_effect: float, confidence: float) -> bool:
+    """Return whether the samples so far decide every gating metric of a cell, at this confidence."""
+    if paired.blocks:
+        found = [
+            (
+                load_metrics.load_ratio(metric, paired.blocks, confidence, min_effect, by_process=paired.by_process),
+                metric,
+            )
+            for metric in load_metrics.GATING
+        ]
+        return all(
+            not one.why
+            and judge(one.interval, min_effect, more_is_better=metric.more_is_better) is not Verdict.INCONCLUSIVE
+            for one, metric in found
+        )
+    phases = gating(paired)
+    return bool(phases) and all(
+        judge(interval(paired, phase, confidence, least), least) is not Verdict.INCONCLUSIVE
+        for phase in phases
+        for least in [max(min_effect, _probe_cost(paired, phase))]
+    )
+
+
+def _probe_cost(paired: Paired, phase: Phase) -> float:
+    """Return the part of a phase that the probe itself takes, as a fraction of the baseline's time."""
+    baseline_s, _ = _medians(paired, phase)
+    return paired.probe_cost_s.get(phase, 0.0) / baseline_s if baseline_s else 0.0
+
+
+def _compared(run: Run, paired: Paired, phase: Phase, min_effect: float, error: float) -> Comparison | None:
     """Return the comparison of one phase of one run; None where the phase takes no time on either arm."""
     baseline_s, candidate_s = _medians(paired, phase)
     if not baseline_s and not candidate_s:
         return None
-    probe_cost = paired.probe_cost_s.get(phase, 0.0) / baseline_s if baseline_s else 0.0
-    min_effect = max(min_effect, probe_cost)
+    probe_cost = _probe_cost(paired, phase)
+    min_effect, confidence = max(min_effect, probe_cost), 1 - error * paired.error_share
     found = interval(paired, phase, confidence, min_effect)
     pairs = sum(map(len, paired.pairs[phase].values()))
     why, verdict = "", Verdict.INCONCLUSIVE
@@ -69,13 +111,14 @@ def _compared(run: Run, paired: Paired, phase: Phase, min_effect: float, confide
         probe_cost=probe_cost,
         answers_apart=paired.answers_apart,
         more_s=more_seconds(found, min_effect, paired.spent_s) if verdict is Verdict.INCONCLUSIVE and not why else None,
+        confidence=confidence,
+        spent_s=paired.spent_s,
     )
 
 
-def _compared_load(
-    run: Run, paired: Paired, metric: LoadMetric, min_effect: float, confidence: float
-) -> Comparison | None:
+def _compared_load(run: Run, paired: Paired, metric: LoadMetric, min_effect: float, error: float) -> Comparison | None:
     """Return the comparison of one metric of a load; None where neither arm has such a figure."""
+    confidence = 1 - error * paired.error_share
     found = load_metrics.load_ratio(metric, paired.blocks, confidence, min_effect, by_process=paired.by_process)
     if found.baseline is None and found.candidate is None:
         return None
@@ -101,6 +144,8 @@ def _compared_load(
         unit=metric.unit,
         more_is_better=metric.more_is_better,
         more_s=more_seconds(found.interval, min_effect, paired.spent_s) if undecided else None,
+        confidence=confidence,
+        spent_s=paired.spent_s,
     )
 
 

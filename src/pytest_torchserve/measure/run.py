@@ -76,6 +76,8 @@ class Paired:
             within the tolerance; in the answers' own unit.
         blocks: of a load, in which one arm, then the other, got the same arrivals; it has no pairs.
         spent_s: how long it took, worker starts included.
+        error_share: the share of its error that an interval may still make: less than 1 where looks before the end had
+            theirs.
     """
 
     baseline: str
@@ -86,6 +88,7 @@ class Paired:
     answers_apart: float = 0.0
     blocks: tuple[Block, ...] = ()
     spent_s: float = 0.0
+    error_share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -4,22 +4,37 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_torchserve import environment
 from pytest_torchserve._util.progress import Progress
 from pytest_torchserve._util.time_accounting import Activity
-from pytest_torchserve.config import Expected
+from pytest_torchserve.compare import verdict
+from pytest_torchserve.compare.past import earlier
+from pytest_torchserve.compare.plan import Plan
+from pytest_torchserve.config import Config, Expected
 from pytest_torchserve.errors import InputError, OptionError
 from pytest_torchserve.plugin import options, own_archives, terminal
-from pytest_torchserve.plugin.fixtures import COMPARED_KEY, NARROWED_KEY, SESSION_KEY, TIME_ACCOUNTING_KEY, is_ours
+from pytest_torchserve.plugin.fixtures import (
+    COMPARED_KEY,
+    NARROWED_KEY,
+    PLAN_KEY,
+    SESSION_KEY,
+    TIME_ACCOUNTING_KEY,
+    is_ours,
+)
 from pytest_torchserve.plugin.matrix import refuse_twins
 from pytest_torchserve.plugin.ordering import cell_of
 from pytest_torchserve.report import history
-from pytest_torchserve.session.comparisons import COMPARED
+from pytest_torchserve.session.comparisons import why_alone
 from pytest_torchserve.session.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pytest_torchserve.measure import Cell
 
 
 def take_part(session: pytest.Session) -> None:
@@ -41,7 +56,7 @@ def take_part(session: pytest.Session) -> None:
     if options.skips(config):
         runnable = []
     others = any(is_ours(item) and cell_of(item) is None for item in session.items)
-    compares = any(cell.kind in COMPARED for cell in runnable)
+    compares = any(not why_alone(cell, options.of(config)) for cell in runnable)
     try:
         told = options.complete(config, measures=bool(runnable) or others, compares=compares)
     except (OptionError, InputError) as error:
@@ -57,12 +72,23 @@ def take_part(session: pytest.Session) -> None:
         deployment = cell.deployment
         expected.models[deployment.model.name] = deployment.model
         expected.archived[deployment.model.name, deployment.device] = deployment
+    if told.baseline is not None and told.baseline_minutes is not None:
+        expected.plan = config.stash[PLAN_KEY] = _plan(told, runnable)
     own_archives.tell_faults(config, expected.models.values())
     config.stash[TIME_ACCOUNTING_KEY].book_start(Activity.COLLECTING)
     config.stash[SESSION_KEY] = Session(
         told, expected, _progress(config, expected.cells), config.stash[TIME_ACCOUNTING_KEY]
     )
     config.pluginmanager.register(terminal, "torchserve-terminal")
+
+
+def _plan(told: Config, cells: Iterable[Cell]) -> Plan:
+    """Return the plan of a session's comparisons: the time for all of them, and what earlier ones say of each."""
+    assert told.baseline_minutes is not None  # noqa: S101 - the caller has checked
+    compared = [cell for cell in cells if not why_alone(cell, told)]
+    past = earlier(told.journal.parent, [f"{cell.kind} {cell.id}" for cell in compared]) if told.journal else {}
+    error = verdict.error_of(sum(verdict.MOST_GATING[cell.kind] for cell in compared))
+    return Plan(60 * told.baseline_minutes, past, told.rules.min_effect, error)
 
 
 class _Refusal:

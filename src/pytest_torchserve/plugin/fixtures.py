@@ -17,6 +17,7 @@ from pytest_torchserve.plugin.failures import or_fail
 if TYPE_CHECKING:
     from pytest_torchserve import Model, Phase, Run, Sample
     from pytest_torchserve._util.time_accounting import TimeAccounting
+    from pytest_torchserve.compare.plan import Plan
     from pytest_torchserve.inputs.model_inputs import ModelInputs
     from pytest_torchserve.loadgen.response import Response
     from pytest_torchserve.measure import Budget, Cell, CellKind
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pytest_torchserve.torchserve.server import Server
 
 SESSION_KEY: pytest.StashKey[Session] = pytest.StashKey()
+PLAN_KEY: pytest.StashKey[Plan] = pytest.StashKey()
 MODELS_KEY: pytest.StashKey[tuple[Model, ...]] = pytest.StashKey()
 TIME_ACCOUNTING_KEY: pytest.StashKey[TimeAccounting] = pytest.StashKey()
 

@@ -238,6 +238,13 @@ TABLE: tuple[Option, ...] = (
         positive=True,
     ),
     Option(
+        "--ts-baseline-minutes",
+        "budget of all compared cells together: cells that are decided end early, and leave their time to others",
+        metavar="MIN",
+        type=float,
+        positive=True,
+    ),
+    Option(
         "--ts-baseline-processes",
         "worker processes that a compared cell samples at most; each is one sample",
         metavar="N",

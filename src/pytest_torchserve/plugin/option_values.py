@@ -191,7 +191,7 @@ def check(server: ServerSettings) -> None:
 def compared(config: pytest.Config, server: ServerSettings) -> tuple[str | None, ServerSettings]:
     """Return the baseline's name and its server's settings: the candidate's, except those given for the baseline."""
     wanted = config.getoption("ts_baseline")
-    needing = ("max_regression", "strict", "baseline_worker_env")
+    needing = ("max_regression", "strict", "baseline_worker_env", "baseline_minutes")
     given = [name for name in needing if config.getoption(f"ts_{name}")]
     if wanted is None and given:
         raise OptionError(
@@ -201,6 +201,12 @@ def compared(config: pytest.Config, server: ServerSettings) -> tuple[str | None,
         )
     if wanted is None:
         return None, server
+    if config.getoption("ts_baseline_minutes") and config.getoption("ts_baseline_seconds"):
+        raise OptionError(
+            wanted="--ts-baseline-minutes, for all cells together, or --ts-baseline-seconds, for each",
+            found="both",
+            do="leave one of them out",
+        )
     if config.getoption("ts_url"):
         raise OptionError(
             wanted="--ts-baseline or --ts-url",

@@ -153,6 +153,7 @@ def read(config: pytest.Config) -> Config:
         engine=option_values.engine(config),
         attach=option_values.attach(config),
         baseline_named=baseline_named,
+        baseline_minutes=value["ts_baseline_minutes"],
         baseline_server=baseline_server,
         rules=option_values.rules(config),
         server=server,

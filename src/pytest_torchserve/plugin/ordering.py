@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_torchserve.deployment import DEVICES
 from pytest_torchserve.measure import Cell
 from pytest_torchserve.plugin import options
-from pytest_torchserve.plugin.fixtures import is_ours
+from pytest_torchserve.plugin.fixtures import PLAN_KEY, is_ours
 from pytest_torchserve.plugin.matrix import named
 
 if TYPE_CHECKING:
@@ -27,15 +27,17 @@ def cell_of(item: pytest.Item) -> Cell | None:
 
 
 def announcement(config: pytest.Config, items: Sequence[pytest.Item]) -> list[str]:
-    """Say how long the searches for capacity will take: nobody expects minutes of one test."""
+    """Say how long searches for capacity will take, and comparisons that share their time: nobody expects minutes."""
+    plan = config.stash.get(PLAN_KEY, None)
+    planned = plan.lines() if plan else []
     cells = (cell_of(item) for item in items)
     count = len({cell.id for cell in cells if cell is not None and cell.kind == "capacity"})
     if not count:
-        return []
+        return planned
     seconds = options.of(config).budget.capacity_seconds
     longest = f"{seconds / 60:.3g} min" if seconds >= _IN_MINUTES else f"{seconds:.3g} s"
     told = f"1 search, which takes up to {longest}" if count == 1 else f"{count} searches of up to {longest} each"
-    return [f"capacity: {told} (--ts-capacity-seconds)"]
+    return [*planned, f"capacity: {told} (--ts-capacity-seconds)"]
 
 
 def arrange(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import contextlib
+import time
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from pytest_torchserve.compare import verdict
 from pytest_torchserve.compare.baseline import BaselineFailsError, NoBaselineError
 from pytest_torchserve.compare.comparison_setup import ComparisonSetup
+from pytest_torchserve.compare.load_blocks import BLOCK_DELAYS
 from pytest_torchserve.compare.runner import ComparisonRunner
+from pytest_torchserve.measure.cell import FEWEST_SAMPLES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     from pytest_torchserve.compare.comparison import Comparison
+    from pytest_torchserve.compare.early_stop import EarlyStop
+    from pytest_torchserve.compare.plan import Plan
+    from pytest_torchserve.config import Config
     from pytest_torchserve.measure import Cell, Context, Run
     from pytest_torchserve.session.deployments import Deployments
     from pytest_torchserve.session.shared import Shared
@@ -21,6 +28,23 @@ if TYPE_CHECKING:
 
 COMPARED = ("init", "handle", "load")
 """The kinds of cells that can be compared with a baseline."""
+
+
+def why_alone(cell: Cell, config: Config) -> str:
+    """Return why a cell cannot be compared with a baseline, in words; '' where it can."""
+    if cell.kind not in COMPARED:
+        return f"--ts-baseline compares {', '.join(COMPARED)} cells"
+    if cell.kind != "load":
+        return ""
+    if config.engine is not None:
+        return "Locust sends to one arm only"
+    delay_s = cell.deployment.batching.max_batch_delay_ms / 1e3
+    wanted_s, found_s = 2 * FEWEST_SAMPLES * BLOCK_DELAYS * delay_s, config.budget.baseline_seconds
+    if wanted_s > found_s:
+        return (
+            f"blocks of {BLOCK_DELAYS} batch delays would take {wanted_s:.0f} s (--ts-baseline-seconds={found_s:.0f})"
+        )
+    return ""
 
 
 class Comparisons:
@@ -35,21 +59,22 @@ class Comparisons:
         self,
         shared: Shared,
         deployments: Deployments,
+        plan: Plan | None = None,
     ) -> None:
         self.uncompared: dict[str, str] = {}
         self.results: list[Comparison] = []
         self._shared = shared
         self._deployments = deployments
+        self._plan = plan
         self._runner: ComparisonRunner | None = None
 
     def compares(self, cell: Cell) -> bool:
         """Return whether the cell is to be compared with a baseline; say so where one cannot be."""
         if self._shared.config.baseline is None:
             return False
-        by_locust = cell.kind == "load" and self._shared.config.engine is not None
-        if cell.kind in COMPARED and not by_locust:
+        why = why_alone(cell, self._shared.config)
+        if not why:
             return True
-        why = "Locust sends to one arm only" if by_locust else f"--ts-baseline compares {', '.join(COMPARED)} cells"
         line = f"{cell.kind} {cell.id}: measured alone; {why}"
         self._shared.notices.extend([] if line in self._shared.notices else [line])
         return False
@@ -60,7 +85,8 @@ class Comparisons:
         if self._runner is None:
             self._runner = self._make_runner()
         try:
-            return self._runner.run(cell, candidate.path, context)
+            with self._planned(f"{cell.kind} {cell.id}", context) as (within, early):
+                return self._runner.run(cell, candidate.path, within, early)
         except NoBaselineError as error:
             name, why = f"{cell.kind} {cell.id}", f"no baseline: {error.wanted}; found: {error.found}"
             if isinstance(error, BaselineFailsError):
@@ -68,6 +94,19 @@ class Comparisons:
             self.uncompared[name] = why
             self._shared.journal.write("uncompared", {"cell": name, "why": why})
             return None
+
+    @contextlib.contextmanager
+    def _planned(self, name: str, context: Context) -> Iterator[tuple[Context, EarlyStop | None]]:
+        """Give a cell its share of the session's time, and its looks; note how long it took."""
+        if self._plan is None:
+            yield context, None
+            return
+        budget = replace(context.budget, baseline_seconds=self._plan.share_s(name))
+        begun_s = time.monotonic()
+        try:
+            yield replace(context, budget=budget), self._plan.early_stop()
+        finally:
+            self._plan.ended(name, time.monotonic() - begun_s)
 
     def _make_runner(self) -> ComparisonRunner:
         config = self._shared.config

@@ -42,7 +42,7 @@ class Session:
         self.artifacts, self.journal, self.notices = shared.artifacts, shared.journal, shared.notices
         self.runs: dict[tuple[Cell, Budget], Run] = {}
         self.deployments = Deployments(shared, expected)
-        self.comparisons = Comparisons(shared, self.deployments)
+        self.comparisons = Comparisons(shared, self.deployments, expected.plan)
         self._own_answers = OwnAnswers(shared, self.deployments)
         self._targets = Targets(shared, self.deployments, progress.say)
         self._progress = progress

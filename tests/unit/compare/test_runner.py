@@ -13,6 +13,7 @@ import pytest
 from fakes import FakeClock, FakeMonitor, silent
 from pytest_torchserve.answers import Tolerance, why_different
 from pytest_torchserve.compare.agreement import Agreement
+from pytest_torchserve.compare.early_stop import EarlyStop
 from pytest_torchserve.compare.init_pairs import measure_init_pairs
 from pytest_torchserve.compare.pair_batches import twice
 from pytest_torchserve.compare.pair_meter import ProcessWideError
@@ -170,6 +171,31 @@ def test_pairs_of_eight_processes(world):
     assert run.wrong == run.invalid == ()
     assert run.achieved_batch_size == 2
     assert not run.paired.by_process
+
+
+@pytest.mark.parametrize(
+    ("measure", "arms", "fewest"),
+    [
+        (measure_same_process, 1, 5),
+        (measure_separate_processes, 2, 6),
+        (measure_init_pairs, 2, 6),
+    ],
+)
+def test_a_decided_cell_ends_early(world, measure, arms, fewest):
+    """A change that every pair shows is decided at the first look, and the rest of the time is not spent."""
+    params, played = world(60.0)
+    made = [played(), played(factor=2.0)] if arms == 2 else played(factor=2.0)
+    targets = dict(zip(ARMS, made, strict=True)) if arms == 2 else made
+    if measure is measure_init_pairs:  # a start takes the same on both arms, to the nanosecond
+        targets["candidate"].warm_up_ms = 300.0
+        targets["baseline"].warm_up_ms = 100.0
+    run = measure(targets, replace(params, early=EarlyStop(0.01, 0.02)))
+    assert run.paired.error_share == 0.25
+    assert len(next(iter(run.paired.pairs.values()))) == fewest
+    assert run.paired.spent_s < 30
+    usual = measure({arm: played() for arm in ARMS} if arms == 2 else played(), params)
+    assert usual.paired.error_share == 1.0
+    assert usual.paired.spent_s > 55
 
 
 @pytest.mark.parametrize(("seconds", "asked", "processes"), [(10.0, 8, 4), (5.0, 8, 3), (30.0, 3, 3), (30.0, 12, 12)])
