@@ -111,8 +111,9 @@ def test_answers_that_differ_from_the_baselines_fail(repository):
     repository.edit("handlers/noop.py", '{"bytes": len(body),', '{"bytes": len(body) + 1,')
     assert repository.shell("git -c user.name=x -c user.email=x@example.org commit -qam other")[0] == 0
     repository.edit("handlers/noop.py", '{"bytes": len(body) + 1,', '{"bytes": len(body),')
-    code, printed = repository.session(*NOOP, "--ts-baseline=HEAD", "--ts-baseline-seconds=10")
+    code, printed = repository.session(*NOOP, "--ts-baseline=HEAD", "--ts-baseline-minutes=0.2")
     assert code == 1
+    assert re.search(r"^comparisons: 0\.2 min for \d+ cells?, none compared before", printed, re.MULTILINE), printed
     assert "differs from the baseline: " in printed
     assert ": .bytes: " in printed
 

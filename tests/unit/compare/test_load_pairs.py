@@ -268,19 +268,29 @@ def test_random_arrivals_are_drawn_anew():
 
 
 @pytest.mark.parametrize(
-    ("baseline", "kind", "engine", "told"),
+    ("baseline", "kind", "engine", "delay_ms", "told"),
     [
-        (None, "capacity", None, ""),
-        ("HEAD", "capacity", None, "measured alone; --ts-baseline compares init, handle, load cells"),
-        ("HEAD", "load", "locust", "measured alone; Locust sends to one arm only"),
-        ("HEAD", "load", None, None),
+        (None, "capacity", None, 100, ""),
+        ("HEAD", "capacity", None, 100, "measured alone; --ts-baseline compares init, handle, load cells"),
+        ("HEAD", "load", "locust", 100, "measured alone; Locust sends to one arm only"),
+        (
+            "HEAD",
+            "load",
+            None,
+            3000,
+            "measured alone; blocks of 10 batch delays would take 180 s (--ts-baseline-seconds=120)",
+        ),
+        ("HEAD", "load", None, 2000, None),
+        ("HEAD", "handle", "locust", 3000, None),
     ],
 )
-def test_a_cell_that_cannot_be_compared_says_so_once(world, baseline, kind, engine, told):
+def test_a_cell_that_cannot_be_compared_says_so_once(world, baseline, kind, engine, delay_ms, told):
     """With a baseline that is a notice, not silence."""
     cell, _, _ = world()
-    shared = SimpleNamespace(config=SimpleNamespace(baseline=baseline, engine=engine), notices=[])
+    cell = replace(cell, kind=kind, deployment=replace(cell.deployment, batching=Batching(16, delay_ms)))
+    config = SimpleNamespace(baseline=baseline, engine=engine, budget=Budget(baseline_seconds=120))
+    shared = SimpleNamespace(config=config, notices=[])
     comparisons = Comparisons(shared, None)
     for _ in range(2):
-        assert comparisons.compares(replace(cell, kind=kind)) is (told is None)
+        assert comparisons.compares(cell) is (told is None)
     assert [line.partition(": ")[2] for line in shared.notices] == ([told] if told else [])
