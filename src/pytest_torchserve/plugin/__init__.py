@@ -117,8 +117,12 @@ def pytest_deselected(items: Sequence[pytest.Item]) -> None:
         item.config.stash.setdefault(DESELECTED_KEY, set()).add(item.nodeid)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Take part in a session that has a test of the suite; start nothing."""
+    """Take part in a session that has a test of the suite; start nothing.
+
+    Before the terminal reporter says what was collected: it asks for the plan of the comparisons then.
+    """
     if any(map(is_ours, session.items)):
         from pytest_torchserve.plugin import collection  # noqa: PLC0415 - only for tests of the suite
 
