@@ -80,7 +80,7 @@ class Config:
         engine: Locust as the sender of traffic; None for the built-in client in this process.
         attach: the external server to measure; None for a server of our own.
         budget: how much time and how many processes a measurement may use.
-        baseline_named: the baseline of init and handle cells, as typed; None for no comparison.
+        baseline_named: the baseline that cells are compared with, as typed; None for no comparison.
         baseline: the baseline, resolved; None until a cell is to be measured that can be compared with a baseline.
         baseline_server: the settings of the baseline's server, where the baseline has a server of its own.
         baseline_minutes: the time of all comparisons together; None where each cell has its own.

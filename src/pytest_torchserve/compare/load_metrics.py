@@ -30,7 +30,7 @@ _BEYOND = 6
 
 
 class LoadMetric(StrEnum):
-    """What is compared of a load."""
+    """What is compared of a load, and of a search for capacity."""
 
     P50 = "p50"
     P90 = "p90"
@@ -38,20 +38,25 @@ class LoadMetric(StrEnum):
     THROUGHPUT = "throughput"
     GOODPUT = "goodput"
     MEMORY = "worker memory"
+    CAPACITY = "capacity"
 
     @property
     def more_is_better(self) -> bool:
         """True where a candidate with more is the better one."""
-        return self in (LoadMetric.THROUGHPUT, LoadMetric.GOODPUT)
+        return self in (LoadMetric.THROUGHPUT, LoadMetric.GOODPUT, LoadMetric.CAPACITY)
 
     @property
     def unit(self) -> str:
         """The unit of the figure: `s`, `1/s`, `bytes`, or '' for a share."""
-        return {LoadMetric.THROUGHPUT: "1/s", LoadMetric.GOODPUT: "", LoadMetric.MEMORY: "bytes"}.get(self, "s")
+        rates = {LoadMetric.THROUGHPUT: "1/s", LoadMetric.CAPACITY: "1/s"}
+        return {**rates, LoadMetric.GOODPUT: "", LoadMetric.MEMORY: "bytes"}.get(self, "s")
 
+
+OF_LOAD = tuple(metric for metric in LoadMetric if metric is not LoadMetric.CAPACITY)
+"""The metrics of a load."""
 
 GATING = (LoadMetric.P50, LoadMetric.P99, LoadMetric.GOODPUT)
-"""The metrics that decide the verdict."""
+"""The metrics of a load that decide the verdict."""
 
 _PERCENTILE = {LoadMetric.P50: 0.5, LoadMetric.P90: 0.9, LoadMetric.P99: 0.99}
 

@@ -10,6 +10,7 @@ from pytest_torchserve._util.time_accounting import Activity, TimeAccounting
 from pytest_torchserve.compare.archives import ArmArchives
 from pytest_torchserve.compare.arms import OF_BASELINE, OF_EITHER
 from pytest_torchserve.compare.baseline import BaselineFailsError
+from pytest_torchserve.compare.capacity_pairs import measure_capacity_pairs
 from pytest_torchserve.compare.init_pairs import measure_init_pairs
 from pytest_torchserve.compare.load_pairs import measure_load_pairs
 from pytest_torchserve.compare.pair_meter import ProcessWideError
@@ -45,7 +46,7 @@ class ComparisonRunner:
         self.notices: list[str] = list(setup.baseline.notices)
 
     def run(self, cell: Cell, candidate: Path, context: Context, early: EarlyStop | None = None) -> Run:
-        """Measure both arms of one cell of kind `init`, `handle` or `load`.
+        """Measure both arms of one cell of any kind.
 
         Args:
             candidate: the candidate's archive.
@@ -82,6 +83,8 @@ class ComparisonRunner:
         with self._servers.deployed("pair", params.deployment, made) as endpoint:
             if cell.kind == "load":
                 return measure_load_pairs(endpoint, cell, params)
+            if cell.kind == "capacity":
+                return measure_capacity_pairs(endpoint, cell, params)
             return measure_same_process(endpoint, params)
 
     def _in_separate_processes(self, cell: Cell, arms: Mapping[str, Path], params: ComparisonParams) -> Run:
@@ -97,6 +100,8 @@ class ComparisonRunner:
             try:
                 if cell.kind == "load":
                     run = measure_load_pairs(endpoints, cell, params)
+                elif cell.kind == "capacity":
+                    run = measure_capacity_pairs(endpoints, cell, params)
                 else:
                     measure = measure_init_pairs if cell.kind == "init" else measure_separate_processes
                     run = measure(endpoints, params)

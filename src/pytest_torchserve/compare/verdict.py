@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from typing import TYPE_CHECKING
 
 from pytest_torchserve.compare import load_metrics
 from pytest_torchserve.compare.comparison import Comparison, Rules, Verdict, judge, more_seconds
-from pytest_torchserve.compare.intervals import interval
+from pytest_torchserve.compare.intervals import interval, student
 from pytest_torchserve.compare.load_metrics import LoadMetric
 from pytest_torchserve.measure.cell import FEWEST_SAMPLES
 from pytest_torchserve.phase import METHOD_PHASES, START_PARTS, Phase
@@ -30,13 +31,46 @@ def compare(runs: Iterable[Run], rules: Rules) -> list[Comparison]:
     """Compare every metric of every run that has two arms. The confidence depends on the number of gating metrics."""
     both = [(run, paired) for run in runs if (paired := run.paired)]
     phases = [(run, paired, phase) for run, paired in both for phase in paired.pairs]
-    loads = [(run, paired, metric) for run, paired in both if paired.blocks for metric in LoadMetric]
+    loads = [(run, paired, metric) for run, paired in both if paired.blocks for metric in load_metrics.OF_LOAD]
+    searches = [(run, paired) for run, paired in both if paired.capacities]
     error = error_of(
-        sum(len(gating(paired)) for _, paired in both) + sum(metric in load_metrics.GATING for *_, metric in loads)
+        sum(len(gating(paired)) for _, paired in both)
+        + sum(metric in load_metrics.GATING for *_, metric in loads)
+        + len(searches)
     )
     found = [_compared(run, paired, phase, rules.min_effect, error) for run, paired, phase in phases]
     found += [_compared_load(run, paired, metric, rules.min_effect, error) for run, paired, metric in loads]
+    found += [_compared_capacity(run, paired, rules.min_effect, 1 - error) for run, paired in searches]
     return [one for one in found if one is not None]
+
+
+def _compared_capacity(run: Run, paired: Paired, min_effect: float, confidence: float) -> Comparison:
+    """Return the comparison of the rates that the searches of both arms found; each pair of searches is a sample."""
+    whole = [(old, new) for old, new in paired.capacities if old and new]
+    found = student([math.log(new / old) for old, new in whole], confidence, min_effect)
+    lacking = len(paired.capacities) - len(whole)
+    why, verdict = "", Verdict.INCONCLUSIVE
+    if lacking:
+        why = f"{lacking} of {len(paired.capacities)} pairs of searches found no rate in one of the arms"
+    else:
+        verdict = judge(found, min_effect, more_is_better=True)
+    return Comparison(
+        cell=f"{run.cell.kind} {run.cell.id}",
+        metric=LoadMetric.CAPACITY,
+        baseline=statistics.median(old for old, _ in whole) if whole else None,
+        candidate=statistics.median(new for _, new in whole) if whole else None,
+        interval=found,
+        pairs=len(whole),
+        processes=len(whole),
+        gating=True,
+        verdict=verdict,
+        why=why,
+        unit=LoadMetric.CAPACITY.unit,
+        more_is_better=True,
+        more_s=more_seconds(found, min_effect, paired.spent_s) if verdict is Verdict.INCONCLUSIVE and not why else None,
+        confidence=confidence,
+        spent_s=paired.spent_s,
+    )
 
 
 def gating(paired: Paired) -> list[Phase]:

@@ -75,6 +75,8 @@ class Paired:
         answers_apart: the largest distance of two numbers at the same place of both arms' answers to one request, all
             within the tolerance; in the answers' own unit.
         blocks: of a load, in which one arm, then the other, got the same arrivals; it has no pairs.
+        capacities: of searches for capacity, (baseline, candidate) in requests a second, pair by pair; None where a
+            search found none.
         spent_s: how long it took, worker starts included.
         error_share: the share of its error that an interval may still make: less than 1 where looks before the end had
             theirs.
@@ -87,6 +89,7 @@ class Paired:
     probe_cost_s: Mapping[Phase, float] = field(default_factory=dict)
     answers_apart: float = 0.0
     blocks: tuple[Block, ...] = ()
+    capacities: tuple[tuple[float | None, float | None], ...] = ()
     spent_s: float = 0.0
     error_share: float = 1.0
 

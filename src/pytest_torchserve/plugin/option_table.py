@@ -218,7 +218,7 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "--ts-baseline",
-        "hold init, handle and load against this: a folder of .mar files, a git revision, python:VENV (another "
+        "hold the cells against this: a folder of .mar files, a git revision, python:VENV (another "
         "TorchServe) or config:FILE (another config.properties)",
         metavar="WHAT",
     ),

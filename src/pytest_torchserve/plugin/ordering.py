@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_torchserve.compare.capacity_pairs import rounds_within
 from pytest_torchserve.deployment import DEVICES
 from pytest_torchserve.measure import Cell
 from pytest_torchserve.plugin import options
@@ -36,6 +37,9 @@ def announcement(config: pytest.Config, items: Sequence[pytest.Item]) -> list[st
         return planned
     seconds = options.of(config).budget.capacity_seconds
     longest = f"{seconds / 60:.3g} min" if seconds >= _IN_MINUTES else f"{seconds:.3g} s"
+    budget = options.of(config).budget
+    if config.getoption("ts_baseline"):
+        count *= 2 * rounds_within(budget)
     told = f"1 search, which takes up to {longest}" if count == 1 else f"{count} searches of up to {longest} each"
     return [*planned, f"capacity: {told} (--ts-capacity-seconds)"]
 

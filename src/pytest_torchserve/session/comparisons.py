@@ -26,18 +26,12 @@ if TYPE_CHECKING:
     from pytest_torchserve.session.shared import Shared
 
 
-COMPARED = ("init", "handle", "load")
-"""The kinds of cells that can be compared with a baseline."""
-
-
 def why_alone(cell: Cell, config: Config) -> str:
     """Return why a cell cannot be compared with a baseline, in words; '' where it can."""
-    if cell.kind not in COMPARED:
-        return f"--ts-baseline compares {', '.join(COMPARED)} cells"
+    if cell.kind in ("load", "capacity") and config.engine is not None:
+        return "Locust sends to one arm only"
     if cell.kind != "load":
         return ""
-    if config.engine is not None:
-        return "Locust sends to one arm only"
     delay_s = cell.deployment.batching.max_batch_delay_ms / 1e3
     wanted_s, found_s = 2 * FEWEST_SAMPLES * BLOCK_DELAYS * delay_s, config.budget.baseline_seconds
     if wanted_s > found_s:
@@ -48,7 +42,7 @@ def why_alone(cell: Cell, config: Config) -> str:
 
 
 class Comparisons:
-    """Comparisons of init, handle and load cells with the session's baseline.
+    """Comparisons of cells with the session's baseline.
 
     Attributes:
         uncompared: the reason by cell, for cells that were to be compared and were not.
@@ -85,7 +79,7 @@ class Comparisons:
         if self._runner is None:
             self._runner = self._make_runner()
         try:
-            with self._planned(f"{cell.kind} {cell.id}", context) as (within, early):
+            with self._planned(cell, context) as (within, early):
                 return self._runner.run(cell, candidate.path, within, early)
         except NoBaselineError as error:
             name, why = f"{cell.kind} {cell.id}", f"no baseline: {error.wanted}; found: {error.found}"
@@ -96,11 +90,12 @@ class Comparisons:
             return None
 
     @contextlib.contextmanager
-    def _planned(self, name: str, context: Context) -> Iterator[tuple[Context, EarlyStop | None]]:
+    def _planned(self, cell: Cell, context: Context) -> Iterator[tuple[Context, EarlyStop | None]]:
         """Give a cell its share of the session's time, and its looks; note how long it took."""
-        if self._plan is None:
+        if self._plan is None or cell.kind == "capacity":
             yield context, None
             return
+        name = f"{cell.kind} {cell.id}"
         budget = replace(context.budget, baseline_seconds=self._plan.share_s(name))
         begun_s = time.monotonic()
         try:

@@ -271,7 +271,8 @@ def test_random_arrivals_are_drawn_anew():
     ("baseline", "kind", "engine", "delay_ms", "told"),
     [
         (None, "capacity", None, 100, ""),
-        ("HEAD", "capacity", None, 100, "measured alone; --ts-baseline compares init, handle, load cells"),
+        ("HEAD", "capacity", None, 3000, None),
+        ("HEAD", "capacity", "locust", 100, "measured alone; Locust sends to one arm only"),
         ("HEAD", "load", "locust", 100, "measured alone; Locust sends to one arm only"),
         (
             "HEAD",
