@@ -152,6 +152,10 @@ class Arms:
             paired=paired,
         )
 
+    def pairs_of(self, process: int) -> dict[Phase, dict[int, tuple[tuple[float, float], ...]]]:
+        """Return the pairs of one process."""
+        return {phase: {process: tuple(of[process])} for phase, of in self.pairs.items() if process in of}
+
     def whole_pairs(self) -> dict[Phase, dict[int, tuple[tuple[float, float], ...]]]:
         """Return the pairs of every phase that has any."""
         return {

@@ -41,11 +41,16 @@ FEWEST_PAIRS = 20
 """The pairs from which quartiles say how far pairs scatter."""
 
 
-def precise(paired: Paired, process: int) -> bool:
-    """Return whether a process has told all it can about every gating phase."""
+def precise(paired: Paired, process: int, min_effect: float) -> bool:
+    """Return whether a process has told all it can about every gating phase.
+
+    A phase of which the probe itself takes more than the minimum effect is judged by larger changes, and needs to be
+    known less well in proportion.
+    """
     for phase in verdict.gating(paired):
         ratios = [math.log(new / old) for old, new in paired.pairs[phase].get(process, ()) if old and new]
-        if len(ratios) < FEWEST_PAIRS or pair_variance([ratios])[0] > (PRECISE * BIAS) ** 2:
+        wanted = PRECISE * BIAS * max(1.0, verdict.probe_cost(paired, phase) / min_effect)
+        if len(ratios) < FEWEST_PAIRS or pair_variance([ratios])[0] > wanted**2:
             return False
     return True
 

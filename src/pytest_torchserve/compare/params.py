@@ -50,7 +50,10 @@ class ComparisonParams:
 
     def told_all(self, arms: Arms, process: int) -> bool:
         """Return whether more pairs of a process that holds both arms would tell nothing."""
-        return self.early is not None and precise(Paired(self.baseline, arms.whole_pairs()), process)
+        if self.early is None:
+            return False
+        paired = Paired(self.baseline, arms.pairs_of(process), probe_cost_s=arms.probe_cost_s)
+        return precise(paired, process, self.early.min_effect)
 
     def looked_at(self, paired: Paired) -> Paired:
         """Return the pairs with the share of the error that the looks have left."""

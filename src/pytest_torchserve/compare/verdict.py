@@ -102,11 +102,11 @@ def decides(paired: Paired, min_effect: float, confidence: float) -> bool:
     return bool(phases) and all(
         judge(interval(paired, phase, confidence, least), least) is not Verdict.INCONCLUSIVE
         for phase in phases
-        for least in [max(min_effect, _probe_cost(paired, phase))]
+        for least in [max(min_effect, probe_cost(paired, phase))]
     )
 
 
-def _probe_cost(paired: Paired, phase: Phase) -> float:
+def probe_cost(paired: Paired, phase: Phase) -> float:
     """Return the part of a phase that the probe itself takes, as a fraction of the baseline's time."""
     baseline_s, _ = _medians(paired, phase)
     return paired.probe_cost_s.get(phase, 0.0) / baseline_s if baseline_s else 0.0
@@ -117,8 +117,8 @@ def _compared(run: Run, paired: Paired, phase: Phase, min_effect: float, error: 
     baseline_s, candidate_s = _medians(paired, phase)
     if not baseline_s and not candidate_s:
         return None
-    probe_cost = _probe_cost(paired, phase)
-    min_effect, confidence = max(min_effect, probe_cost), 1 - error * paired.error_share
+    cost = probe_cost(paired, phase)
+    min_effect, confidence = max(min_effect, cost), 1 - error * paired.error_share
     found = interval(paired, phase, confidence, min_effect)
     pairs = sum(map(len, paired.pairs[phase].values()))
     why, verdict = "", Verdict.INCONCLUSIVE
@@ -142,7 +142,7 @@ def _compared(run: Run, paired: Paired, phase: Phase, min_effect: float, error: 
         gating=_gates(paired, phase),
         verdict=verdict,
         why=why,
-        probe_cost=probe_cost,
+        probe_cost=cost,
         answers_apart=paired.answers_apart,
         more_s=more_seconds(found, min_effect, paired.spent_s) if verdict is Verdict.INCONCLUSIVE and not why else None,
         confidence=confidence,

@@ -181,8 +181,8 @@ def test_a_process_ends_when_more_pairs_tell_nothing():
     rng = random.Random(5)
     for noise, each, told in ((0.001, 19, False), (0.001, 25, True), (0.03, 60, False), (0.03, 600, True)):
         pairs = pairs_of(rng, 2, each, noise=noise)
-        assert [precise(paired(pairs), process) for process in (0, 1)] == [told, told]
-    assert not precise(paired(pairs_of(rng, 1, 99, noise=0.001)), 7)  # another process
+        assert [precise(paired(pairs), process, 0.02) for process in (0, 1)] == [told, told]
+    assert not precise(paired(pairs_of(rng, 1, 99, noise=0.001)), 7, 0.02)  # another process
 
 
 def test_a_phase_that_does_not_gate_is_not_waited_for():
@@ -191,5 +191,7 @@ def test_a_phase_that_does_not_gate_is_not_waited_for():
     quiet, loud = pairs_of(rng, 1, 60, noise=0.001), pairs_of(rng, 1, 60, noise=0.2)
     tiny = {0: tuple((old / 100, new / 100) for old, new in loud[0])}
     phases = {Phase.HANDLE: quiet, Phase.LATENCY: loud, Phase.POSTPROCESS: tiny}
-    assert precise(Paired("HEAD", phases), 0)
-    assert not precise(Paired("HEAD", phases | {Phase.INFERENCE: loud}), 0)
+    assert precise(Paired("HEAD", phases), 0, 0.02)
+    assert not precise(Paired("HEAD", phases | {Phase.INFERENCE: loud}), 0, 0.02)
+    costly = {Phase.INFERENCE: 0.4 * 0.05}
+    assert precise(Paired("HEAD", phases | {Phase.INFERENCE: loud}, probe_cost_s=costly), 0, 0.02)
