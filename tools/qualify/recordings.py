@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,13 @@ class Recorded:
         name: kind and id, as `handle resnet56-cpu-b16`.
         date: when it was recorded.
         paired: its pairs or blocks, of the same code in both arms.
+        planted: the metric of a load whose change was planted, outside the handler's methods; '' for the same code.
     """
 
     name: str
     date: str
     paired: Paired
+    planted: str = ""
 
     @property
     def run(self) -> Run:
@@ -55,15 +58,30 @@ class Recorded:
         return Run(cell=Cell(kind, deployment, schedule), seconds={}, workers=1, paired=paired)  # type: ignore[arg-type]
 
 
-def keep(journal: Path, folder: Path = FOLDER) -> Path:
-    """Keep the compared cells of a session's journal as a recording; return its file."""
+def keep(journal: Path, folder: Path = FOLDER, planted: str = "") -> Path:
+    """Keep the compared cells of a session's journal as a recording, with how its verdicts were; return its file."""
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
     cells = {f"{line['kind']} {line['cell']}": _kept(line["paired"]) for line in lines if line.get("paired")}
+    verdicts = Counter(line["verdict"] for line in lines if line["line"] == "verdict" and line["gating"])
     folder.mkdir(exist_ok=True)
-    file = folder / f"{time.strftime('%Y-%m-%dT%H%MZ', time.gmtime())}.json.gz"
-    text = json.dumps({"date": lines[0]["at"][:10], "cells": cells}, separators=(",", ":"))
-    file.write_bytes(gzip.compress(text.encode(), mtime=0))
+    file = folder / f"{time.strftime('%Y-%m-%dT%H%M%SZ', time.gmtime())}.json.gz"
+    content = {"date": lines[0]["at"][:10], "planted": planted, "verdicts": verdicts, "cells": cells}
+    file.write_bytes(gzip.compress(json.dumps(content, separators=(",", ":")).encode(), mtime=0))
     return file
+
+
+def nights(folder: Path = FOLDER) -> list[dict[str, int]]:
+    """Return the gating verdicts of each recorded session that compared all kinds of cells, the oldest first."""
+    whole = {"init", "handle", "load"}
+    return [
+        content["verdicts"]
+        for content in _contents(folder)
+        if whole <= {name.partition(" ")[0] for name in content["cells"]}
+    ]
+
+
+def _contents(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(gzip.decompress(file.read_bytes())) for file in sorted(folder.glob("*.json.gz"))]
 
 
 def _kept(paired: dict[str, Any]) -> dict[str, Any]:
@@ -81,11 +99,11 @@ def _kept(paired: dict[str, Any]) -> dict[str, Any]:
 
 def read(folder: Path = FOLDER) -> list[Recorded]:
     """Return every cell of every recording, the oldest first."""
-    found = []
-    for file in sorted(folder.glob("*.json.gz")):
-        content = json.loads(gzip.decompress(file.read_bytes()))
-        found += [Recorded(name, content["date"], _paired(kept)) for name, kept in content["cells"].items()]
-    return found
+    return [
+        Recorded(name, content["date"], _paired(kept), content["planted"])
+        for content in _contents(folder)
+        for name, kept in content["cells"].items()
+    ]
 
 
 def _paired(kept: dict[str, Any]) -> Paired:

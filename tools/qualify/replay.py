@@ -71,6 +71,17 @@ def false_ones(recorded: Sequence[Recorded]) -> list[str]:
     return told
 
 
+def cells_called(recorded: Sequence[Recorded], verdicts: Sequence[Verdict] = CALLED) -> int:
+    """Return the number of cells with such a verdict on any gating metric."""
+    return sum(any(v.gating and v.verdict in verdicts for v in compare([one.run], Rules())) for one in recorded)
+
+
+def finds(recorded: Recorded, metric: str) -> bool:
+    """Return whether a cell that is alone in its session is regressed in this metric."""
+    verdicts = compare([recorded.run], Rules())
+    return any(v.metric.value == metric and v.verdict is Verdict.REGRESSED for v in verdicts)
+
+
 def planted(recorded: Sequence[Recorded], phase: Phase, factor: float, min_effect: float = MIN_EFFECT) -> list[bool]:
     """Return, for each handle cell in which the phase gates, and for each arm, whether the planted change is found.
 

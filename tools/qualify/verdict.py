@@ -129,10 +129,9 @@ def record(store: Path) -> Path:
 
 def judged(recorded: list[recordings.Recorded]) -> dict[str, Any]:
     """Return the figures of all recordings."""
-    cells = [one for one in recorded if one.paired.pairs]
-    false = replay.false_ones(cells)
-    print(*false, sep="\n")
-    regressed = len({line.partition(":")[0].rpartition(" ")[0] for line in false if "regressed" in line})
+    cells = [one for one in recorded if one.paired.pairs and not one.planted]
+    print(*replay.false_ones(cells), sep="\n")
+    regressed = replay.cells_called(cells, replay.CALLED[:1])
     found: dict[str, Any] = {
         "null_cells": len(cells),
         "disjoint_seconds": round(sum(one.paired.spent_s for one in cells)),
@@ -153,6 +152,21 @@ def judged(recorded: list[recordings.Recorded]) -> dict[str, Any]:
     found |= {name: sum(told) / len(told) if told else None for name, told in plants.items()}
     found["planted_cells"] = {name: len(told) for name, told in plants.items()}
     found["sure_of_2pct"] = len(two) / len(all_of_them) if all_of_them else None
+    nights = recordings.nights()
+    if nights:
+        found["night_gating"] = sum(nights[-1].values())
+        found["night_inconclusive"] = nights[-1].get("inconclusive", 0)
+        found["night_regressed"] = nights[-1].get("regressed", 0)
+    return found | loads([one for one in recorded if one.paired.blocks])
+
+
+def loads(recorded: list[recordings.Recorded]) -> dict[str, Any]:
+    """Return how often a live load was called changed that was not, and how often a planted change was found."""
+    null = [one for one in recorded if not one.planted]
+    found: dict[str, Any] = {"load_cells": len(null), "load_false": replay.cells_called(null)}
+    for metric in ("p50", "p99"):
+        told = [replay.finds(one, metric) for one in recorded if one.planted == metric]
+        found[f"load_found_{metric}"], found[f"load_planted_{metric}"] = sum(told), len(told)
     return found
 
 

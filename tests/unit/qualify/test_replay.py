@@ -53,6 +53,8 @@ def journal(tmp_path):
     loaded = Paired("HEAD", blocks=(Block(7, arm, replace(arm, asked=4)),), error_share=0.75)
     for kind, paired in (("handle", of_same_code(each=300)), ("load", loaded), ("init", None)):
         journal.write("run", Run(Cell(kind, deployment), {}, 1, paired=paired).as_dict())
+    for verdict, gating in (("unchanged", True), ("inconclusive", True), ("regressed", False)):
+        journal.write("verdict", {"verdict": verdict, "gating": gating})
     return journal.path
 
 
@@ -111,3 +113,34 @@ def test_biases_between_processes_are_told():
     quiet, loud = replay.biases([recorded(of_same_code())]), replay.biases([recorded(of_same_code(bias=0.03))])
     assert not any("the process is the sample" in line for line in quiet)
     assert sum("the process is the sample" in line for line in loud) == 3
+
+
+def test_a_night_is_a_session_of_all_kinds(journal, tmp_path):
+    """Only a session that compared starts, batches and loads is a night; its gating verdicts are counted."""
+    recordings.keep(journal, tmp_path)
+    assert recordings.nights(tmp_path) == []
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    (init,) = (line for line in lines if line.get("kind") == "init")
+    init["paired"] = lines[0]["paired"]
+    journal.write_text("\n".join(map(json.dumps, lines)))
+    recordings.keep(journal, tmp_path / "nights")
+    assert recordings.nights(tmp_path / "nights") == [{"unchanged": 1, "inconclusive": 1}]
+
+
+def test_loads_that_were_called_changed_are_counted():
+    """A load whose candidate takes twice as long is found; the same code is not."""
+
+    def blocks(factor):
+        rng = random.Random(9)
+        for number in range(12):
+            due = [0.1 * math.exp(rng.gauss(0, 0.1)) for _ in range(300)]
+            old, new = (ArmBlock(tuple(one * more for one in due), 300, 300, 60.0) for more in (1.0, factor))
+            yield Block(number // 4, old, new)
+
+    same, slower = (
+        recorded(Paired("itself", blocks=tuple(blocks(factor))), "load resnet56-cpu-b16-d100-poisson50")
+        for factor in (1.0, 2.0)
+    )
+    assert replay.cells_called([same]) == 0
+    assert replay.cells_called([same, slower]) == 1
+    assert (replay.finds(slower, "p50"), replay.finds(same, "p50")) == (True, False)
