@@ -61,7 +61,8 @@ class Recorded:
 def keep(journal: Path, folder: Path = FOLDER, planted: str = "") -> Path:
     """Keep the compared cells of a session's journal as a recording, with how its verdicts were; return its file."""
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
-    cells = {f"{line['kind']} {line['cell']}": _kept(line["paired"]) for line in lines if line.get("paired")}
+    sound = [line for line in lines if line.get("paired") and not line["wrong"] and not line["invalid"]]
+    cells = {f"{line['kind']} {line['cell']}": _kept(line["paired"]) for line in sound}
     verdicts = Counter(line["verdict"] for line in lines if line["line"] == "verdict" and line["gating"])
     folder.mkdir(exist_ok=True)
     file = folder / f"{time.strftime('%Y-%m-%dT%H%M%SZ', time.gmtime())}.json.gz"

@@ -54,7 +54,7 @@ def slowed(paired: Paired, phase: Phase, factor: float) -> Paired:
 
 def alone(paired: Paired, phase: Phase, min_effect: float) -> tuple[Verdict, float]:
     """Return the verdict on one phase, as if nothing else were compared, and the change that it says it can detect."""
-    found = interval(paired, phase, CONFIDENCE, min_effect)
+    found = interval(paired, phase, 1 - (1 - CONFIDENCE) * paired.error_share, min_effect)
     return judge(found, min_effect), found.detectable or math.inf
 
 

@@ -24,16 +24,20 @@ if TYPE_CHECKING:
     from pytest_torchserve.measure.cell import Cell
 
 
+SEEDS_A_ROUND = 1000
+"""More than a search has probes: each takes the next seed."""
+
+
 def rounds_within(budget: Budget) -> int:
     """Return how many pairs of searches a cell makes: three, and more where they fit into --ts-baseline-seconds."""
     return max(FEWEST_SAMPLES, int(budget.baseline_seconds / (2 * budget.capacity_seconds)))
 
 
 def measure_capacity_pairs(targets: Targets | ScalableTarget, cell: Cell, params: ComparisonParams) -> Run:
-    """Measure a capacity cell: in each round both arms are searched, with the same random arrivals at equal rates.
+    """Measure a capacity cell: in each round both arms are searched, one after the other.
 
-    The run is the candidate's last search, with its stamp. What made it INVALID (a late sender, other processes) met
-    both arms, and does not decide the verdict.
+    The run is the candidate's last search, INVALID where any search of either arm was: they lie minutes apart, and what
+    disturbed one may have spared the other; and a late sender makes both arms alike.
 
     Args:
         targets: by arm, where it is registered; or the one registration that holds both arms.
@@ -46,18 +50,19 @@ def measure_capacity_pairs(targets: Targets | ScalableTarget, cell: Cell, params
     clock, budget = MonotonicClock(), params.context.budget
     order = random.Random(budget.seed)  # noqa: S311 - an order, no secret
     begun_ns, found = clock.now_ns(), list[tuple[float | None, float | None]]()
-    run = None
+    run, invalid = None, dict[str, None]()
     for number in range(rounds_within(budget)):
         _restart(by_arm, cell)
         searched = {arm: _search(by_arm[arm], arm, cell, params, number, own=own) for arm in shuffled(by_arm, order)}
         run = searched["candidate"]
-        found.append((_rate(searched["baseline"]), _rate(run)))
+        found.append(_rates(searched["baseline"], run))
+        invalid |= dict.fromkeys(f"{arm}: {why}" for arm, one in searched.items() for why in one.invalid)
         if run.wrong:
             break
     assert run is not None  # noqa: S101 - there are three rounds at least
     spent_s = (clock.now_ns() - begun_ns) / 1e9
     paired = Paired(params.baseline, by_process=own, differs=params.differs, capacities=tuple(found), spent_s=spent_s)
-    return replace(run, paired=paired)
+    return replace(run, invalid=tuple(invalid), paired=paired)
 
 
 def _restart(targets: Targets, cell: Cell) -> None:
@@ -86,12 +91,17 @@ def _search(target: ScalableTarget, arm: str, cell: Cell, params: ComparisonPara
         replace(
             context,
             inputs=replace(context.inputs, samples=samples),
-            budget=replace(context.budget, seed=context.budget.seed + number),
+            budget=replace(context.budget, seed=context.budget.seed + SEEDS_A_ROUND * number),
             progress=lambda words, share: context.progress(f"{told}: {words}", share),
         ),
     )
 
 
-def _rate(run: Run) -> float | None:
-    """Return where the percentile crosses the goal, or else the highest rate that was shown to meet it."""
-    return (run.capacity.crossing_per_s or run.capacity.rate_per_s) if run.capacity else None
+def _rates(baseline: Run, candidate: Run) -> tuple[float | None, float | None]:
+    """Return the same figure of both: where the percentile crosses the goal, or the rates shown to meet it."""
+    old, new = baseline.capacity, candidate.capacity
+    if old is None or new is None:
+        return None, None
+    if old.crossing_per_s and new.crossing_per_s:
+        return old.crossing_per_s, new.crossing_per_s
+    return old.rate_per_s, new.rate_per_s

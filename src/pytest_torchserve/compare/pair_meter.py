@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 GROWTH = 1.25
+"""Whether a process has told all is asked when it has so many times the pairs."""
 
 
 def never(_: int) -> bool:

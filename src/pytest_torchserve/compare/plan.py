@@ -25,9 +25,9 @@ class Past:
 
     Attributes:
         spent_s: how long it took.
-        half_width: half the width of its widest gating interval, as a log-ratio.
+        half_width: half the width of its widest gating interval, as a log-ratio; infinite where one had no interval.
         confidence: that interval's.
-        detectable: the largest change that a gating metric would have hidden, as a fraction.
+        detectable: the largest change that a gating metric would have hidden, as a fraction; infinite likewise.
     """
 
     spent_s: float
@@ -43,9 +43,10 @@ class Past:
         wider = _quantile(confidence) / _quantile(self.confidence)
         return self.spent_s * (wider * self.half_width / math.log1p(min_effect)) ** 2
 
-    def detectable_within(self, seconds: float, confidence: float) -> float:
+    def detectable_within(self, seconds: float, min_effect: float, confidence: float) -> float:
         """Return the change that a comparison of so many seconds is expected to detect, as a fraction."""
-        return self.detectable * _quantile(confidence) / _quantile(self.confidence) * math.sqrt(self.spent_s / seconds)
+        wider = _quantile(confidence) / _quantile(self.confidence)
+        return max(min_effect, self.detectable * wider * math.sqrt(self.spent_s / seconds))
 
 
 def _quantile(confidence: float) -> float:
@@ -98,9 +99,14 @@ class Plan:
         return equal_s if past is None else MARGIN * past.needed_s(self.min_effect, 1 - self.error)
 
     def share_s(self, cell: str) -> float:
-        """Return the seconds that a cell may take now; an equal share for a cell that the plan does not know."""
-        shares = self.shares()
-        return shares.get(cell) or self.seconds / max(1, len(self.past))
+        """Return the seconds that a cell may take now, one at least, whatever earlier ones took.
+
+        A cell that the plan does not know, or that has ended and is measured again, gets a part of what is left.
+        """
+        share_s = self.shares().get(cell)
+        if share_s is None:
+            share_s = max(0.0, self.seconds - self.spent_s) / max(1, len(self.past))
+        return max(1.0, share_s)
 
     def ended(self, cell: str, spent_s: float) -> None:
         """Note that a cell was compared: what it did not need goes to the others."""
@@ -111,15 +117,24 @@ class Plan:
         """Return the looks at one cell."""
         return EarlyStop(self.error, self.min_effect)
 
+    def _detects(self, cell: str, seconds: float) -> str:
+        past = self.past[cell]
+        if past is None:
+            return ""
+        change = past.detectable_within(seconds, self.min_effect, 1 - self.error)
+        return f"  {change:6.1%}" if change <= 1 else "       –"
+
     def lines(self) -> list[str]:
         """Return the plan as a person reads it: each cell's seconds, and what they are expected to detect."""
         shares = self.shares()
+        if not shares:
+            return []
         known = sum(past is not None for past in self.past.values())
-        width = max(map(len, shares), default=0)
+        width = max(map(len, shares))
         told = f"{known} of them compared before" if known else "none compared before, so equal shares"
-        found = [f"comparisons: {self.seconds / 60:.3g} min for {len(shares)} cells, {told} (--ts-baseline-minutes)"]
+        cells = "1 cell" if len(shares) == 1 else f"{len(shares)} cells"
+        found = [f"comparisons: {self.seconds / 60:.3g} min for {cells}, {told} (--ts-baseline-minutes)"]
         for cell, seconds in shares.items():
-            past = self.past[cell]
-            detects = f"  {past.detectable_within(seconds, 1 - self.error):6.1%}" if past else ""
+            detects = self._detects(cell, max(1.0, seconds))
             found.append(f"  {cell:{width}}  {seconds:4.0f} s{detects}")
         return [*found, "  (the change that such a time is expected to detect)"] if known else found

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from pytest_torchserve.measure.run import Paired
 
 CONFIDENCE = 0.95
-MOST_GATING = {"init": 1 + len(START_PARTS), "handle": 1 + len(METHOD_PHASES), "load": len(load_metrics.GATING)}
+MOST_GATING = {
+    "init": 1 + len(START_PARTS),
+    "handle": 1 + len(METHOD_PHASES),
+    "load": len(load_metrics.GATING),
+    "capacity": 1,
+}
 """By kind of cell, the number of its metrics that may gate."""
 
 GATING_SHARE = 0.02
@@ -50,7 +55,11 @@ def _compared_capacity(run: Run, paired: Paired, min_effect: float, confidence: 
     found = student([math.log(new / old) for old, new in whole], confidence, min_effect)
     lacking = len(paired.capacities) - len(whole)
     why, verdict = "", Verdict.INCONCLUSIVE
-    if lacking:
+    if run.invalid:
+        why = f"INVALID: {'; '.join(run.invalid)}"
+    elif len(paired.capacities) < FEWEST_SAMPLES:
+        why = f"{len(paired.capacities)} of {FEWEST_SAMPLES} pairs of searches: they ended early"
+    elif lacking:
         why = f"{lacking} of {len(paired.capacities)} pairs of searches found no rate in one of the arms"
     else:
         verdict = judge(found, min_effect, more_is_better=True)

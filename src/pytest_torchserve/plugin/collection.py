@@ -85,8 +85,9 @@ def take_part(session: pytest.Session) -> None:
 def _plan(told: Config, cells: Iterable[Cell]) -> Plan:
     """Return the plan of a session's comparisons: the time for all of them, and what earlier ones say of each."""
     assert told.baseline_minutes is not None  # noqa: S101 - the caller has checked
-    compared = [cell for cell in cells if cell.kind != "capacity" and not why_alone(cell, told)]
-    past = earlier(told.journal.parent, [f"{cell.kind} {cell.id}" for cell in compared]) if told.journal else {}
+    compared = [cell for cell in cells if not why_alone(cell, told)]
+    planned = [f"{cell.kind} {cell.id}" for cell in compared if cell.kind != "capacity"]
+    past = earlier(told.journal.parent, planned) if told.journal else dict.fromkeys(planned)
     error = verdict.error_of(sum(verdict.MOST_GATING[cell.kind] for cell in compared))
     return Plan(60 * told.baseline_minutes, past, told.rules.min_effect, error)
 

@@ -239,7 +239,8 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "--ts-baseline-minutes",
-        "budget of all compared cells together: cells that are decided end early, and leave their time to others",
+        "budget of all compared cells but capacities together: cells that are decided end early, and leave their time "
+        "to others",
         metavar="MIN",
         type=float,
         positive=True,

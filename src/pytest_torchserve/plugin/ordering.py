@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_torchserve.compare.capacity_pairs import rounds_within
@@ -38,7 +39,7 @@ def announcement(config: pytest.Config, items: Sequence[pytest.Item]) -> list[st
     seconds = options.of(config).budget.capacity_seconds
     longest = f"{seconds / 60:.3g} min" if seconds >= _IN_MINUTES else f"{seconds:.3g} s"
     budget = options.of(config).budget
-    if config.getoption("ts_baseline"):
+    if config.getoption("ts_baseline") and not options.of(config).checks_only and options.of(config).engine is None:
         count *= 2 * rounds_within(budget)
     told = f"1 search, which takes up to {longest}" if count == 1 else f"{count} searches of up to {longest} each"
     return [*planned, f"capacity: {told} (--ts-capacity-seconds)"]
@@ -77,17 +78,24 @@ def _wanted(item: pytest.Item, config: pytest.Config) -> bool:
 
     With --ts-url, only tests of the suite that can run against an external server; a capacity test, which takes minutes
     and overloads the server, only where `-m` names `capacity`; under --ts-quick, tests that are marked `ts_models(…,
-    quick=False)` only for a model that `-k` names.
+    quick=False)` only where they are asked for.
     """
     cell = cell_of(item)
+    if config.getoption("ts_quick") and _left_out_of_a_look(item, cell, config):
+        return False
     own = is_ours(item) and (cell is None or cell.deployment.device in DEVICES)
     if own and options.of(config).attach is not None:
         return False
     if cell is None:
         # Nothing served streams: no reason to speak of it.
         return "ts_stream_run" not in getattr(item, "fixturenames", ())
-    if cell.kind == "capacity":
-        return "capacity" in (config.option.markexpr or "")
+    return cell.kind != "capacity" or "capacity" in (config.option.markexpr or "")
+
+
+def _left_out_of_a_look(item: pytest.Item, cell: Cell | None, config: pytest.Config) -> bool:
+    """Return whether a test says `quick=False`, and neither its model (`-k`) nor its file was asked for."""
     marker = item.get_closest_marker("ts_models")
-    beside = marker is not None and not marker.kwargs.get("quick", True)
-    return not (beside and config.getoption("ts_quick")) or named(cell.deployment.model, config)
+    if marker is None or marker.kwargs.get("quick", True):
+        return False
+    files = {Path(argument.partition("::")[0]).absolute() for argument in config.args}
+    return item.path not in files and not (cell is not None and named(cell.deployment.model, config))

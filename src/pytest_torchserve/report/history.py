@@ -109,9 +109,9 @@ def unlike(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
     names = _INPUTS_OF_TRAFFIC if mine.get("kind") in ("load", "capacity") else INPUTS
     one, other = ({name: of.get(name, _NOT_RECORDED) for name in names} for of in (mine, theirs))
     found = [f"{name}: {one[name]} here, {other[name]} there" for name in names if one[name] != other[name]]
-    if mine.get("kind") == "load" and bool(mine.get("paired")) != bool(theirs.get("paired")):
+    if mine.get("kind") in ("load", "capacity") and bool(mine.get("paired")) != bool(theirs.get("paired")):
         # Two networks in one process, and blocks instead of one load.
-        found.append(f"{'here' if mine.get('paired') else 'there'} it was compared with a baseline, in blocks")
+        found.append(f"{'here' if mine.get('paired') else 'there'} it was compared with a baseline")
     return "; ".join(found) or None
 
 

@@ -36,7 +36,8 @@ def why_alone(cell: Cell, config: Config) -> str:
     wanted_s, found_s = 2 * FEWEST_SAMPLES * BLOCK_DELAYS * delay_s, config.budget.baseline_seconds
     if wanted_s > found_s:
         return (
-            f"blocks of {BLOCK_DELAYS} batch delays would take {wanted_s:.0f} s (--ts-baseline-seconds={found_s:.0f})"
+            f"blocks of {BLOCK_DELAYS} batch delays would take {wanted_s:.0f} s, a cell is given {found_s:.0f} s "
+            "(--ts-baseline-seconds)"
         )
     return ""
 
@@ -75,11 +76,11 @@ class Comparisons:
 
     def run(self, cell: Cell, context: Context) -> Run | None:
         """Return the run of a cell compared with the baseline; None where the baseline does not have it, or fails."""
-        candidate = self._shared.artifacts.archive(cell.deployment)
-        if self._runner is None:
-            self._runner = self._make_runner()
         try:
             with self._planned(cell, context) as (within, early):
+                candidate = self._shared.artifacts.archive(cell.deployment)
+                if self._runner is None:
+                    self._runner = self._make_runner()
                 return self._runner.run(cell, candidate.path, within, early)
         except NoBaselineError as error:
             name, why = f"{cell.kind} {cell.id}", f"no baseline: {error.wanted}; found: {error.found}"

@@ -46,7 +46,7 @@ class Searched:
 def world(monkeypatch, make_response, make_sample, cat):
     """`world(rates, …)` returns (cell, params, make registration); searches find the arm's next rate."""
 
-    def world_(rates, wrong=(), **budget):
+    def world_(rates, wrong=(), invalid=(), shown_per_s=None, **budget):
         inputs = replace(cat, samples=(make_sample("cat0"), make_sample("cat1")))
         deployment = Deployment(cat.artifacts.model, "cpu", Batching(16, 100))
         params = ComparisonParams(deployment, "HEAD", Context(inputs, Budget(**budget), silent, FakeMonitor()))
@@ -58,8 +58,8 @@ def world(monkeypatch, make_response, make_sample, cat):
             assert (sample.answer is None) is (arm == "baseline")
             target.seeds.append(context.budget.seed)
             rate = left[arm].pop(0)
-            shown = Capacity(0.25, 0.99, None, None, rate, 300.0, ())
-            return Run(cell, {}, 1, wrong=tuple(wrong), invalid=("late",), capacity=shown)
+            shown = Capacity(0.25, 0.99, shown_per_s, None, rate, 300.0, ())
+            return Run(cell, {}, 1, wrong=tuple(wrong), invalid=tuple(invalid), capacity=shown)
 
         monkeypatch.setattr(capacity_pairs, "measure_capacity", search)
         return Cell("capacity", deployment), params, lambda **more: Searched(make_response, **more)
@@ -74,10 +74,9 @@ def test_three_pairs_in_fresh_processes(world):
     target = made()
     run = measure_capacity_pairs(target, cell, params)
     assert target.scaled == [0, 1] * 3
-    assert target.seeds == [1, 1, 2, 2, 3, 3]
+    assert target.seeds == [1, 1, 1001, 1001, 2001, 2001]
     assert run.paired.capacities == ((200, 150), (202, 151), (198, 149))
     assert not run.paired.by_process
-    assert run.invalid == ("late",)
     (one,) = compare([run], Rules())
     assert (one.metric.value, one.verdict, one.gating, one.unit) == ("capacity", Verdict.REGRESSED, True, "1/s")
     assert one.interval.ratio == pytest.approx(0.75, rel=0.01)
@@ -103,10 +102,30 @@ def test_a_search_that_finds_nothing_is_inconclusive(world):
     assert one.why == "1 of 3 pairs of searches found no rate in one of the arms"
 
 
+def test_a_disturbed_search_decides_nothing(world):
+    """Searches lie minutes apart: what disturbed one of them may have spared the others."""
+    rates = {"baseline": [200] * 3, "candidate": [100] * 3}
+    cell, params, made = world(rates, invalid=["the sender was late"])
+    run = measure_capacity_pairs(made(), cell, params)
+    assert set(run.invalid) == {"baseline: the sender was late", "candidate: the sender was late"}
+    (one,) = compare([run], Rules())
+    assert one.verdict is Verdict.INCONCLUSIVE
+    assert one.why.startswith("INVALID: ")
+
+
+def test_both_arms_tell_the_same_figure(world):
+    """Where one arm's curve does not cross the goal, the rates that were shown to meet it are compared, of both."""
+    rates = {"baseline": [200, 200, 200], "candidate": [None, None, None]}
+    cell, params, made = world(rates, shown_per_s=170)
+    assert measure_capacity_pairs(made(), cell, params).paired.capacities == ((170, 170),) * 3
+
+
 def test_wrong_answers_end_it(world):
     """A candidate that answers wrong is not searched again."""
     cell, params, made = world({"baseline": [200], "candidate": [200]}, wrong=["a dog"])
-    assert measure_capacity_pairs(made(), cell, params).wrong == ("a dog",)
+    run = measure_capacity_pairs(made(), cell, params)
+    assert run.wrong == ("a dog",)
+    assert compare([run], Rules())[0].why == "1 of 3 pairs of searches: they ended early"
 
 
 def test_arms_that_cannot_share_a_process(world):

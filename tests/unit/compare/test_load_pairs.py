@@ -279,7 +279,7 @@ def test_random_arrivals_are_drawn_anew():
             "load",
             None,
             3000,
-            "measured alone; blocks of 10 batch delays would take 180 s (--ts-baseline-seconds=120)",
+            "measured alone; blocks of 10 batch delays would take 180 s, a cell is given 120 s (--ts-baseline-seconds)",
         ),
         ("HEAD", "load", None, 2000, None),
         ("HEAD", "handle", "locust", 3000, None),

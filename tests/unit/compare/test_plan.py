@@ -97,6 +97,8 @@ def test_equal_shares_where_nothing_is_known():
     assert plan.shares() == pytest.approx(dict.fromkeys("bcd", 130))
     plan.ended("b", 500)  # a cell that took far too long
     assert plan.shares() == {"c": 0, "d": 0}
+    assert plan.share_s("c") == plan.share_s("a") == 1  # never none at all
+    assert Plan(400, {"a": None}, 0.02, ERROR).share_s("unknown") == 400
 
 
 def test_time_goes_where_it_decides():
@@ -118,7 +120,8 @@ def test_a_wider_confidence_needs_more_time():
     one = Past(100, math.log1p(0.02), 0.95, 0.04)
     assert one.needed_s(0.02, 0.95) == pytest.approx(100)
     assert one.needed_s(0.02, 0.9987) == pytest.approx(100 * (3.2155 / 1.96) ** 2, rel=1e-3)
-    assert one.detectable_within(400, 0.95) == pytest.approx(0.02)
+    assert one.detectable_within(400, 0.01, 0.95) == pytest.approx(0.02)
+    assert one.detectable_within(10_000, 0.01, 0.95) == 0.01  # smaller changes are ignored
 
 
 def test_the_plan_is_told():
@@ -127,10 +130,14 @@ def test_the_plan_is_told():
     first, noop, init, note = plan.lines()
     assert first == "comparisons: 32 min for 2 cells, 1 of them compared before (--ts-baseline-minutes)"
     seconds = plan.shares()["handle noop-cpu-b1"]
-    assert noop.split() == ["handle", "noop-cpu-b1", f"{seconds:.0f}", "s", f"{0.021 * math.sqrt(60 / seconds):.1%}"]
+    assert noop.split() == ["handle", "noop-cpu-b1", f"{seconds:.0f}", "s", "2.0%"]
     assert init.split()[:2] == ["init", "noop-cpu"]
     assert "expected to detect" in note
     assert len(Plan(60, {"init noop-cpu": None}, 0.02, ERROR).lines()) == 2
+    assert Plan(60, {}, 0.02, ERROR).lines() == []
+    hopeless = Plan(60, {"load x": past(60, math.inf, math.inf)}, 0.02, ERROR)
+    assert hopeless.shares() == {"load x": 60}
+    assert hopeless.lines()[1].split() == ["load", "x", "60", "s", "–"]
 
 
 def a_verdict(cell, high, *, gating=True, **changed):
@@ -157,6 +164,47 @@ def test_journals_tell_what_a_comparison_needs(tmp_path):
     assert found["init b"].half_width == pytest.approx(math.log(1.2))
     assert found["init c"] is found["init d"] is None
     assert earlier(tmp_path / "none", ["init a"]) == {"init a": None}
+
+
+def test_the_last_session_of_a_journal_counts(tmp_path):
+    """A journal that is written to every night holds many sessions; the last one that compared the cell is meant."""
+    session = json.dumps({"at": "2026", "line": "session", "torch": "2"})
+    nights = [session, a_verdict("init a", 9.0), a_verdict("init b", 1.2), session, a_verdict("init a", 1.1)]
+    (tmp_path / "nights.jsonl").write_text("\n".join(nights))
+    (tmp_path / "folder.jsonl").mkdir()
+    found = earlier(tmp_path, ["init a", "init b"])
+    assert found["init a"].half_width == pytest.approx(math.log(1.1))
+    assert found["init b"].half_width == pytest.approx(math.log(1.2))
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        {"confidence": 1.0},
+        {"confidence": 0},
+        {"confidence": "x"},
+        {"spent_s": -1},
+        {"spent_s": 0},
+        {"spent_s": math.nan},
+        {"interval": {"low": 0, "high": 1, "detectable": 1}},
+        {"interval": {"low": 2, "high": 1, "detectable": 1}},
+        {"interval": {"low": 1, "high": 10**400, "detectable": 1}},
+        {"interval": None},
+    ],
+)
+def test_an_edited_journal_is_none(tmp_path, edited):
+    """A verdict that cannot be is as good as none."""
+    (tmp_path / "one.jsonl").write_text(a_verdict("init a", 1.5, **edited))
+    assert earlier(tmp_path, ["init a"]) == {"init a": None}
+
+
+def test_a_metric_without_an_interval_cannot_be_decided(tmp_path):
+    """A p99 of few requests has no interval: no affordable time is known to decide its cell, which was compared."""
+    none = {"ratio": 1.1, "low": None, "high": None, "detectable": None, "processes": 1}
+    (tmp_path / "one.jsonl").write_text(a_verdict("load a", 1.5) + "\n" + a_verdict("load a", 1, interval=none))
+    found = earlier(tmp_path, ["load a"])["load a"]
+    assert found.half_width == found.detectable == math.inf
+    assert found.needed_s(0.02, 0.95) == math.inf
 
 
 def test_a_verdict_of_today_is_read_back(tmp_path):

@@ -198,6 +198,16 @@ def test_a_decided_cell_ends_early(world, measure, arms, fewest):
     assert usual.paired.spent_s > 55
 
 
+def test_more_processes_where_each_has_told_all(world):
+    """Pairs that do not scatter tell all at once; the time goes into more processes than were asked for."""
+    params, played = world(60.0)
+    early = EarlyStop(1e-300, 0.02)  # nothing is ever decided
+    run = measure_same_process(played(), replace(params, early=early))
+    assert len(run.paired.pairs[Phase.HANDLE]) > 20
+    assert 55 < run.paired.spent_s < 62
+    assert len(measure_same_process(played(), params).paired.pairs[Phase.HANDLE]) == 8
+
+
 @pytest.mark.parametrize(("seconds", "asked", "processes"), [(10.0, 8, 4), (5.0, 8, 3), (30.0, 3, 3), (30.0, 12, 12)])
 def test_as_many_processes_as_the_budget_can_start(world, seconds, asked, processes):
     """Starts of 1 s may take 40% of the budget; but there are at least three processes, as two have no interval."""

@@ -152,6 +152,9 @@ def test_a_look_leaves_out_what_says_so(suite, args, measured):
         def test_usual(ts_handle_run): pass
         """
     )
+    place = suite.path / "test_a_look_leaves_out_what_says_so.py"
+    by_name = suite.runpytest_subprocess("--collect-only", "-q", "-m", "cpu", *args, place)
+    assert "test_beside[resnet56-cpu-b1]" in by_name.stdout.str()
     done = suite.runpytest_subprocess("--collect-only", "-q", "-m", "cpu", *args)
     assert ("test_beside[resnet56-cpu-b1]" in done.stdout.str()) is measured
     assert "test_usual[resnet56-cpu-b1]" in done.stdout.str()
