@@ -47,6 +47,10 @@ class ServerError(SuiteError):
     """TorchServe did not start, or ended while it was needed."""
 
 
+class ServerDiedError(ServerError):
+    """TorchServe ended by itself while a cell was measured; another one serves the next cell."""
+
+
 class ManagementError(SuiteError):
     """The management API refused a call; `status` is the HTTP status of its response."""
 

@@ -17,6 +17,15 @@ class Memo:
         self._made: dict[object, Any] = {}
         self._failures: dict[object, Exception] = {}
 
+    def fail(self, key: object, error: Exception) -> None:
+        """Let every further call with this key raise the error."""
+        self._failures[key] = error
+
+    def forget(self, key: object) -> None:
+        """Let the next call with this key make its result anew."""
+        self._made.pop(key, None)
+        self._failures.pop(key, None)
+
     def __call__(self, key: object, make: Callable[[], T]) -> T:
         """Return the result of `make`, which is called at the first call with this key only.
 

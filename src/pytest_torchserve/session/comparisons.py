@@ -118,6 +118,11 @@ class Comparisons:
         )
         return ComparisonRunner(setup, self._deployments.start(), self._shared.accounting)
 
+    def forget_server(self) -> None:
+        """Let the next comparison begin with another server: the session's has died."""
+        self.close(failed=True)
+        self._runner = None
+
     def compute_verdicts(self, runs: Collection[Run]) -> None:
         """Compute the verdicts on all compared runs; the number of comparisons is known only at the end."""
         self.results = verdict.compare(runs, self._shared.config.rules)

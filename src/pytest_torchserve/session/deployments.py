@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
     from pytest_torchserve.config import Expected
     from pytest_torchserve.deployment import Deployment
+    from pytest_torchserve.errors import ServerDiedError
     from pytest_torchserve.session.shared import Shared
+
+
+MOST_DEATHS = 3
+"""A session gives up when its server has ended so often: no cell would be measured."""
+
+_END_S = 2.0
 
 
 class Deployments:
@@ -40,6 +47,7 @@ class Deployments:
         self._expected = expected
         self._memo = Memo()
         self._log_read = 0  # bytes of the frontend's log
+        self._deaths = 0
         self._endpoints: dict[str, Endpoint] = {}
         self._looked_at: set[str] = set()  # the deployments of which is said which settings they do not follow
 
@@ -49,7 +57,33 @@ class Deployments:
         Raises:
             SuiteError: the start failed; the same error again at every further call: one cause, not a hundred.
         """
+        if self.server is not None and not self.server.alive():
+            self.why_died()
         return self._memo("server", self._start)
+
+    def why_died(self, *, failed: bool = False) -> ServerDiedError | None:
+        """Return why the server has ended by itself, and forget it: the next cell starts another one.
+
+        Args:
+            failed: whether something has failed that a dead server would explain: its end is then waited for.
+        """
+        if self.server is None:
+            return None
+        died = self.server.why_died(_END_S if failed else 0.0)
+        if died is None:
+            return None
+        self.server.keep()
+        self.server.stop()
+        self._shared.notices.append(f"TorchServe ended by itself; its logs are kept in {self.server.folder}")
+        self._deaths += 1
+        if self._deaths < MOST_DEATHS:
+            self._memo.forget("server")
+        else:
+            self._memo.fail("server", died)
+        self.server = None
+        self._endpoints.clear()
+        self._log_read = 0
+        return died
 
     def _start(self) -> Server:
         if self._shared.config.attach is not None:
@@ -72,7 +106,8 @@ class Deployments:
             server.keep()
         self.server = server
         self._shared.notices.extend(self._advice(server))
-        self._shared.journal.write("session", self._shared.config.machine_info())
+        if not self._deaths:  # what follows belongs to the same session
+            self._shared.journal.write("session", self._shared.config.machine_info())
         # All archives and inputs are made before the first cell: their making would compete for the processor.
         self._shared.artifacts.prepare_all(self._expected.archived.values(), self._expected.models.values())
         return server

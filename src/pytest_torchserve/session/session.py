@@ -62,13 +62,25 @@ class Session:
         self._progress.start(f"{cell.kind} {cell.id}")
         try:
             run = self._compare(cell, budget) or self._measure_alone(cell, budget)
+        except Exception as error:
+            self._raise_if_died(error)
+            raise
         finally:
             self._progress.finish()
+        if run.errors or run.wrong:
+            self._raise_if_died(None)
         self.journal.write("run", run.as_dict())
         self.deployments.explain(run.errors)
         if run.left_unanswered:
             self.deployments.drop(cell.deployment)  # requests still queued would run into the next cell
         return run
+
+    def _raise_if_died(self, error: Exception | None) -> None:
+        """Raise the server's death, where it died: it explains the error, or the failed requests, of a cell."""
+        died = self.deployments.why_died(failed=True)
+        if died is not None:
+            self.comparisons.forget_server()
+            raise died from error
 
     def _compare(self, cell: Cell, budget: Budget) -> Run | None:
         """Return the run of a cell that is compared with a baseline; None for any other cell."""

@@ -85,10 +85,10 @@ class SupervisedProcess:
         return self._supervisor.pid if self._supervisor else 0
 
     def exit_code(self) -> int | None:
-        """Return the command's exit code, or None while it runs."""
+        """Return the command's exit code, or None while it runs; the supervisor's own, where that was killed."""
         with contextlib.suppress(OSError, ValueError):
             return int((self.folder / "exit").read_text(encoding="utf-8"))
-        return None
+        return self._supervisor.poll() if self._supervisor else None
 
     def keep(self) -> None:
         """Leave the folder behind when the process stops."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve._util import mask
 from pytest_torchserve._util.wait import wait_until
-from pytest_torchserve.errors import ServerError, WorkerStartError
+from pytest_torchserve.errors import ServerDiedError, ServerError, WorkerStartError
 from pytest_torchserve.loadgen.address import Address
 from pytest_torchserve.loadgen.frontend_times import FrontendTimes
 from pytest_torchserve.torchserve import process, properties, request_log, settings
@@ -222,6 +222,21 @@ class Server:
     def alive(self) -> bool:
         """Return whether the server's process still runs."""
         return self._process.exit_code() is None
+
+    def why_died(self, timeout_s: float = 0.0) -> ServerDiedError | None:
+        """Return why the server has ended by itself, with the end of its log; None while it runs.
+
+        Args:
+            timeout_s: how long to wait for its end, which follows that of the JVM at once.
+        """
+        if not wait_until(lambda: not self.alive(), timeout_s=timeout_s):
+            return None
+        code = self._process.exit_code()
+        return ServerDiedError(
+            wanted="a TorchServe that runs until its last cell has been measured",
+            found=f"it ended by itself, with exit code {code}; the end of its log:\n{self.log_tail()}",
+            do=f"read the logs in {self.folder}; where the kernel ended it for want of memory, `dmesg` says so",
+        )
 
     def keep(self) -> None:
         """Leave the folder behind when the server stops."""
