@@ -177,7 +177,7 @@ def add_verdicts(config: pytest.Config, comparisons: Sequence[Comparison]) -> No
         found = by_name.get((cell, str(extra.get("phase"))))
         if found is not None:
             extra["verdict"] = asdict(found)
-        if extra.get("kind") == "load":
+        if extra.get("kind") in ("load", "capacity"):
             extra["verdicts"] = [asdict(one) for one in comparisons if one.cell == cell]
 
 

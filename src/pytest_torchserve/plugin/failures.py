@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from pytest_torchserve.errors import ArchiveError, InputError, OptionError, SuiteError, WorkerStartError
+from pytest_torchserve.errors import ArchiveError, InputError, OptionError, ServerDiedError, SuiteError, WorkerStartError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _TOLD_KEY: pytest.StashKey[dict[str, str]] = pytest.StashKey()
 """By message, the test that failed with it first."""
 
-_WITHOUT_LOG = (ArchiveError, InputError, OptionError, WorkerStartError)
+_WITHOUT_LOG = (ArchiveError, InputError, OptionError, ServerDiedError, WorkerStartError)
 """The server's log does not explain these, or the message holds its essence."""
 
 
