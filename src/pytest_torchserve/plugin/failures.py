@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from pytest_torchserve.errors import ArchiveError, InputError, OptionError, ServerDiedError, SuiteError, WorkerStartError
+from pytest_torchserve.errors import (
+    ArchiveError,
+    InputError,
+    OptionError,
+    ServerDiedError,
+    SuiteError,
+    WorkerStartError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
