@@ -213,8 +213,8 @@ def test_a_saved_store_without_the_model(repository):
 def test_three_nights(repository):
     """The first night keeps archives, the second is compared with them, the third fails and leaves them unchanged."""
     shutil.copytree(ROOT / ".ci", repository.path / ".ci")
-    options = "tests/test_handle.py -k noop --ts-batch-sizes=16 --ts-baseline-seconds=8 --ts-cell-seconds=2"
-    told = f"PYTHON={sys.executable} NIGHTLY_KEEP=$PWD/kept GITHUB_STEP_SUMMARY=$PWD/told.md"
+    options = "tests/test_handle.py -k noop --ts-batch-sizes=16 --ts-cell-seconds=2"
+    told = f"PYTHON={sys.executable} NIGHTLY_MINUTES=0.2 NIGHTLY_KEEP=$PWD/kept GITHUB_STEP_SUMMARY=$PWD/told.md"
 
     def night(more=""):
         return repository.shell(f"{told} ARGS='{options} {more}' .ci/nightly")
@@ -229,6 +229,7 @@ def test_three_nights(repository):
     code, printed = night("--ts-max-regression=99%")  # noop is all noise
     assert code == 0, printed
     assert re.search(r"verdict against .*kept/cpu: ", printed), printed
+    assert re.search(r"^comparisons: 0\.2 min for 1 cell, none compared before", printed, re.MULTILINE), printed
     assert "Against " in (repository.path / "told.md").read_text()
     before = kept()
     repository.edit(
@@ -237,6 +238,7 @@ def test_three_nights(repository):
     code, printed = night()
     assert code == 1, printed
     assert "regressed handle noop-cpu-b16 inference" in printed
+    assert re.search(r"^comparisons: 0\.2 min for 1 cell, 1 of them compared before", printed, re.MULTILINE), printed
     assert kept() == before
 
 
