@@ -21,12 +21,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
     parser = argparse.ArgumentParser(prog="tsperf", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
-    for add in (_add_run, _add_record, _add_new, _add_report, _add_doctor):
+    for add in (_add_run, _add_recover, _add_record, _add_new, _add_report, _add_doctor):
         add(commands)
     given, rest = parser.parse_known_args(arguments)
-    if rest and given.command != "run":
+    if rest and given.command not in ("run", "recover"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    late = [text for text in rest if text.endswith((".mar", ".tar.gz"))]
+    late = [text for text in rest if text.endswith((".mar", ".tar.gz")) and given.command == "run"]
     if late:
         parser.error(f"name the archives before all options; {late[0]} comes after one")
     given.rest = rest
@@ -68,6 +68,32 @@ def _run(given: argparse.Namespace) -> int:
     named = (("samples", given.samples), ("answers", given.answers), ("python", given.python))
     command += [f"--ts-{name}={value}" for name, value in named if value]
     command += ["-m", marks, *given.rest]
+    os.execv(sys.executable, command)  # noqa: S606 - a list, no shell
+    return 0
+
+
+def _add_recover(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    recover = commands.add_parser(
+        "recover",
+        allow_abbrev=False,
+        help="save the runs of a session that did not come to its end, from its journal",
+        description="Save the runs in a journal as their session would have. Run it where the session ran; every other "
+        "option is handed to pytest, as --ts-report=DIR or the paths of tests.",
+    )
+    recover.add_argument("journal", type=Path, metavar="JOURNAL", help="a file of .benchmarks/journal/")
+    recover.add_argument(
+        "--save", default="recovered", metavar="NAME", help="name of the saved run (default: recovered)"
+    )
+    recover.set_defaults(run=_recover)
+
+
+def _recover(given: argparse.Namespace) -> int:
+    """Replace this process by pytest's, which replays the journal through the same tests."""
+    from pytest_torchserve.report.recovery import Recovery  # noqa: PLC0415 - only where it is used
+
+    found = Recovery.of(given.journal)
+    command = [sys.executable, "-m", "pytest", f"--ts-recover={given.journal}", f"--benchmark-save={given.save}"]
+    command += ["--benchmark-save-data", *found.options, "-m", "cpu or gpu or capacity", *given.rest]
     os.execv(sys.executable, command)  # noqa: S606 - a list, no shell
     return 0
 

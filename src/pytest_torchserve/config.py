@@ -94,6 +94,8 @@ class Config:
         report: the folder for a report; None for none.
         conditions: the conditions of the measurement (`conditions.now`), taken after all tests are collected, because
             the collected files may set variables.
+        options: the options that choose cells, as typed: whoever recovers this session from its journal needs them.
+        recovered: `machine_info` of the session whose journal this one recovers; None for a session that measures.
     """
 
     weights: weights.Mode
@@ -125,9 +127,17 @@ class Config:
     require_gpu: bool = False
     report: Path | None = None
     conditions: Mapping[str, Any] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
+    recovered: Mapping[str, Any] | None = None
+
+    def described(self) -> dict[str, Any]:
+        """Return the first line of the session's journal: `machine_info`, and the options to recover it with."""
+        return {**self.machine_info(), "options": list(self.options)}
 
     def machine_info(self) -> dict[str, Any]:
         """Return the additions to pytest-benchmark's `machine_info`: the same before and after a server starts."""
+        if self.recovered is not None:
+            return dict(self.recovered)
         found: dict[str, Any] = {**environment.software(self.python), **environment.machine(), **self.conditions}
         found["method_version"] = environment.METHOD_VERSION
         found["server_settings"] = self.server.record()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import psutil
 
@@ -20,6 +24,9 @@ from pytest_torchserve.phase import HANDLE_PHASES
 def the_jvm_dies(ts_session):
     # Kill the JVM of the session's first server as soon as it has answered requests of the first cell.
     killed = []
+    if ts_session.config.recovered is not None:
+        yield
+        return
 
     def kill():
         deployments = ts_session.deployments
@@ -43,7 +50,15 @@ def test_handle(ts_handle_run, phase, ts_store):
     ts_store(ts_handle_run, phase)
 """
 
-SHORT = ("--ts-processes=1", "--ts-cell-seconds=4", "-k", "noop-cpu", "--benchmark-save=kept", "-s")
+SHORT = (
+    "--ts-processes=1",
+    "--ts-cell-seconds=4",
+    "-k",
+    "noop-cpu",
+    "--benchmark-save=kept",
+    "--benchmark-save-data",
+    "-s",
+)
 
 
 def test_a_jvm_that_is_killed_fails_its_cell_alone(suite):
@@ -58,8 +73,24 @@ def test_a_jvm_that_is_killed_fails_its_cell_alone(suite):
     assert "Connection refused" not in printed
     assert re.search(r"^notice: TorchServe ended by itself; its logs are kept in ", printed, re.MULTILINE)
     assert [entry.name for entry in suite.path.rglob("*_kept.json")]
+    recovered(suite, printed)
     mine = str(suite.path)
     assert not [p.pid for p in psutil.process_iter() if any(mine in part for part in _command(p))]
+
+
+def recovered(suite, printed):
+    """Recover the session from its journal: what it saved itself is saved again, figure for figure."""
+    (journal,) = re.findall(r"^every run, with raw samples: (.*)$", printed, re.MULTILINE)
+    command = [Path(sys.executable).parent / "tsperf", "recover", journal, "--save=again"]
+    done = subprocess.run(command, cwd=suite.path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, again = (
+        {entry["fullname"]: entry["stats"]["data"] for entry in json.loads(file.read_text())["benchmarks"]}
+        for name in ("kept", "again")
+        for file in suite.path.rglob(f"*_{name}.json")
+    )
+    assert len(first) == 10
+    assert again == first
 
 
 def _command(process):

@@ -53,9 +53,10 @@ def take_part(session: pytest.Session) -> None:
     _refuse_unstored(session)
     wanted = [cell for cell in map(cell_of, session.items) if cell is not None]
     runnable = [cell for cell in dict.fromkeys(wanted) if cell.deployment.device != "gpu" or environment.gpus()[0]]
-    if options.skips(config):
+    recovery = options.recovered(config)
+    if options.skips(config) or recovery is not None:
         runnable = []
-    others = any(is_ours(item) and cell_of(item) is None for item in session.items)
+    others = recovery is None and any(is_ours(item) and cell_of(item) is None for item in session.items)
     compares = any(not why_alone(cell, options.of(config)) for cell in runnable)
     try:
         told = options.complete(config, measures=bool(runnable) or others, compares=compares)
@@ -77,7 +78,11 @@ def take_part(session: pytest.Session) -> None:
     own_archives.tell_faults(config, expected.models.values())
     config.stash[TIME_ACCOUNTING_KEY].book_start(Activity.COLLECTING)
     config.stash[SESSION_KEY] = Session(
-        told, expected, _progress(config, expected.cells), config.stash[TIME_ACCOUNTING_KEY]
+        told,
+        expected,
+        _progress(config, expected.cells),
+        config.stash[TIME_ACCOUNTING_KEY],
+        recovery.run if recovery else None,
     )
     config.pluginmanager.register(terminal, "torchserve-terminal")
 

@@ -116,7 +116,8 @@ def ts_server(ts_session: Session) -> Server:
 
 def _measured(request: pytest.FixtureRequest, session: Session) -> Iterator[Run]:
     cell: Cell = request.param
-    need_device(cell.deployment.device, require_gpu=session.config.require_gpu)
+    if session.config.recovered is None:
+        need_device(cell.deployment.device, require_gpu=session.config.require_gpu)
     try:
         yield or_fail(lambda: session.run(cell, budget_for(request, session.config.budget)))
     finally:

@@ -286,6 +286,7 @@ TABLE: tuple[Option, ...] = (
     Option("--ts-inference-port", "default: a free one", metavar="PORT", type=int, default=0),
     Option("--ts-management-port", "default: a free one", metavar="PORT", type=int, default=0),
     Option("--ts-model-store", "where archives are made (default: model_store)", metavar="DIR"),
+    Option("--ts-recover", "measure nothing: take the runs from this journal (see tsperf recover)", metavar="FILE"),
     Option("--ts-journal", "every run as a line of JSON (default: in .benchmarks/journal)", metavar="FILE"),
 )
 
@@ -295,6 +296,33 @@ def add(parser: pytest.Parser) -> None:
     group = parser.getgroup("torchserve", "performance of models served with TorchServe")
     for option in TABLE:
         option.add(group)
+
+
+CHOOSING = (
+    *(
+        "--ts-batch-sizes",
+        "--ts-requests",
+        "--ts-loads",
+        "--ts-load-seconds",
+        "--ts-batching",
+        "--ts-workers",
+        "--ts-seed",
+    ),
+    *("--ts-slo-ms", "--ts-quick", "--ts-suite", "--ts-mar", "--ts-samples", "--ts-answers", "--ts-min-effect"),
+    *("--ts-max-regression", "--ts-strict"),
+)
+"""The options that say which cells there are, and how they are judged; none holds a secret."""
+
+
+def choosing(config: pytest.Config) -> tuple[str, ...]:
+    """Return the given options of `CHOOSING`, as they would be typed."""
+    found: list[str] = []
+    for option in TABLE:
+        value = config.getoption(option.key)
+        if option.name in CHOOSING and value != option.not_given:
+            values = value if option.repeatable else [value]
+            found += [option.name if option.flag else f"{option.name}={one}" for one in values]
+    return tuple(found)
 
 
 def given(config: pytest.Config) -> list[str]:

@@ -12,12 +12,14 @@ import pytest
 from pytest_torchserve import conditions
 from pytest_torchserve._util import paths
 from pytest_torchserve.config import PACE_PER_S, Config
-from pytest_torchserve.errors import OptionError
+from pytest_torchserve.errors import InputError, OptionError
 from pytest_torchserve.measure import Budget
 from pytest_torchserve.plugin import archive_values, option_table, option_values
+from pytest_torchserve.report.recovery import Recovery
 from pytest_torchserve.torchserve import settings
 
 CONFIG_KEY: pytest.StashKey[Config] = pytest.StashKey()
+RECOVERY_KEY: pytest.StashKey[Recovery] = pytest.StashKey()
 
 
 def of(config: pytest.Config) -> Config:
@@ -90,6 +92,21 @@ def stores_nothing(config: pytest.Config) -> bool:
     return checks_only(config) or skips(config)
 
 
+def recovered(config: pytest.Config) -> Recovery | None:
+    """Return the journal that this session recovers, read at the first call; None for a session that measures.
+
+    Raises:
+        OptionError: it cannot be read.
+    """
+    path = config.getoption("ts_recover")
+    if path and RECOVERY_KEY not in config.stash:
+        try:
+            config.stash[RECOVERY_KEY] = Recovery.of(Path(path))
+        except InputError as error:
+            raise OptionError(wanted=f"{error.wanted} (--ts-recover)", found=error.found, do=error.do) from error
+    return config.stash[RECOVERY_KEY] if path else None
+
+
 def _root(config: pytest.Config) -> Path:
     """Return the folder for what is written: pytest's root, but for archives measured in a folder without a project.
 
@@ -127,6 +144,7 @@ def read(config: pytest.Config) -> Config:
     baseline_named, baseline_server = option_values.compared(config, server)
     for name in ("report", "journal", "model-store"):
         check_place(f"--ts-{name}", Path(value[f"ts_{name.replace('-', '_')}"] or "."))
+    recovery = recovered(config)
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     root = _root(config)
     journal = value["ts_journal"] or root / ".benchmarks" / "journal" / f"{stamp}-{os.getpid()}.jsonl"
@@ -158,9 +176,11 @@ def read(config: pytest.Config) -> Config:
         rules=option_values.rules(config),
         server=server,
         store=Path(value["ts_model_store"] or root / "model_store"),
-        journal=None if checks_only(config) else Path(journal),
+        journal=None if checks_only(config) or recovery else Path(journal),
         checks_only=checks_only(config),
         keep=value["ts_keep"],
         require_gpu=value["ts_require_gpu"],
+        options=option_table.choosing(config),
+        recovered=recovery.environment if recovery else None,
         report=Path(value["ts_report"]).absolute() if value["ts_report"] else None,
     )

@@ -76,11 +76,14 @@ def arrange(config: pytest.Config, items: list[pytest.Item]) -> None:
 def _wanted(item: pytest.Item, config: pytest.Config) -> bool:
     """Return whether a test that was selected is to run in this session.
 
-    With --ts-url, only tests of the suite that can run against an external server; a capacity test, which takes minutes
-    and overloads the server, only where `-m` names `capacity`; under --ts-quick, tests that are marked `ts_models(…,
-    quick=False)` only where they are asked for.
+    With --ts-recover, only tests of cells that the journal holds. With --ts-url, only tests of the suite that can run
+    against an external server; a capacity test, which takes minutes and overloads the server, only where `-m` names
+    `capacity`; under --ts-quick, tests that are marked `ts_models(…, quick=False)` only where they are asked for.
     """
     cell = cell_of(item)
+    recovery = options.recovered(config)
+    if recovery is not None and is_ours(item):
+        return cell is not None and recovery.has(cell)
     if config.getoption("ts_quick") and _left_out_of_a_look(item, cell, config):
         return False
     own = is_ours(item) and (cell is None or cell.deployment.device in DEVICES)

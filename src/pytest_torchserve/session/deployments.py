@@ -107,7 +107,7 @@ class Deployments:
         self.server = server
         self._shared.notices.extend(self._advice(server))
         if not self._deaths:  # what follows belongs to the same session
-            self._shared.journal.write("session", self._shared.config.machine_info())
+            self._shared.journal.write("session", self._shared.config.described())
         # All archives and inputs are made before the first cell: their making would compete for the processor.
         self._shared.artifacts.prepare_all(self._expected.archived.values(), self._expected.models.values())
         return server

@@ -17,6 +17,8 @@ from pytest_torchserve.session.targets import Targets
 from pytest_torchserve.telemetry.monitor import Monitor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_torchserve._util.progress import Progress
     from pytest_torchserve._util.time_accounting import TimeAccounting
     from pytest_torchserve.config import Config, Expected
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 class Session:
     """A session, which starts servers and deployments at first need, and ends them when no test needs them any more.
 
+    Args:
+        recovered: returns the run of a cell from a journal; None for a session that measures.
+
     Attributes:
         runs: every run so far, by cell and budget.
         notices: notices for the user at the end.
@@ -35,8 +40,16 @@ class Session:
         comparisons: the comparisons with a baseline.
     """
 
-    def __init__(self, config: Config, expected: Expected, progress: Progress, accounting: TimeAccounting) -> None:
+    def __init__(
+        self,
+        config: Config,
+        expected: Expected,
+        progress: Progress,
+        accounting: TimeAccounting,
+        recovered: Callable[[Cell], Run] | None = None,
+    ) -> None:
         self.config = config
+        self._recovered = recovered
         self.accounting = accounting
         shared = Shared.of(config, accounting)
         self.artifacts, self.journal, self.notices = shared.artifacts, shared.journal, shared.notices
@@ -57,6 +70,8 @@ class Session:
         return self.runs[key]
 
     def _measure(self, cell: Cell, budget: Budget) -> Run:
+        if self._recovered is not None:
+            return self._recovered(cell)
         if self.config.attach is None:
             self.deployments.start()
         self._progress.start(f"{cell.kind} {cell.id}")

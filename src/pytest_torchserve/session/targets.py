@@ -61,7 +61,7 @@ class Targets:
         """Return the deployment on the external server, and its inputs."""
         if not self._described:
             self._described = True
-            self._shared.journal.write("session", self._shared.config.machine_info())
+            self._shared.journal.write("session", self._shared.config.described())
         if attach.samples is not None:
             unknown = ModelArtifacts(deployment.model, None, None, "unknown")
             inputs = own.hashed(unknown, requests.read(attach.samples), "folder")
