@@ -234,7 +234,7 @@ class Server:
         code = self._process.exit_code()
         return ServerDiedError(
             wanted="a TorchServe that runs until its last cell has been measured",
-            found=f"it ended by itself, with exit code {code}; the end of its log:\n{self.log_tail()}",
+            found=f"it ended by itself, its launcher with exit code {code}; the end of its log:\n{self.log_tail()}",
             do=f"read the logs in {self.folder}; where the kernel ended it for want of memory, `dmesg` says so",
         )
 
