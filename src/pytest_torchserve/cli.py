@@ -93,7 +93,7 @@ def _recover(given: argparse.Namespace) -> int:
 
     found = Recovery.of(given.journal)
     command = [sys.executable, "-m", "pytest", f"--ts-recover={given.journal}", f"--benchmark-save={given.save}"]
-    command += ["--benchmark-save-data", *found.options, "-m", "cpu or gpu or capacity", *given.rest]
+    command += ["--benchmark-save-data", *found.options, *given.rest]
     os.execv(sys.executable, command)  # noqa: S606 - a list, no shell
     return 0
 

@@ -17,6 +17,10 @@ class Memo:
         self._made: dict[object, Any] = {}
         self._failures: dict[object, Exception] = {}
 
+    def forget_failures(self) -> None:
+        """Let the next call with any key that has failed make its result anew."""
+        self._failures.clear()
+
     def fail(self, key: object, error: Exception) -> None:
         """Let every further call with this key raise the error."""
         self._failures[key] = error

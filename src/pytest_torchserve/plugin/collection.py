@@ -84,6 +84,10 @@ def take_part(session: pytest.Session) -> None:
         config.stash[TIME_ACCOUNTING_KEY],
         recovery.run if recovery else None,
     )
+    lost = recovery.without_test(wanted) if recovery is not None else []
+    if lost:
+        notice = f"not recovered, for no selected test measures them: {', '.join(lost)}"
+        config.stash[SESSION_KEY].notices.append(notice)
     config.pluginmanager.register(terminal, "torchserve-terminal")
 
 

@@ -309,20 +309,21 @@ CHOOSING = (
         "--ts-seed",
     ),
     *("--ts-slo-ms", "--ts-quick", "--ts-suite", "--ts-mar", "--ts-samples", "--ts-answers", "--ts-min-effect"),
-    *("--ts-max-regression", "--ts-strict"),
+    *("--ts-max-regression", "--ts-strict", "--ts-url", "--ts-url-model"),
 )
 """The options that say which cells there are, and how they are judged; none holds a secret."""
 
 
 def choosing(config: pytest.Config) -> tuple[str, ...]:
-    """Return the given options of `CHOOSING`, as they would be typed."""
+    """Return the given options of `CHOOSING` and `-k`, as they would be typed; none with a user's name in a URL."""
     found: list[str] = []
     for option in TABLE:
         value = config.getoption(option.key)
         if option.name in CHOOSING and value != option.not_given:
             values = value if option.repeatable else [value]
             found += [option.name if option.flag else f"{option.name}={one}" for one in values]
-    return tuple(found)
+    keyword = config.getoption("keyword", "")
+    return (*(one for one in found if "@" not in one), *([f"-k{keyword}"] if keyword else []))
 
 
 def given(config: pytest.Config) -> list[str]:

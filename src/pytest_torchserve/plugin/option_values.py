@@ -134,7 +134,7 @@ def attach(config: pytest.Config) -> Attach | None:
     management, requests = config.getoption("ts_management_url"), config.getoption("ts_samples")
     if not url:
         given = [name for name, value in (("url-model", model), ("management-url", management)) if value]
-        if requests and not config.getoption("ts_mar"):
+        if requests and not config.getoption("ts_mar") and not config.getoption("ts_recover"):
             raise OptionError(
                 wanted="--ts-mar or --ts-url with --ts-samples", found="neither", do="say what to send the requests to"
             )
@@ -192,7 +192,7 @@ def compared(config: pytest.Config, server: ServerSettings) -> tuple[str | None,
     """Return the baseline's name and its server's settings: the candidate's, except those given for the baseline."""
     wanted = config.getoption("ts_baseline")
     needing = ("max_regression", "strict", "baseline_worker_env", "baseline_minutes")
-    given = [name for name in needing if config.getoption(f"ts_{name}")]
+    given = [name for name in needing if config.getoption(f"ts_{name}") and not config.getoption("ts_recover")]
     if wanted is None and given:
         raise OptionError(
             wanted=f"--ts-baseline with --ts-{given[0].replace('_', '-')}",

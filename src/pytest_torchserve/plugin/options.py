@@ -99,12 +99,12 @@ def recovered(config: pytest.Config) -> Recovery | None:
         OptionError: it cannot be read.
     """
     path = config.getoption("ts_recover")
-    if path and RECOVERY_KEY not in config.stash:
+    if path is not None and RECOVERY_KEY not in config.stash:
         try:
             config.stash[RECOVERY_KEY] = Recovery.of(Path(path))
         except InputError as error:
             raise OptionError(wanted=f"{error.wanted} (--ts-recover)", found=error.found, do=error.do) from error
-    return config.stash[RECOVERY_KEY] if path else None
+    return config.stash[RECOVERY_KEY] if path is not None else None
 
 
 def _root(config: pytest.Config) -> Path:
@@ -170,7 +170,7 @@ def read(config: pytest.Config) -> Config:
         **archive_values.of_archives(config),
         engine=option_values.engine(config),
         attach=option_values.attach(config),
-        baseline_named=baseline_named,
+        baseline_named=recovery.environment.get("baseline") if recovery else baseline_named,
         baseline_minutes=value["ts_baseline_minutes"],
         baseline_server=baseline_server,
         rules=option_values.rules(config),

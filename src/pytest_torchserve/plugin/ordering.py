@@ -33,6 +33,8 @@ def announcement(config: pytest.Config, items: Sequence[pytest.Item]) -> list[st
     plan = config.stash.get(PLAN_KEY, None)
     planned = plan.lines() if plan else []
     cells = (cell_of(item) for item in items)
+    if config.getoption("ts_recover") is not None:
+        return []
     count = len({cell.id for cell in cells if cell is not None and cell.kind == "capacity"})
     if not count:
         return planned
@@ -82,7 +84,7 @@ def _wanted(item: pytest.Item, config: pytest.Config) -> bool:
     """
     cell = cell_of(item)
     recovery = options.recovered(config)
-    if recovery is not None and is_ours(item):
+    if recovery is not None:
         return cell is not None and recovery.has(cell)
     if config.getoption("ts_quick") and _left_out_of_a_look(item, cell, config):
         return False

@@ -5,6 +5,7 @@ Registered as a plugin only in such a session; elsewhere none of these hooks exi
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -81,10 +82,14 @@ def _report(session: Session, config: pytest.Config) -> str:
     from pytest_torchserve.report.html.page import write as write_page  # noqa: PLC0415 - for its matplotlib
 
     assert session.config.report is not None  # noqa: S101 - the caller has checked
-    if session.journal.path is None:
+    recovery = options.recovered(config)
+    journal = recovery.path if recovery is not None else session.journal.path
+    if journal is None:
         return "no report: --benchmark-disable measures nothing"
     try:
-        document = reader.read([session.journal.path])
+        document = reader.read([journal])
+        if recovery is not None:  # a session that did not end has told no verdicts
+            document.verdicts = [asdict(one) for one in session.comparisons.results]
         document.history = history.load(benchmark.saved_files(config), document.environment, document.runs)
         page = write_page(document, session.config.report)
     except SuiteError as error:

@@ -10,7 +10,7 @@ from pytest_torchserve.measure.restore import restore
 from pytest_torchserve.report import reader
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from pytest_torchserve.measure import Cell, Run
@@ -56,6 +56,11 @@ class Recovery:
     def has(self, cell: Cell) -> bool:
         """Return whether the cell was measured."""
         return (cell.kind, cell.id) in self.runs
+
+    def without_test(self, cells: Iterable[Cell]) -> list[str]:
+        """Return the runs that no test asks for, in words."""
+        asked = {(cell.kind, cell.id) for cell in cells}
+        return [f"{kind} {name}" for kind, name in self.runs if (kind, name) not in asked]
 
     def run(self, cell: Cell) -> Run:
         """Return the cell's run.

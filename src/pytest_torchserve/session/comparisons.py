@@ -83,6 +83,9 @@ class Comparisons:
                     self._runner = self._make_runner()
                 return self._runner.run(cell, candidate.path, within, early)
         except NoBaselineError as error:
+            died = self._deployments.why_died(failed=isinstance(error, BaselineFailsError))
+            if died is not None:  # no fault of the baseline's
+                raise died from error
             name, why = f"{cell.kind} {cell.id}", f"no baseline: {error.wanted}; found: {error.found}"
             if isinstance(error, BaselineFailsError):
                 why = f"the baseline fails: wanted {error.wanted}, found {error.found}"
@@ -120,8 +123,10 @@ class Comparisons:
 
     def forget_server(self) -> None:
         """Let the next comparison begin with another server: the session's has died."""
-        self.close(failed=True)
-        self._runner = None
+        try:
+            self.close(failed=True)
+        finally:
+            self._runner = None
 
     def compute_verdicts(self, runs: Collection[Run]) -> None:
         """Compute the verdicts on all compared runs; the number of comparisons is known only at the end."""

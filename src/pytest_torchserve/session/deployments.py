@@ -13,7 +13,7 @@ from pytest_torchserve.torchserve.endpoint import Endpoint
 from pytest_torchserve.torchserve.server import Server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from pytest_torchserve.config import Expected
     from pytest_torchserve.deployment import Deployment
@@ -35,6 +35,7 @@ class Deployments:
 
     Attributes:
         server: the server; None until a test needs it.
+        when_died: called when the server has ended by itself: whoever keeps something of it has to forget that.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Deployments:
         self._expected = expected
         self._memo = Memo()
         self._log_read = 0  # bytes of the frontend's log
+        self.when_died: list[Callable[[], None]] = []
         self._deaths = 0
         self._endpoints: dict[str, Endpoint] = {}
         self._looked_at: set[str] = set()  # the deployments of which is said which settings they do not follow
@@ -79,13 +81,23 @@ class Deployments:
         if self._deaths < MOST_DEATHS:
             self._memo.forget("server")
         else:
-            self._memo.fail("server", died)
+            times = f"it ended by itself {self._deaths} times, and nothing more is measured; the last time"
+            gave_up = ServerError(wanted=died.wanted, found=f"{times} {died.found}", do=died.do)
+            self._memo.fail("server", gave_up)
         self.server = None
         self._endpoints.clear()
         self._log_read = 0
+        for forget in self.when_died:
+            forget()
         return died
 
     def _start(self) -> Server:
+        if self._shared.config.recovered is not None:
+            raise ServerError(
+                wanted="a TorchServe of our own",
+                found="--ts-recover: nothing is started",
+                do="deselect tests that ask a server; what the journal holds is recovered without them",
+            )
         if self._shared.config.attach is not None:
             raise ServerError(
                 wanted="a TorchServe of our own",

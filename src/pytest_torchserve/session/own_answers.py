@@ -64,6 +64,10 @@ class OwnAnswers:
         with contextlib.suppress(InputError):
             self.complete(deployment, inputs)
 
+    def forget_failures(self) -> None:
+        """Ask again where asking has failed: the server has died, and there is another one."""
+        self._memo.forget_failures()
+
     def _tell(self, name: str) -> None:
         """Keep one notice that names all models whose answers nobody knows."""
         notices = self._shared.notices

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_torchserve import measure
 from pytest_torchserve._util.memo import Memo
+from pytest_torchserve.errors import ArchiveError, InputError, OptionError
 from pytest_torchserve.measure import Context
 from pytest_torchserve.session.comparisons import Comparisons
 from pytest_torchserve.session.deployments import Deployments
@@ -57,6 +58,7 @@ class Session:
         self.deployments = Deployments(shared, expected)
         self.comparisons = Comparisons(shared, self.deployments, expected.plan)
         self._own_answers = OwnAnswers(shared, self.deployments)
+        self.deployments.when_died += [self.comparisons.forget_server, self._own_answers.forget_failures]
         self._targets = Targets(shared, self.deployments, progress.say)
         self._progress = progress
         self._memo = Memo()
@@ -82,7 +84,7 @@ class Session:
             raise
         finally:
             self._progress.finish()
-        if run.errors or run.wrong:
+        if run.errors or run.wrong or not run.seconds:
             self._raise_if_died(None)
         self.journal.write("run", run.as_dict())
         self.deployments.explain(run.errors)
@@ -92,9 +94,9 @@ class Session:
 
     def _raise_if_died(self, error: Exception | None) -> None:
         """Raise the server's death, where it died: it explains the error, or the failed requests, of a cell."""
-        died = self.deployments.why_died(failed=True)
+        of_no_server = isinstance(error, (ArchiveError, InputError, OptionError))
+        died = self.deployments.why_died(failed=not of_no_server)
         if died is not None:
-            self.comparisons.forget_server()
             raise died from error
 
     def _compare(self, cell: Cell, budget: Budget) -> Run | None:

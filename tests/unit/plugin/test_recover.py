@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import statistics
+from dataclasses import replace
 
 import pytest
 
@@ -165,6 +166,49 @@ def test_what_is_no_journal(suite, name, content, found):
     done = suite.runpytest_subprocess(f"--ts-recover={name}")
     assert done.ret == pytest.ExitCode.USAGE_ERROR
     done.stderr.fnmatch_lines([found])
+
+
+def test_what_no_test_asks_for_is_named(suite, journal):
+    """A run whose tests are not selected is not lost silently."""
+    done = suite.runpytest_subprocess(f"--ts-recover={journal}", "--ts-batch-sizes=4", "-k", "preprocess or a_server")
+    done.assert_outcomes(passed=1, deselected=20)
+    Journal(journal).write("run", {**handled().as_dict(), "cell": "resnet56-cpu-b64", "batch_size": 64})
+    done = suite.runpytest_subprocess(f"--ts-recover={journal}", "--ts-batch-sizes=4", "--ts-report=page")
+    done.stdout.fnmatch_lines(
+        ["notice: not recovered, for no selected test measures them: handle resnet56-cpu-b64", "report: *"]
+    )
+
+
+def test_a_baselines_verdicts_are_told(suite, journal):
+    """Pairs are judged again, by the rules that the session was given, and the report has them."""
+    pairs = {Phase.HANDLE: {1: ((1.0, 2.0),) * 30, 2: ((1.0, 2.01),) * 30, 3: ((1.0, 1.99),) * 30}}
+    compared = replace(handled(), paired=Paired("HEAD", pairs))
+    journal.write_text("")
+    told = Journal(journal)
+    told.write("session", {"baseline": "HEAD (abc)", "options": ["--ts-max-regression=5%"]})
+    told.write("run", compared.as_dict())
+    options = ("--ts-batch-sizes=4", "--ts-max-regression=5%", "--ts-report=page")
+    done = suite.runpytest_subprocess(f"--ts-recover={journal}", *options)
+    assert done.ret == pytest.ExitCode.TESTS_FAILED
+    done.stdout.fnmatch_lines(["regressed handle resnet56-cpu-b4 handle: *", "verdict against HEAD (abc): 1 regressed"])
+    assert "regressed" in (suite.path / "page" / "summary.md").read_text()
+
+
+def test_the_options_that_choose_cells_are_remembered(suite):
+    """`tsperf recover` types them again; none with a user's name in a URL."""
+    suite.makepyfile(test_suite=TESTS)
+    suite.makeconftest(
+        """
+        from pytest_torchserve.plugin import options
+        def pytest_torchserve_models(config): return []
+        def pytest_collection_modifyitems(config): print("TOLD", options.of(config).options)
+        """
+    )
+    given = ("--ts-loads=closed:2", "--ts-quick", "--ts-worker-env=KEY=secret", "-k", "test_handle and not b4")
+    done = suite.runpytest_subprocess("--collect-only", "-s", *given)
+    done.stdout.fnmatch_lines(["*TOLD ('--ts-quick', '--ts-loads=closed:2', '-ktest_handle and not b4')"])
+    done = suite.runpytest_subprocess("--collect-only", "-s", "--ts-url=http://me:word@h:1", "--ts-url-model=m")
+    done.stdout.fnmatch_lines(["*TOLD ('--ts-url-model=m',)"])
 
 
 def test_a_run_that_was_edited(suite, journal):
