@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_torchserve.compare.load_blocks import ARMS, addressed
+from pytest_torchserve.compare.load_blocks import addressed, by_arm
 from pytest_torchserve.compare.pair_meter import refuse_process_wide
 from pytest_torchserve.compare.rounds import shuffled
 from pytest_torchserve.loadgen.clock import MonotonicClock
@@ -45,15 +44,14 @@ def measure_capacity_pairs(targets: Targets | ScalableTarget, cell: Cell, params
     Raises:
         ProcessWideError: the arms cannot share a process.
     """
-    own = isinstance(targets, Mapping)
-    by_arm: Targets = targets if isinstance(targets, Mapping) else dict.fromkeys(ARMS, targets)
+    arms, own = by_arm(targets)
     clock, budget = MonotonicClock(), params.context.budget
     order = random.Random(budget.seed)  # noqa: S311 - an order, no secret
     begun_ns, found = clock.now_ns(), list[tuple[float | None, float | None]]()
     run, invalid = None, dict[str, None]()
     for number in range(rounds_within(budget)):
-        _restart(by_arm, cell)
-        searched = {arm: _search(by_arm[arm], arm, cell, params, number, own=own) for arm in shuffled(by_arm, order)}
+        _restart(arms, cell)
+        searched = {arm: _search(arms[arm], arm, cell, params, number, own=own) for arm in shuffled(arms, order)}
         run = searched["candidate"]
         found.append(_rates(searched["baseline"], run))
         invalid |= dict.fromkeys(f"{arm}: {why}" for arm, one in searched.items() for why in one.invalid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from pytest_torchserve.measure.utilisation import batches_by_process, utilisatio
 from pytest_torchserve.telemetry.resident import resident_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from pytest_torchserve.compare.params import ComparisonParams
     from pytest_torchserve.loadgen.schedule import TimedSchedule
@@ -29,6 +30,14 @@ if TYPE_CHECKING:
 ARMS = ("baseline", "candidate")
 ARM_HEADER = "TS-Arm"
 """The request header by which a worker that holds both arms knows which is meant (`payload/ts_pair.py`)."""
+
+
+def by_arm(targets: Targets | ScalableTarget) -> tuple[Targets, bool]:
+    """Return the targets by arm, and whether each arm has its own; one registration that holds both stands for both."""
+    if isinstance(targets, Mapping):
+        return targets, True
+    return dict.fromkeys(ARMS, targets), False
+
 
 BLOCK_REQUESTS = 100
 BLOCK_S = 5.0

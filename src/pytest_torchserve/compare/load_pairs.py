@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_torchserve.compare.arms import OF_BASELINE, Arms
-from pytest_torchserve.compare.load_blocks import ARMS, LoadBlocks, addressed
+from pytest_torchserve.compare.load_blocks import LoadBlocks, addressed, by_arm
 from pytest_torchserve.compare.load_metrics import LoadMetric, figure
 from pytest_torchserve.compare.rounds import Targets, goes_on, shuffled
 from pytest_torchserve.compare.same_process import LOAD_SHARE, processes_within, share_s
@@ -42,10 +41,9 @@ def measure_load_pairs(targets: Targets | ScalableTarget, cell: Cell, params: Co
     Raises:
         ProcessWideError: the arms cannot share a process.
     """
-    own = isinstance(targets, Mapping)
-    by_arm: Targets = targets if isinstance(targets, Mapping) else dict.fromkeys(ARMS, targets)
-    candidate = by_arm["candidate"]
-    found = LoadBlocks(cell, params, Arms.of(params.deployment), by_arm, own)
+    arms, own = by_arm(targets)
+    candidate = arms["candidate"]
+    found = LoadBlocks(cell, params, Arms.of(params.deployment), arms, own)
     clock = MonotonicClock()
     begun_ns = clock.now_ns()
     snapshot_ns, log_offset = params.context.monitor.snapshot(), candidate.log_offset()
