@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -211,6 +212,14 @@ def make_response():
 def make_sample():
     """`make_sample(name, label)` returns a sample."""
     return _make_sample
+
+
+@pytest.fixture
+def handlers(monkeypatch):
+    """Import files of the folders of handlers and networks, as they lie together in an archive."""
+    for folder in ("handlers", "models"):
+        monkeypatch.syspath_prepend(str(ROOT / folder))
+    return importlib.import_module
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from support import (  # noqa: F401 - pytest finds fixtures here by name
     _sessions_of_their_own,
     cat,
+    handlers,
     make_queue,
     make_response,
     make_sample,

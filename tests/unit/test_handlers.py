@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import json
 import random
@@ -12,14 +11,6 @@ from types import SimpleNamespace
 import pytest
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def handlers(monkeypatch):
-    """Import files of the folders of handlers and networks, as they lie together in an archive."""
-    for folder in ("handlers", "models"):
-        monkeypatch.syspath_prepend(str(ROOT / folder))
-    return importlib.import_module
 
 
 def picture(width, height, mode="RGB", kind="JPEG", **options):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -12,21 +11,13 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def file(monkeypatch):
-    """Import files of the folders of handlers and networks, as they lie together in an archive."""
-    for folder in ("handlers", "models"):
-        monkeypatch.syspath_prepend(str(ROOT / folder))
-    return importlib.import_module
-
-
-def test_densenet161_is_torchvisions(file):
+def test_densenet161_is_torchvisions(handlers):
     """Under the same weights, whose names and shapes are the same, both give the same logits."""
     import torch  # noqa: PLC0415 - the session needs none
     from torchvision import models  # noqa: PLC0415
 
     torch.manual_seed(7)
-    theirs, ours = models.densenet161().eval(), file("densenet161").DenseNet161().eval()
+    theirs, ours = models.densenet161().eval(), handlers("densenet161").DenseNet161().eval()
     weights = theirs.state_dict()
     assert {name: value.shape for name, value in ours.state_dict().items()} == {
         name: value.shape for name, value in weights.items()
@@ -48,7 +39,7 @@ def test_densenet161_is_torchvisions(file):
 @pytest.mark.parametrize(
     "size", [(224, 224), (256, 256), (257, 255), (300, 200), (200, 301), (31, 400), (1, 1), (1999, 1333), (256, 999)]
 )
-def test_the_pixels_are_torchvisions(file, size):
+def test_the_pixels_are_torchvisions(handlers, size):
     """Each pixel is that of torchvision's resize and crop, whatever the image's shape."""
     import torch  # noqa: PLC0415 - the session needs none
     from PIL import Image  # noqa: PLC0415
@@ -57,7 +48,7 @@ def test_the_pixels_are_torchvisions(file, size):
     noise = torch.randint(0, 256, (size[1], size[0], 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
     image = Image.fromarray(noise.numpy())
     wanted = functional.pil_to_tensor(functional.center_crop(functional.resize(image, 256), 224))
-    assert torch.equal(file("imagenet").ImageNet().pixels(image), wanted)
+    assert torch.equal(handlers("imagenet").ImageNet().pixels(image), wanted)
 
 
 def test_a_worker_of_densenet161_imports_no_torchvision():

@@ -165,12 +165,12 @@ class Arms:
         }
 
 
-def own_pairs(params: ComparisonParams, arms: Arms) -> Paired:
-    """Return the pairs of arms that have processes of their own."""
+def pairs_so_far(params: ComparisonParams, arms: Arms, *, by_process: bool) -> Paired:
+    """Return the whole pairs of both arms; `by_process` says whether each has processes of its own."""
     return Paired(
         params.baseline,
         arms.whole_pairs(),
-        by_process=True,
+        by_process=by_process,
         differs=params.differs,
         probe_cost_s=arms.probe_cost_s,
     )

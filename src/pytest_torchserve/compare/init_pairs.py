@@ -7,7 +7,7 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_torchserve.compare.arms import Arms, own_pairs
+from pytest_torchserve.compare.arms import Arms, pairs_so_far
 from pytest_torchserve.compare.rounds import goes_on, shuffled
 from pytest_torchserve.loadgen.clock import MonotonicClock
 from pytest_torchserve.loadgen.probe_report import ProbeReport
@@ -48,9 +48,11 @@ def measure_init_pairs(targets: Targets, params: ComparisonParams) -> Run:
             break
         arms.add(rounds, times["baseline"], times["candidate"])
         rounds += 1
-        if params.decided(own_pairs(params, arms), rounds):
+        if params.decided(pairs_so_far(params, arms, by_process=True), rounds):
             break
-    paired = replace(params.looked_at(own_pairs(params, arms)), spent_s=(clock.now_ns() - begun_ns) / 1e9)
+    paired = replace(
+        params.looked_at(pairs_so_far(params, arms, by_process=True)), spent_s=(clock.now_ns() - begun_ns) / 1e9
+    )
     run = arms.to_run(Cell("init", params.deployment), params.context.inputs, paired, workers=1)
     checked = len(arms.pairs[Phase.TOTAL])
     return replace(

@@ -7,19 +7,19 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_torchserve.compare.arms import Arms
+from pytest_torchserve.compare.arms import Arms, pairs_so_far
 from pytest_torchserve.compare.pair_batches import twice
 from pytest_torchserve.compare.pair_meter import PairMeter
 from pytest_torchserve.compare.params import FEWEST_PAIRS, STRETCH, WANTED_PAIRS, ComparisonParams
 from pytest_torchserve.loadgen.clock import MonotonicClock
 from pytest_torchserve.loadgen.schedule import FullBatches
 from pytest_torchserve.measure.cell import FEWEST_SAMPLES, Cell
-from pytest_torchserve.measure.run import Paired, Run
 from pytest_torchserve.telemetry.resident import resident_bytes
 
 if TYPE_CHECKING:
     from pytest_torchserve.loadgen.target import ScalableTarget
     from pytest_torchserve.measure.cell import Budget
+    from pytest_torchserve.measure.run import Run
 
 LOAD_SHARE = 0.4
 """The share of the budget for starting processes; where a start takes longer there are fewer processes."""
@@ -38,7 +38,7 @@ def measure_same_process(target: ScalableTarget, params: ComparisonParams) -> Ru
     begun_ns = clock.now_ns()
     snapshot_ns = context.monitor.snapshot()
     left, pids, sizes = 1, list[int](), Counter[int]()
-    while left > 0 and not arms.wrong and not params.decided(_paired(params, arms), len(pids)):
+    while left > 0 and not arms.wrong and not params.decided(pairs_so_far(params, arms, by_process=False), len(pids)):
         loaded_ns = clock.now_ns()
         if target.workers():
             target.scale(0)
@@ -66,15 +66,11 @@ def measure_same_process(target: ScalableTarget, params: ComparisonParams) -> Ru
             left = int(spent_s + 2 * loading_s < budget.baseline_seconds)
     resident = resident_bytes(pids[-1:])
     spent_s = (clock.now_ns() - begun_ns) / 1e9
-    paired = replace(params.looked_at(_paired(params, arms)), spent_s=spent_s)
+    paired = replace(params.looked_at(pairs_so_far(params, arms, by_process=False)), spent_s=spent_s)
     run = arms.to_run(Cell("handle", deployment), inputs, paired, workers=1)
     return replace(
         run, batch_sizes=dict(sizes), telemetry=context.monitor.between(snapshot_ns), worker_rss_bytes=resident
     )
-
-
-def _paired(params: ComparisonParams, arms: Arms) -> Paired:
-    return Paired(params.baseline, arms.whole_pairs(), probe_cost_s=arms.probe_cost_s)
 
 
 def processes_within(budget: Budget, loading_s: float) -> int:

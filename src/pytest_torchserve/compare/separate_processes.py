@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_torchserve.compare.arms import Arms, own_pairs
+from pytest_torchserve.compare.arms import Arms, pairs_so_far
 from pytest_torchserve.compare.rounds import Rounds, Targets, goes_on
 from pytest_torchserve.loadgen.clock import MonotonicClock
 from pytest_torchserve.measure.cell import Cell
@@ -30,12 +30,14 @@ def measure_separate_processes(targets: Targets, params: ComparisonParams) -> Ru
         params.context.progress(f"round {played + 1}", elapsed_s / budget_s)
         rounds.play(played)
         played += 1
-        if params.decided(own_pairs(params, arms), played):
+        if params.decided(pairs_so_far(params, arms, by_process=True), played):
             break
     resident = resident_bytes([worker.pid for worker in targets["candidate"].workers()])
     for target in targets.values():
         target.scale(0)
-    paired = replace(params.looked_at(own_pairs(params, arms)), spent_s=(clock.now_ns() - begun_ns) / 1e9)
+    paired = replace(
+        params.looked_at(pairs_so_far(params, arms, by_process=True)), spent_s=(clock.now_ns() - begun_ns) / 1e9
+    )
     run = arms.to_run(Cell("handle", params.deployment), params.context.inputs, paired, workers=1)
     full = len(paired.pairs.get(Phase.LATENCY, {}))
     return replace(
